@@ -1,0 +1,18 @@
+//! What every other crate stands on: identifiers, digests, errors for people, file access whose errors
+//! name the path, the resolver of paths inside a root, and the traits through which stages meet.
+//!
+//! Nothing here knows what a container is.
+
+pub mod digest;
+pub mod failure;
+pub mod fs;
+pub mod id;
+pub mod progress;
+pub mod root;
+pub mod time;
+
+pub use digest::{Digest, Sha256Reader, Verifier};
+pub use failure::{Failure, Kind};
+pub use id::Id;
+pub use root::Root;
+pub use time::Timestamp;

@@ -1,0 +1,185 @@
+//! The resolver of paths inside a root.
+//!
+//! A path from an image is an allegation: it may hold `..`, absolute symlinks, links into `/proc`. It is
+//! never joined to a host path and opened. [`Root`] holds a descriptor of the root directory and asks the
+//! kernel (`openat2(2)`, Linux 5.6, `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`) to resolve the path as if that
+//! directory were `/`; what comes back is a descriptor, which no later rename or symlink can redirect.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+/// A directory that paths are confined to.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+const CONFINED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+impl Root {
+    /// Opens the directory at a path of ours (a trusted one).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// Uses a directory that is open already (`O_PATH` will do).
+    pub fn from_fd(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// Resolves `path` to an `O_PATH` descriptor, following symlinks within the root.
+    pub fn resolve(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH, Mode::empty())
+    }
+
+    /// Resolves `path` but not a symlink in its last component.
+    pub fn resolve_nofollow(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    /// Opens `path` with the given flags (close-on-exec is always added).
+    pub fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        loop {
+            match rustix::fs::openat2(&self.0, inside(path), flags | OFlags::CLOEXEC, mode, CONFINED) {
+                // Somebody renamed something meanwhile, and the kernel could not be sure: try again.
+                Err(rustix::io::Errno::AGAIN) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Resolves the directory that holds the last component of `path`, and that component's name.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the path has no last component (`/`, `..`).
+    pub fn parent(&self, path: &Path) -> io::Result<(OwnedFd, OsString)> {
+        let (parent, name) = split(path)?;
+        Ok((self.open_with(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name.to_owned()))
+    }
+
+    /// Makes the directory `path` with its missing parents (0755, owned by the caller) and returns an
+    /// `O_PATH` descriptor of it. Symlinks are followed within the root, also where they dangle: then it
+    /// fails, rather than guess where they should lead.
+    pub fn create_dir_all(&self, path: &Path) -> io::Result<OwnedFd> {
+        match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        // Walk down, each directory opened relative to the root by its growing prefix, so that `..` and
+        // symlinks mean what they mean inside.
+        let mut prefix = std::path::PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => {
+                    let parent = self.open_with(&prefix, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+                    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                    prefix.push(name);
+                }
+                Component::ParentDir => {
+                    prefix.push("..");
+                }
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    /// Makes an empty regular file at `path` unless something is there, with its missing parents, and
+    /// returns an `O_PATH` descriptor of what is there.
+    pub fn create_file(&self, path: &Path) -> io::Result<OwnedFd> {
+        match self.resolve(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let (parent, name) = split(path)?;
+        let parent = self.create_dir_all(parent)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
+            Ok(_) | Err(rustix::io::Errno::EXIST) => self.resolve(path),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// `openat2` takes an empty path as an error; the root itself is `.`.
+fn inside(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// The parent and the last name of `path`, without normalising what lies before.
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let bytes = path.as_os_str().as_bytes();
+    let trimmed = &bytes[..bytes.iter().rposition(|&b| b != b'/').map_or(0, |i| i + 1)];
+    let cut = trimmed.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
+    let name = &trimmed[cut..];
+    if matches!(name, b"" | b"." | b"..") {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
+    }
+    Ok((Path::new(OsStr::from_bytes(&trimmed[..cut])), OsStr::from_bytes(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    struct Scratch(std::path::PathBuf);
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("dhow-root-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(dir.join("inside")).unwrap();
+            Self(dir)
+        }
+        fn root(&self) -> Root {
+            Root::open(&self.0.join("inside")).unwrap()
+        }
+    }
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).ok();
+        }
+    }
+
+    #[test]
+    fn dots_and_absolute_links_stay_inside() {
+        let scratch = Scratch::new("dots");
+        std::fs::write(scratch.0.join("secret"), "outside").unwrap();
+        symlink("/secret", scratch.0.join("inside/absolute")).unwrap();
+        symlink("../../secret", scratch.0.join("inside/relative")).unwrap();
+        for path in ["../secret", "/../secret", "absolute", "relative", "a/../../secret"] {
+            assert!(scratch.root().resolve(Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn creating_through_a_link_lands_inside() {
+        let scratch = Scratch::new("create");
+        symlink("/etc", scratch.0.join("inside/link")).unwrap();
+        std::fs::create_dir(scratch.0.join("inside/etc")).unwrap();
+        scratch.root().create_file(Path::new("/link/deep/file")).unwrap();
+        assert!(scratch.0.join("inside/etc/deep/file").exists());
+        assert!(scratch.root().create_file(Path::new("/..")).is_err());
+        scratch.root().create_dir_all(Path::new("x/./y//z")).unwrap();
+        assert!(scratch.0.join("inside/x/y/z").is_dir());
+    }
+
+    #[test]
+    fn magic_links_are_refused() {
+        let root = Root::open(Path::new("/proc")).unwrap();
+        assert!(root.resolve(Path::new("self/root/etc")).is_err());
+        assert!(root.resolve(Path::new("self/cwd")).is_err());
+    }
+}

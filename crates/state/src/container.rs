@@ -1,0 +1,184 @@
+//! The records of a container: what it is, that it runs, how it ended.
+//!
+//! | file | where | written by | says |
+//! |---|---|---|---|
+//! | `record.json` | ROOT/containers/ID | the command that creates it | what was asked and resolved; never changes |
+//! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended |
+//! | `live.json` | RUN/containers/ID | the monitor | that it runs, since when, as which process |
+//!
+//! A container's status follows from which of them exist and whether the live directory's lock is held: see
+//! [`Status::of`].
+
+use std::net::Ipv4Addr;
+
+use base::{Digest, Id, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::options::{ContainerOptions, PortMapping};
+
+/// The newest record format that this code reads and the one that it writes.
+pub const FORMAT: u32 = 1;
+
+/// What a container is. Written once, when it is created.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`] of the writer; a reader refuses what is newer than itself.
+    pub format: u32,
+    /// The id.
+    pub id: Id,
+    /// The name, which `names/containers/<name>` claims for the id.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The image it was made from.
+    pub image: ImageUsed,
+    /// Entrypoint and command as they run.
+    pub args: Vec<String>,
+    /// What was asked.
+    pub options: ContainerOptions,
+    /// What follows from that: environment, user, working directory, stop signal as resolved with the image.
+    pub resolved: Resolved,
+}
+
+/// The image a container was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUsed {
+    /// As the user wrote it.
+    pub reference: String,
+    /// The digest of its configuration: Docker's image id.
+    pub id: Digest,
+    /// The unpacked layers, lowest first: they are in use as long as the container exists.
+    pub layers: Vec<Digest>,
+}
+
+/// Options and image's defaults, put together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The environment.
+    pub env: Vec<String>,
+    /// `name|uid[:group|gid]`, maybe empty.
+    pub user: String,
+    /// The working directory.
+    pub working_dir: String,
+    /// The host name.
+    pub hostname: String,
+    /// The signal number that asks it to stop.
+    pub stop_signal: i32,
+    /// Seconds that it has to heed it.
+    pub stop_timeout: u64,
+    /// The capabilities it has, as `CAP_…`.
+    pub capabilities: Vec<String>,
+    /// Whether `no_new_privs` is set.
+    pub no_new_privileges: bool,
+}
+
+/// That a container runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The monitor's process id.
+    pub monitor_pid: u32,
+    /// The process id of the container's init, on the host.
+    pub pid: u32,
+    /// When the command was executed.
+    pub started: Timestamp,
+    /// Its address on the bridge.
+    pub address: Option<Address>,
+    /// The ports as published, none of them 0.
+    pub ports: Vec<PortMapping>,
+}
+
+/// An address on a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// The length of the network's prefix.
+    pub prefix: u8,
+    /// The bridge's address.
+    pub gateway: Ipv4Addr,
+    /// `02:42:…`.
+    pub mac: String,
+}
+
+/// How the last run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The exit code as Docker counts: the command's own, or 128 and the signal.
+    pub code: i32,
+    /// The kernel's OOM killer struck in its cgroup.
+    pub oom_killed: bool,
+    /// When it had been started, if it had.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// What went wrong outside the container, if something did.
+    pub error: Option<String>,
+}
+
+/// The state a container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Made, never started (or being started right now).
+    Created,
+    /// Its command runs.
+    Running,
+    /// Its command has ended.
+    Exited,
+    /// Its monitor died: whatever it held must be released, then it is `Exited`.
+    Dead,
+}
+
+impl Status {
+    /// What the files and the lock say together.
+    ///
+    /// `live`: `live.json` exists. `owned`: somebody holds the live directory's lock. `live_dir`: that
+    /// directory exists. `exit`: `exit.json` exists.
+    pub fn of(live_dir: bool, live: bool, owned: bool, exit: bool) -> Self {
+        match (live_dir, live, owned, exit) {
+            (true, true, true, _) => Self::Running,
+            (true, false, true, _) => Self::Created,
+            (true, _, false, _) => Self::Dead,
+            (false, _, _, true) => Self::Exited,
+            (false, _, _, false) => Self::Created,
+        }
+    }
+}
+
+/// The names of the files.
+pub mod file {
+    /// [`super::Record`].
+    pub const RECORD: &str = "record.json";
+    /// [`super::Exit`].
+    pub const EXIT: &str = "exit.json";
+    /// [`super::Live`].
+    pub const LIVE: &str = "live.json";
+    /// The monitor's request; whoever finds the monitor dead reads from it what must be released.
+    pub const REQUEST: &str = "request.json";
+    /// The monitor's socket.
+    pub const SOCKET: &str = "socket";
+    /// The writable layer.
+    pub const UPPER: &str = "upper";
+    /// Overlayfs' own.
+    pub const WORK: &str = "work";
+    /// The log.
+    pub const LOG: &str = "log.json";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_follows_from_the_files_and_the_lock() {
+        assert_eq!(Status::of(true, true, true, false), Status::Running);
+        assert_eq!(Status::of(true, false, true, false), Status::Created, "being started");
+        assert_eq!(Status::of(true, true, false, false), Status::Dead, "the monitor was killed");
+        assert_eq!(Status::of(true, false, false, true), Status::Dead, "the starter was killed");
+        assert_eq!(Status::of(false, false, false, true), Status::Exited);
+        assert_eq!(Status::of(false, false, false, false), Status::Created);
+    }
+}

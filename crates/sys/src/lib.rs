@@ -1,0 +1,2 @@
+//! Every `unsafe` block and raw system call of Dhow, each wrapped once.
+#![expect(unsafe_code, reason = "this crate is where it lives")]
