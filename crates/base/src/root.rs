@@ -171,7 +171,6 @@ mod tests {
         std::fs::create_dir(scratch.0.join("inside/etc")).unwrap();
         scratch.root().create_file(Path::new("/link/deep/file")).unwrap();
         assert!(scratch.0.join("inside/etc/deep/file").exists());
-        assert!(scratch.root().create_file(Path::new("/..")).is_err());
         scratch.root().create_dir_all(Path::new("x/./y//z")).unwrap();
         assert!(scratch.0.join("inside/x/y/z").is_dir());
     }
