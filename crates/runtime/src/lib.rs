@@ -1,1 +1,6 @@
 //! (being written)
+
+pub mod apparmor;
+pub mod capability;
+pub mod cgroup;
+pub mod seccomp;
