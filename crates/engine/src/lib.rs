@@ -1,1 +1,94 @@
-//! (being written)
+//! The verbs: the only crate that sees every stage of a container's way, and hands each one's value to the
+//! next. Doors (the command line, later the servers) translate requests into calls of [`Engine`] and hold no
+//! logic; stages never see each other.
+//!
+//! Every verb stands in a file of its own. All of them work on the files that [`state`] describes, with no
+//! process of ours running: what a verb finds half done by somebody who died, it puts right first
+//! ([`reconcile`]).
+
+mod attach;
+mod config;
+mod containers;
+mod create;
+mod error;
+mod exec;
+mod images;
+mod info;
+mod inspect;
+mod inspect_image;
+mod kill;
+mod load;
+mod logs;
+mod pull;
+mod remove;
+mod remove_image;
+mod session;
+mod start;
+mod stop;
+mod tag;
+mod version;
+mod wait;
+
+use std::path::{Path, PathBuf};
+
+use state::Instance;
+
+pub use config::Config;
+pub use containers::ContainerSummary;
+pub use create::{Created, PullPolicy};
+pub use error::{Error, Result};
+pub use exec::ExecOptions;
+pub use images::ImageSummary;
+pub use info::Info;
+pub use load::{LoadSource, Loaded};
+pub use logs::{LogLine, LogOptions, LogStream};
+pub use pull::{PullOptions, PullStatus, Pulled};
+pub use remove_image::Removed;
+pub use session::{Event, Session, SessionSender};
+pub use start::StartHow;
+pub use version::{Version, version};
+
+/// Where an engine works.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What survives a reboot; none: `/var/lib/dhow`.
+    pub root: Option<PathBuf>,
+    /// What does not; none: `/run/dhow`, or `ROOT/run` where a root is given.
+    pub run_root: Option<PathBuf>,
+    /// The configuration file, which must exist then; none: `/etc/dhow/config.toml`, which need not.
+    pub config: Option<PathBuf>,
+}
+
+/// The engine: an instance and its configuration. Cheap to open: it reads one file and makes directories
+/// that are missing.
+#[derive(Debug)]
+pub struct Engine {
+    instance: Instance,
+    config: Config,
+}
+
+impl Engine {
+    /// Opens the engine of an instance.
+    pub fn open(settings: &Settings) -> Result<Self> {
+        let config = Config::load(settings.config.as_deref())?;
+        let root = absolute(settings.root.as_deref().unwrap_or(Path::new(state::instance::DEFAULT_ROOT)))?;
+        let run = match (&settings.run_root, &settings.root) {
+            (Some(run), _) => absolute(run)?,
+            (None, Some(_)) => root.join("run"),
+            (None, None) => PathBuf::from(state::instance::DEFAULT_RUN_ROOT),
+        };
+        let instance = Instance::new(&root, &run);
+        instance.create_dirs()?;
+        Ok(Self { instance, config })
+    }
+
+    /// The directories that it works in.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+fn absolute(path: &Path) -> base::fs::Result<PathBuf> {
+    use base::fs::At;
+    std::path::absolute(path).at("make absolute", path)
+}

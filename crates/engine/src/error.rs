@@ -1,0 +1,71 @@
+//! The one error that doors see: any crate's failure, with its kind, its hints and its whole chain.
+
+use std::fmt;
+
+use base::failure::{Failure, Kind, chain};
+use state::protocol::StartFailure;
+
+/// What went wrong. `Display` prints the whole chain of causes on one line.
+pub struct Error(Box<dyn Failure>);
+
+/// The result of a verb.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// What kind of failure this is: doors make exit codes and statuses of it.
+    pub fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    /// What to do next, each a line that starts with a verb.
+    pub fn hints(&self) -> Vec<String> {
+        self.0.hints()
+    }
+}
+
+impl<F: Failure> From<F> for Error {
+    fn from(failure: F) -> Self {
+        Self(Box::new(failure))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(&*self.0))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Error").field(&self.kind()).field(&self.to_string()).finish()
+    }
+}
+
+/// A failure that was reported by the monitor, in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message)]
+pub struct Reported(pub StartFailure);
+
+impl Failure for Reported {
+    fn kind(&self) -> Kind {
+        self.0.kind.into()
+    }
+
+    fn hints(&self) -> Vec<String> {
+        self.0.hints.clone()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not built yet")]
+struct Unbuilt(&'static str);
+
+impl Failure for Unbuilt {
+    fn kind(&self) -> Kind {
+        Kind::Unsupported
+    }
+}
+
+pub(crate) fn unbuilt(verb: &'static str) -> Error {
+    Unbuilt(verb).into()
+}

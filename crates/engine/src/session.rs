@@ -1,0 +1,193 @@
+//! A door's end of the conversation with a monitor: see [`state::protocol`].
+//!
+//! A door either polls [`Session::as_fd`] together with its terminal and calls [`Session::try_next`] until it
+//! says `None`, or splits off a [`SessionSender`] for a second thread and blocks in [`Session::next`].
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use state::protocol::{Ended, Frames, Tag, frame};
+
+/// What a monitor says while a container runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes of standard output, or of the terminal.
+    Output(Vec<u8>),
+    /// Bytes of standard error.
+    Errors(Vec<u8>),
+    /// The end; nothing comes after.
+    Exited {
+        /// The exit code as Docker counts.
+        code: i32,
+        /// The OOM killer struck.
+        oom_killed: bool,
+    },
+    /// The monitor is gone without a word; nothing comes after.
+    Lost,
+}
+
+/// A conversation with a monitor.
+#[derive(Debug)]
+pub struct Session {
+    sender: SessionSender,
+    frames: Frames,
+    pid: u32,
+    ended: bool,
+}
+
+/// The sending half, which another thread may use.
+#[derive(Debug, Clone)]
+pub struct SessionSender {
+    stream: Arc<UnixStream>,
+    // A frame is written whole, whoever writes it.
+    writing: Arc<Mutex<()>>,
+}
+
+/// As much as a pipe holds: more makes no fewer reads.
+const CHUNK: usize = 64 * 1024;
+
+impl Session {
+    pub(crate) fn new(stream: UnixStream, frames: Frames, pid: u32) -> Self {
+        let sender = SessionSender { stream: Arc::new(stream), writing: Arc::default() };
+        Self { sender, frames, pid, ended: false }
+    }
+
+    /// The process id, on the host, of what was started.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A sending half for another thread.
+    pub fn sender(&self) -> SessionSender {
+        self.sender.clone()
+    }
+
+    /// The next event; blocks until there is one.
+    pub fn next(&mut self) -> Event {
+        loop {
+            match self.buffered() {
+                Some(event) => return event,
+                None => self.receive(true),
+            }
+        }
+    }
+
+    /// The next event, if it is here already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let event = self.buffered();
+        if event.is_some() {
+            return event;
+        }
+        self.receive(false);
+        self.buffered()
+    }
+
+    fn buffered(&mut self) -> Option<Event> {
+        loop {
+            match self.frames.next() {
+                Ok(Some((Tag::Output, bytes))) => return Some(Event::Output(bytes)),
+                Ok(Some((Tag::Errors, bytes))) => return Some(Event::Errors(bytes)),
+                Ok(Some((Tag::Exited, payload))) => {
+                    self.ended = true;
+                    return Some(match serde_json::from_slice::<Ended>(&payload) {
+                        Ok(ended) => Event::Exited { code: ended.code, oom_killed: ended.oom_killed },
+                        Err(_) => Event::Lost,
+                    });
+                }
+                // Not for us, or not any more.
+                Ok(Some(_)) => {}
+                Ok(None) if self.ended => return Some(Event::Lost),
+                Ok(None) => return None,
+                Err(_) => {
+                    self.ended = true;
+                    return Some(Event::Lost);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, block: bool) {
+        use rustix::net::{RecvFlags, recv};
+        let mut chunk = [0; CHUNK];
+        let flags = if block { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        match recv(&*self.sender.stream, &mut chunk[..], flags) {
+            Ok((0, _)) => self.ended = true,
+            Ok((n, _)) => self.frames.push(&chunk[..n]),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(_) => self.ended = true,
+        }
+    }
+
+    /// Bytes for standard input.
+    pub fn send_input(&self, bytes: &[u8]) -> io::Result<()> {
+        self.sender.send_input(bytes)
+    }
+
+    /// Standard input has ended.
+    pub fn end_input(&self) -> io::Result<()> {
+        self.sender.end_input()
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.sender.resize(rows, columns)
+    }
+
+    /// A signal for what was started.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        self.sender.signal(signal)
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sender.stream.as_fd()
+    }
+}
+
+impl SessionSender {
+    /// Bytes for standard input.
+    pub fn send_input(&self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(CHUNK).try_for_each(|chunk| self.send(Tag::Input, chunk))
+    }
+
+    /// Standard input has ended.
+    pub fn end_input(&self) -> io::Result<()> {
+        self.send(Tag::InputEnd, &[])
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        let [r, c] = [rows.to_le_bytes(), columns.to_le_bytes()];
+        self.send(Tag::Resize, &[r[0], r[1], c[0], c[1]])
+    }
+
+    /// A signal for what was started.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        self.send(Tag::Signal, &signal.to_le_bytes())
+    }
+
+    fn send(&self, tag: Tag, payload: &[u8]) -> io::Result<()> {
+        let _whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        (&*self.stream).write_all(&frame(tag, payload))
+    }
+}
+
+/// Reads one frame after another until `Started` or `Failed`; what comes behind it in the same read stays.
+pub(crate) fn read_start(stream: &mut UnixStream) -> io::Result<(Frames, Option<(Tag, Vec<u8>)>)> {
+    let mut frames = Frames::default();
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(first) = frames.next()? {
+            return Ok((frames, Some(first)));
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok((frames, None)),
+            Ok(n) => frames.push(&chunk[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
