@@ -1,0 +1,3 @@
+//! `dhow-hello`, the only file of the built-in image `hello`: reports what the container sees.
+
+fn main() {}

@@ -1,0 +1,44 @@
+//! What can go wrong with layers.
+
+use base::{Digest, Failure, Kind, fs};
+
+/// The result of a layer operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with layers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store's own files.
+    #[error(transparent)]
+    Files(#[from] fs::Error),
+    /// A layer that an image needs is not unpacked.
+    #[error("the layer {} is not in the store", .0.short())]
+    Missing(Digest),
+    /// More layers than the kernel stacks.
+    #[error("the image has {layers} layers, and this version stacks at most {most}")]
+    TooDeep {
+        /// How many the image has.
+        layers: usize,
+        /// How many can be stacked.
+        most: usize,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Files(e) => e.kind(),
+            Self::Missing(_) => Kind::NotFound,
+            Self::TooDeep { .. } => Kind::Unsupported,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Files(e) => e.hints(),
+            Self::Missing(_) => vec!["pull or load the image again".to_owned()],
+            Self::TooDeep { .. } => vec!["squash the image into fewer layers".to_owned()],
+        }
+    }
+}
