@@ -1,1 +1,29 @@
-//! (being written)
+//! A name becomes verified blobs on disk: references, the content store, and the archives that fill it.
+//!
+//! ```text
+//! ROOT/content/               an OCI image layout that skopeo and umoci can read
+//!   oci-layout  index.json    index.json is written from the names, under a lock: for others, never read by us
+//!   blobs/sha256/<hex>        verified content, whole or not there
+//!   .ingest/<random>/         a running pull or load: what it writes, and what it protects (see `ingest`)
+//! ROOT/names/images/<name>    a reference → manifest, with the configuration parsed: the truth
+//! ```
+//!
+//! The way in is always the same: an [`Ingest`] receives blobs, and [`Ingest::commit`] gives them a name once
+//! the manifest, its configuration and all layers are there. The way to a container is one small file:
+//! [`Store::resolve`].
+
+pub mod ingest;
+pub mod load;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+pub mod resolved;
+pub mod store;
+pub mod write;
+
+pub use ingest::{Ingest, Receiver};
+pub use manifest::{Document, classify};
+pub use platform::choose_platform;
+pub use reference::Reference;
+pub use resolved::{Layer, Resolved};
+pub use store::{Error, Garbage, Result, Store};
