@@ -27,7 +27,9 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<String> {
         match self.source.kind() {
-            io::ErrorKind::StorageFull => vec![format!("free space on the file system of {}", self.path.display())],
+            io::ErrorKind::StorageFull => {
+                vec![format!("free space on the file system of {}", self.path.display())]
+            }
             _ => Vec::new(),
         }
     }
@@ -95,7 +97,8 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
 /// Makes a new file with this content. Atomic against other creators: only one wins, the others get
 /// `AlreadyExists`; but a reader may see it half-written.
 pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).at("create", path)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).at("create", path)?;
     file.write_all(content).at("write", path)
 }
 
@@ -108,8 +111,12 @@ pub fn write_atomic(path: &Path, content: &[u8], durability: Durability) -> Resu
     name.push(format!(".{}.{}", std::process::id(), counter()));
     let temporary = path.with_file_name(name);
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).at("create", &temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .at("create", &temporary)?;
         file.write_all(content).at("write", &temporary)?;
         if durability == Durability::Synced {
             file.sync_data().at("sync", &temporary)?;
@@ -151,9 +158,10 @@ pub fn remove_file(path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a tree; fine if it is gone already. Never follows a symlink.
+/// Removes a tree; fine if it is gone already. Never follows a symlink nor crosses a mount, and takes trees of
+/// any depth.
 pub fn remove_dir_all(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    match crate::remove::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.at("remove the directory", path),
     }
