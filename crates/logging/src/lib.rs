@@ -1,1 +1,79 @@
-//! (being written)
+//! What a container says, kept in Docker's `json-file` format: one JSON object a line, in a file that is
+//! rotated by size.
+//!
+//! ```text
+//! monitor ── Writer ──▶ log.json      {"log":"hello\n","stream":"stdout","time":"2026-11-21T01:02:03.5Z"}
+//!                       log.json.1    older; the highest number is the oldest
+//! door    ◀── Reader ── log.json.2
+//! ```
+//!
+//! The [`Writer`] belongs to the monitor, which must stay tiny: no thread, no serde, one reused buffer.
+//! A full disk never stops a container: what cannot be written is retried, then dropped and counted. The
+//! [`Reader`] belongs to the doors: it finds the last lines from the end, follows across rotations, and takes
+//! a torn last line (a crash, or a writer in the middle of it) for what it is.
+
+mod entry;
+mod reader;
+mod rfc3339;
+mod tail;
+mod watch;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use entry::Entry;
+pub use reader::{Options, Reader};
+pub use rfc3339::{format as format_time, parse as parse_time};
+pub use writer::Writer;
+
+/// The longest piece of one line that an entry holds, as Docker cuts it: a longer line becomes several
+/// entries, of which only the last ends with a newline.
+pub const MAX_PIECE: usize = 16 * 1024;
+
+/// Where the log goes and how large it may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The file that is written; older ones have `.1`, `.2`, … appended.
+    pub path: PathBuf,
+    /// The size in bytes at which a new file is begun; none: never.
+    pub max_size: Option<u64>,
+    /// How many files there may be, the current one included; at least 1.
+    pub max_files: u32,
+}
+
+impl Config {
+    /// A log without bounds, Docker's default.
+    pub fn unbounded(path: PathBuf) -> Self {
+        Self { path, max_size: None, max_files: 1 }
+    }
+}
+
+/// Which of the container's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output (and all of a terminal).
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// The name of the `n`th older file; 0 is the current one.
+fn rotated(path: &Path, n: u32) -> PathBuf {
+    if n == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    PathBuf::from(name)
+}
