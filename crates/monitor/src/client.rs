@@ -1,0 +1,171 @@
+//! The doors' side: start a monitor, or find the one that runs.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use base::fs::{self, At};
+use base::{Failure, Id, Kind};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
+use state::Instance;
+use state::container::file;
+use state::lock::Lock;
+use sys::mount::{Change, attributes, change};
+use sys::process::{Arguments, Spawn};
+
+use crate::request::{ExecRequest, Request};
+
+/// The monitor's program, beside the program that runs or in `../libexec/dhow`.
+const PROGRAM: &str = "dhow-monitor";
+
+/// Why a monitor could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The program is nowhere where it should be.
+    #[error("cannot find {PROGRAM} beside {} or in ../libexec/dhow", .0.display())]
+    Missing(PathBuf),
+    /// A file of ours could not be used.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// The request could not be written down.
+    #[error("cannot encode the request")]
+    Encode(#[source] serde_json::Error),
+    /// The kernel said no.
+    #[error("cannot start {}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Failure for SpawnError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(e) => e.kind(),
+            Self::Start { source, .. } => base::failure::kind_of_io(source),
+            Self::Missing(_) | Self::Encode(_) => Kind::Internal,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Missing(_) => vec!["install all of Dhow's programs together: cargo xtask install".to_owned()],
+            Self::File(e) => e.hints(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Starts the monitor of a new container. `request.json` is written into the live directory, whose lock goes
+/// over to the monitor. The stream speaks [`state::protocol`]; the door's `Hello` is implied by the request, and
+/// the monitor's first frame is `Started` or `Failed`.
+pub fn spawn(request: &Request, owner: Lock) -> Result<UnixStream, SpawnError> {
+    let live = request.instance.live(&request.id);
+    let bytes = serde_json::to_vec(request).map_err(SpawnError::Encode)?;
+    fs::create_new(&live.join(file::REQUEST), &bytes, 0o600)?;
+    let (ours, theirs) = pair(&live)?;
+    start(&request.instance, "run", &[owner.as_fd(), theirs.as_fd()])?;
+    // The monitor has its own copy of the lock by now; ours must not outlive this call.
+    drop(owner);
+    Ok(ours.into())
+}
+
+/// Starts a process that runs a further command in a container and speaks [`state::protocol`] about it.
+pub fn spawn_exec(request: &ExecRequest) -> Result<UnixStream, SpawnError> {
+    let live = request.instance.live(&request.id);
+    let (ours, theirs) = pair(&live)?;
+    let bytes = serde_json::to_vec(request).map_err(SpawnError::Encode)?;
+    let memory = rustix::fs::memfd_create("request", rustix::fs::MemfdFlags::CLOEXEC).at("make a request in", &live)?;
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let written = rustix::io::write(&memory, rest).at("write a request in", &live)?;
+        rest = &rest[written..];
+    }
+    start(&request.instance, "exec", &[memory.as_fd(), theirs.as_fd()])?;
+    Ok(ours.into())
+}
+
+/// Connects to the monitor of a running container. The caller sends `Hello` first.
+///
+/// # Errors
+/// `NotFound` or `ConnectionRefused` where there is none.
+pub fn connect_to(instance: &Instance, id: &Id) -> io::Result<UnixStream> {
+    let dir = openat(CWD, instance.live(id), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    connect(&socket, &short_address(dir.as_fd())?)?;
+    Ok(socket.into())
+}
+
+/// The address of the monitor's socket in an open live directory. A Unix address holds 108 bytes, and roots may
+/// be deep: so it is reached through the descriptor.
+pub fn short_address(live: rustix::fd::BorrowedFd<'_>) -> io::Result<SocketAddrUnix> {
+    use std::os::fd::AsRawFd;
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{}", live.as_raw_fd(), file::SOCKET))?)
+}
+
+fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at("make a socket for", live)?)
+}
+
+fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]) -> Result<(), SpawnError> {
+    let program = find_program()?;
+    let failed = |source: io::Error| SpawnError::Start { program: program.clone(), source };
+    let file = unwritable(&program).map_err(failed)?;
+    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
+    let cgroup = monitors_group(instance);
+    let strings = [PROGRAM, role].map(|s| CString::new(s).unwrap_or_default()).to_vec();
+    let spawn = Spawn {
+        program: file.as_fd(),
+        arguments: Arguments::new(strings, 0),
+        environment: Arguments::new(Vec::new(), 0),
+        inherit: inherit.to_vec(),
+        cgroup: cgroup.as_ref().map(AsFd::as_fd),
+    };
+    spawn.start(null.as_fd()).map_err(failed)?;
+    Ok(())
+}
+
+fn find_program() -> Result<PathBuf, SpawnError> {
+    let me = std::env::current_exe().at("find", "/proc/self/exe")?;
+    let dir = me.parent().unwrap_or(Path::new("/"));
+    let beside = dir.join(PROGRAM);
+    if rustix::fs::access(&beside, rustix::fs::Access::EXEC_OK).is_ok() {
+        return Ok(beside);
+    }
+    let installed = dir.join("../libexec/dhow").join(PROGRAM);
+    if rustix::fs::access(&installed, rustix::fs::Access::EXEC_OK).is_ok() {
+        return Ok(installed);
+    }
+    Err(SpawnError::Missing(dir.to_owned()))
+}
+
+/// The program, opened through a private read-only mount of its own.
+///
+/// A process of the container may get hold of the program that starts it, through `/proc/PID/exe`, and later
+/// open that file for writing (CVE-2019-5736). Reached through this mount, which nobody else can see or change,
+/// the file cannot be written, whoever asks. It costs two system calls; a sealed copy in memory would cost the
+/// copying, and its memory per container.
+fn unwritable(program: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    match open_tree(CWD, program.as_os_str().as_bytes(), flags) {
+        Ok(mount) => {
+            change(mount.as_fd(), Change { set: attributes::RDONLY, ..Change::default() })?;
+            Ok(mount)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// On cgroup v2 a monitor is born into the monitors' group; on v1 it moves there itself, after the start. Where
+/// the group cannot be had, it stays with the caller: no reason to refuse a container.
+fn monitors_group(instance: &Instance) -> Option<OwnedFd> {
+    let hierarchy = runtime::cgroup::Hierarchy::detect().ok()?;
+    runtime::cgroup::open_monitors_v2(&hierarchy, &instance.global_name()).ok()?
+}

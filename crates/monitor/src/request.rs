@@ -1,0 +1,58 @@
+//! What a monitor is told to do.
+
+use base::Id;
+use serde::{Deserialize, Serialize};
+use state::Instance;
+
+/// The version of [`Request`] and [`ExecRequest`]. A monitor takes requests only from the release that it
+/// belongs to; the reconciler of a later release reads them to learn what must be released.
+pub const REQUEST_VERSION: u32 = 1;
+
+/// Start and keep a container. Written as `request.json` into the live directory, where it also tells whoever
+/// finds the monitor dead what it held.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    /// [`REQUEST_VERSION`] of the writer.
+    pub version: u32,
+    /// Whose container it is.
+    pub instance: Instance,
+    /// The container.
+    pub id: Id,
+    /// Its name, released with it where `auto_remove` says so.
+    pub name: String,
+    /// What to run.
+    pub bundle: runtime::Bundle,
+    /// Its network.
+    pub network: network::Plan,
+    /// Its log.
+    pub log: logging::Config,
+    /// Removed when it ends.
+    pub auto_remove: bool,
+    /// Standard input stays open (`-i`).
+    pub interactive: bool,
+    /// Whether the door that starts it wants the streams.
+    pub attach: bool,
+}
+
+/// Run a further command in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// [`REQUEST_VERSION`] of the writer.
+    pub version: u32,
+    /// Whose container it is.
+    pub instance: Instance,
+    /// The container.
+    pub id: Id,
+    /// The process id of the container's init, on the host.
+    pub pid: u32,
+    /// The command.
+    pub process: oci::runtime::Process,
+    /// A compiled system call filter.
+    pub seccomp: Option<std::path::PathBuf>,
+    /// The container's cgroup.
+    pub cgroup: Option<runtime::cgroup::Placement>,
+    /// Standard input stays open (`-i`).
+    pub interactive: bool,
+    /// Nobody listens: output goes to `/dev/null`.
+    pub detach: bool,
+}

@@ -1,0 +1,44 @@
+//! What the runtime is given: a specification, and where its root file system and cgroup are.
+
+use std::path::PathBuf;
+
+use oci::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+
+/// Everything from which a [`crate::LaunchPlan`] is made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The specification. Its `root.path` is where the root file system is attached while it is built (any
+    /// directory of ours; nothing of it is seen outside the new mount namespace).
+    pub spec: Spec,
+    /// What the root file system is made of.
+    pub root: RootSource,
+    /// The container's cgroup; none: the caller's.
+    pub cgroup: Option<cgroup::Placement>,
+    /// A compiled system call filter ([`crate::seccomp::Program`]); it replaces `spec.linux.seccomp`.
+    pub seccomp: Option<PathBuf>,
+    /// Our own init stays as process 1, reaps orphans and forwards signals.
+    pub init: bool,
+}
+
+/// What a root file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootSource {
+    /// Read-only layers under a writable one.
+    Overlay {
+        /// The layers, topmost first.
+        lowers: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlayfs' own directory, on the same file system.
+        work: PathBuf,
+        /// Never sync the writable layer: it is thrown away with the container (`--rm`). Unmounting an overlay
+        /// otherwise syncs the whole file system below.
+        volatile: bool,
+    },
+    /// A directory as it is.
+    Directory(PathBuf),
+}

@@ -1,0 +1,106 @@
+//! The plan of the root file system.
+
+use std::ffi::CString;
+use std::fmt::Write as _;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci::runtime::Spec;
+use rustix::fs::OFlags;
+
+use super::{PlanError, c_string, open};
+use crate::bundle::RootSource;
+
+/// How the root file system comes to be.
+#[derive(Debug)]
+pub(crate) struct RootPlan {
+    /// Where it is attached while it is built.
+    pub(crate) mountpoint: CString,
+    /// Read-only in the end.
+    pub(crate) readonly: bool,
+    /// What it is.
+    pub(crate) source: RootSourcePlan,
+}
+
+#[derive(Debug)]
+pub(crate) enum RootSourcePlan {
+    /// Through `fsconfig(lowerdir+)`, Linux 6.7.
+    Overlay { lowers: Vec<CString>, upper: CString, work: CString, volatile: bool },
+    /// Through `mount(2)` for kernels before: its options are one page, so that the directories are named by
+    /// descriptor numbers, relative to `/proc/self/fd`, as which they hold some hundred layers.
+    OldOverlay { options: CString, _open: Vec<OwnedFd> },
+    /// A directory as it is.
+    Directory(OwnedFd),
+}
+
+/// The longest string that `fsconfig(2)` takes, with its end.
+const LONGEST_PARAMETER: usize = 256;
+/// The most lower directories that overlayfs takes.
+pub(crate) const MOST_LOWERS: usize = 500;
+
+pub(super) fn plan(source: &RootSource, spec: &Spec) -> Result<RootPlan, PlanError> {
+    let root = spec.root.as_ref().ok_or(PlanError::Missing("root"))?;
+    let source = match source {
+        RootSource::Directory(path) => RootSourcePlan::Directory(open(path, OFlags::PATH | OFlags::DIRECTORY)?),
+        RootSource::Overlay { lowers, upper, work, volatile } => {
+            if lowers.is_empty() || lowers.len() > MOST_LOWERS {
+                let value = format!("{} layers, of 1 to {MOST_LOWERS}", lowers.len());
+                return Err(PlanError::Invalid { field: "root", value });
+            }
+            let longest = lowers.iter().chain([upper, work]).map(|p| p.as_os_str().len()).max();
+            if longest < Some(LONGEST_PARAMETER) && kernel_at_least(6, 7) {
+                RootSourcePlan::Overlay {
+                    lowers: lowers.iter().map(|p| path_string(p)).collect::<Result<_, _>>()?,
+                    upper: path_string(upper)?,
+                    work: path_string(work)?,
+                    volatile: *volatile,
+                }
+            } else {
+                old_overlay(lowers, upper, work, *volatile)?
+            }
+        }
+    };
+    Ok(RootPlan { mountpoint: path_string(&root.path)?, readonly: root.readonly, source })
+}
+
+fn old_overlay(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+) -> Result<RootSourcePlan, PlanError> {
+    let mut open_fds = Vec::with_capacity(lowers.len() + 2);
+    let mut options = String::from("lowerdir=");
+    for (n, lower) in lowers.iter().enumerate() {
+        let fd = open(lower, OFlags::PATH | OFlags::DIRECTORY)?;
+        // Writing to a String cannot fail.
+        let _ = write!(options, "{}{}", if n > 0 { ":" } else { "" }, fd.as_raw_fd());
+        open_fds.push(fd);
+    }
+    for (key, path) in [("upperdir", upper), ("workdir", work)] {
+        let fd = open(path, OFlags::PATH | OFlags::DIRECTORY)?;
+        let _ = write!(options, ",{key}={}", fd.as_raw_fd());
+        open_fds.push(fd);
+    }
+    if volatile {
+        options.push_str(",volatile");
+    }
+    if options.len() > 4000 {
+        return Err(PlanError::Unsupported(format!("{} layers on a kernel before 6.7", lowers.len())));
+    }
+    Ok(RootSourcePlan::OldOverlay { options: c_string("root", options)?, _open: open_fds })
+}
+
+fn path_string(path: &Path) -> Result<CString, PlanError> {
+    c_string("root", path.as_os_str().as_bytes())
+}
+
+/// Whether the running kernel is of this version or later.
+fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_bytes();
+    let mut numbers = release.split(|b| !b.is_ascii_digit()).map_while(|n| std::str::from_utf8(n).ok()?.parse().ok());
+    let found: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    found >= (major, minor)
+}

@@ -1,0 +1,76 @@
+//! What takes rights away from the calling thread: seccomp filters, capability sets.
+
+use std::io;
+
+/// One instruction of a classic BPF program: `struct sock_filter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Jump if true.
+    pub jt: u8,
+    /// Jump if false.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+/// Installs a system call filter for this thread: `seccomp(SECCOMP_SET_MODE_FILTER)`. Needs `no_new_privs` or
+/// `CAP_SYS_ADMIN`.
+pub fn set_seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        // The kernel only reads it.
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: Instruction has the layout of sock_filter; the length is that of the slice; the kernel copies it.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Capability sets of a thread, as bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilityBits {
+    /// Effective.
+    pub effective: u64,
+    /// Permitted.
+    pub permitted: u64,
+    /// Inheritable.
+    pub inheritable: u64,
+}
+
+/// `capset(2)`, for all numbers up to 63, also those that this code has no name for.
+pub fn set_capabilities(bits: CapabilityBits) -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let half = |n: u32| [(bits.effective >> n) as u32, (bits.permitted >> n) as u32, (bits.inheritable >> n) as u32];
+    let data: [[u32; 3]; 2] = [half(0), half(32)];
+    // SAFETY: header and data have the layout of version 3's structures: two words, and twice three words.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Drops a capability from the bounding set. `Ok(false)` where the kernel knows no capability of this number.
+pub fn drop_from_bounding_set(capability: u32) -> io::Result<bool> {
+    // SAFETY: prctl with integer arguments.
+    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, u64::from(capability), 0, 0, 0) } {
+        0 => Ok(true),
+        _ if io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Empties the ambient set, or raises one capability in it.
+pub fn ambient(raise: Option<u32>) -> io::Result<()> {
+    let (what, which) = match raise {
+        None => (libc::PR_CAP_AMBIENT_CLEAR_ALL, 0),
+        Some(capability) => (libc::PR_CAP_AMBIENT_RAISE, u64::from(capability)),
+    };
+    // SAFETY: prctl with integer arguments.
+    match unsafe { libc::prctl(libc::PR_CAP_AMBIENT, what as u64, which, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The new mount API's calls that rustix lacks.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Attributes of a mount, `MOUNT_ATTR_*` (Linux 5.12).
+pub mod attributes {
+    /// Read-only.
+    pub const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+    /// No set-id bits.
+    pub const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+    /// No devices.
+    pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+    /// No execution.
+    pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+    /// No access times.
+    pub const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+    /// All access times.
+    pub const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+    /// No access times of directories.
+    pub const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+    /// Symlinks are not followed.
+    pub const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+    /// The bits that choose how access times are kept; clear them before setting one.
+    pub const ATIME_MASK: u64 = libc::MOUNT_ATTR__ATIME;
+}
+
+/// Changes a mount: attributes to set and to clear, and its propagation (`MS_PRIVATE`, …; 0: as it is).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change {
+    /// Attributes to set.
+    pub set: u64,
+    /// Attributes to clear.
+    pub clear: u64,
+    /// New propagation.
+    pub propagation: u64,
+    /// Also for every mount below.
+    pub recursive: bool,
+}
+
+/// `mount_setattr(2)` (5.12) on the mount that `mount` is the root of.
+pub fn change(mount: BorrowedFd<'_>, change: Change) -> io::Result<()> {
+    // SAFETY: an all-zero mount_attr is valid and means "no change".
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = change.set;
+    attr.attr_clr = change.clear;
+    attr.propagation = change.propagation;
+    let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a valid C string, the structure is passed with its own size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The old `mount(2)`, with its options as one string: for kernels whose overlayfs does not know `lowerdir+`.
+pub fn mount_old(source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr) -> io::Result<()> {
+    // SAFETY: five valid C strings; the kernel copies the options.
+    let result =
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,48 @@
+//! Socket options that rustix does not know.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::io::{Errno, Result};
+
+/// Asks the kernel for words beside the error numbers of netlink refusals (`NETLINK_EXT_ACK`), and not to
+/// send our message back with them (`NETLINK_CAP_ACK`).
+pub fn want_netlink_words<Fd: AsFd>(socket: Fd) -> Result<()> {
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        set(&socket, libc::SOL_NETLINK, option, &1_i32)?;
+    }
+    Ok(())
+}
+
+/// Discards whatever arrives at a socket that only holds its port: without this, a datagram socket would
+/// fill its buffer, and a listening one would complete handshakes that nobody serves.
+pub fn discard_all_packets<Fd: AsFd>(socket: Fd) -> Result<()> {
+    // Classic BPF: `ret #0`, that is: keep no byte.
+    let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
+}
+
+fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is a live, plain C value of `length` bytes, the kernel only reads it (and, for a filter
+    // program, the array it points to, which outlives the call), and the descriptor is open while borrowed.
+    let result = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    #[test]
+    fn a_discarding_socket_receives_nothing() {
+        let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+        super::discard_all_packets(&deaf).unwrap();
+        deaf.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", deaf.local_addr().unwrap()).unwrap();
+        assert!(deaf.recv(&mut [0; 1]).is_err());
+    }
+}
