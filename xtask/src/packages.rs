@@ -1,0 +1,220 @@
+//! Debian packages: what a task needs and the machine lacks, and nothing more.
+//!
+//! No service is ever started: while we install, a `policy-rc.d` says no to all of them. What would change
+//! the machine more than it must (another kernel, a daemon's unit) is not installed at all but unpacked
+//! below `target/tools`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// A Debian package, and a file or command by which it is there in whatever way it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Package {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// A command, or an absolute path.
+    pub(crate) proof: &'static str,
+}
+
+const fn package(name: &'static str, proof: &'static str) -> Package {
+    Package { name, proof }
+}
+
+/// What compiling needs beside Rust.
+pub(crate) const BUILD: &[Package] =
+    &[package("gcc", "cc"), package("libc6-dev", "/usr/include/stdlib.h"), package("make", "make")];
+
+/// What the demo needs.
+pub(crate) const DEMO: &[Package] =
+    &[package("mmdebstrap", "mmdebstrap"), package("busybox-static", "busybox")];
+
+/// What the tests need: makers of images, a registry's clients, and eyes on the kernel's state.
+pub(crate) const TEST: &[Package] = &[
+    package("busybox-static", "busybox"),
+    package("mmdebstrap", "mmdebstrap"),
+    package("skopeo", "skopeo"),
+    package("umoci", "umoci"),
+    package("apache2-utils", "htpasswd"),
+    package("nftables", "nft"),
+    package("iproute2", "ip"),
+    package("strace", "strace"),
+    package("e2fsprogs", "mkfs.ext4"),
+    package("util-linux", "unshare"),
+    package("openssl", "openssl"),
+    package("zstd", "zstd"),
+    package("python3-minimal", "python3"),
+];
+
+/// What a virtual machine needs.
+pub(crate) const VM: &[Package] = &[
+    package("qemu-system-x86", "qemu-system-x86_64"),
+    package("qemu-system-common", "/usr/lib/qemu/virtiofsd"),
+    package("busybox-static", "busybox"),
+    package("kmod", "modprobe"),
+    package("xz-utils", "xz"),
+    package("e2fsprogs", "mkfs.ext4"),
+    package("util-linux", "setpriv"),
+];
+
+/// Whom the benchmark is worthless without.
+pub(crate) const PEERS: &[Package] =
+    &[package("crun", "crun"), package("runc", "runc"), package("busybox-static", "busybox")];
+
+fn is_there(package: Package) -> bool {
+    if package.proof.starts_with('/') {
+        Path::new(package.proof).exists()
+    } else {
+        shell::find(package.proof).is_some()
+    }
+}
+
+/// Installs those that are missing; a line says which.
+pub(crate) fn ensure(groups: &[&[Package]]) -> Result<()> {
+    let missing: BTreeSet<&str> = groups
+        .iter()
+        .flat_map(|group| group.iter())
+        .filter(|package| !is_there(**package))
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.into_iter().collect();
+    if shell::find("apt-get").is_none() {
+        bail!("this machine lacks {} and has no apt-get to install them", names.join(", "));
+    }
+    println!("installing Debian packages: {}", names.join(" "));
+    let _silence = Silence::begin()?;
+    let install = || -> Result<()> {
+        let mut apt = apt()?;
+        apt.args(["install", "--yes", "--no-install-recommends"]).args(&names);
+        shell::quiet(&mut apt).map(drop)
+    };
+    // the lists may be missing or name packages that are gone; most machines need no update
+    if install().is_err() {
+        update()?;
+        install()?;
+    }
+    Ok(())
+}
+
+fn apt() -> Result<std::process::Command> {
+    let mut apt = shell::as_root("env")?;
+    apt.args(["DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1", "apt-get", "-qq"]);
+    apt.args(["-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]);
+    Ok(apt)
+}
+
+fn update() -> Result<()> {
+    // one source that is down must not stop what another has
+    let mut apt = apt()?;
+    if let Err(error) = shell::quiet(apt.arg("update")) {
+        eprintln!("warning: {error:#}");
+    }
+    Ok(())
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, no package's installation starts a service. A policy that the machine has stays.
+struct Silence {
+    ours: bool,
+}
+
+impl Silence {
+    fn begin() -> Result<Self> {
+        let ours = !Path::new(POLICY).exists();
+        if ours {
+            let script = format!("printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod 755 {POLICY}");
+            shell::quiet(shell::as_root("sh")?.args(["-c", &script]))?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if self.ours
+            && let Ok(mut remove) = shell::as_root("rm")
+        {
+            let _ = remove.args(["-f", POLICY]).status();
+        }
+    }
+}
+
+/// Unpacks packages below `target/tools/<directory>` without installing them, once.
+fn unpack(directory: &str, names: &[&str], proof: &str) -> Result<PathBuf> {
+    let place = shell::tools_dir().join(directory);
+    if place.join(proof).exists() {
+        return Ok(place);
+    }
+    println!("unpacking Debian packages below {}: {}", place.display(), names.join(" "));
+    let work = shell::tools_dir().join(format!("{directory}.new"));
+    let _ = std::fs::remove_dir_all(&work);
+    let debs = work.join("debs");
+    std::fs::create_dir_all(&debs).with_context(|| format!("making {}", debs.display()))?;
+    let download =
+        || shell::quiet(shell::program("apt-get").args(["-qq", "download"]).args(names).current_dir(&debs));
+    if download().is_err() {
+        update()?;
+        download()?;
+    }
+    for entry in std::fs::read_dir(&debs)? {
+        shell::quiet(shell::program("dpkg-deb").arg("-x").arg(entry?.path()).arg(&work))?;
+    }
+    std::fs::remove_dir_all(&debs)?;
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::rename(&work, &place).with_context(|| format!("renaming {}", work.display()))?;
+    Ok(place)
+}
+
+/// The registry for tests, a directory for PATH: the machine's own if it has one, else one unpacked, so that
+/// no service of it comes with the next boot.
+pub(crate) fn registry() -> Result<Option<PathBuf>> {
+    if shell::find("docker-registry").is_some() {
+        return Ok(None);
+    }
+    Ok(Some(unpack("docker-registry", &["docker-registry"], "usr/bin/docker-registry")?.join("usr/bin")))
+}
+
+/// A stock Debian kernel for virtual machines: `None` where the machine has one installed, else a directory
+/// with `boot` and `lib/modules`, so that the machine's own next boot stays as it is.
+pub(crate) fn kernel() -> Result<Option<PathBuf>> {
+    let installed = std::fs::read_dir("/boot").into_iter().flatten().flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| {
+            let version = name.strip_prefix("vmlinuz-").filter(|version| version.contains("-cloud-"));
+            version
+                .is_some_and(|version| Path::new("/lib/modules").join(version).join("modules.dep").exists())
+        })
+    });
+    if installed {
+        return Ok(None);
+    }
+    let place = shell::tools_dir().join("kernel");
+    if !place.join("lib/modules").exists() {
+        // the name without a version is empty and depends on the one with it
+        let depends =
+            || shell::text(shell::program("apt-cache").args(["depends", "linux-image-cloud-amd64"]));
+        let real = |text: &str| {
+            let mut names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+            names.find(|name| name.starts_with("linux-image-")).map(str::to_owned)
+        };
+        let mut name = depends().ok().as_deref().and_then(real);
+        if name.is_none() {
+            update()?;
+            name = real(&depends()?);
+        }
+        let name = name.context("no linux-image-cloud-amd64 in the package lists")?;
+        unpack("kernel", &[&name], "lib/modules")?;
+        for version in std::fs::read_dir(place.join("lib/modules"))? {
+            let mut depmod = shell::as_root("depmod")?;
+            shell::quiet(depmod.arg("-b").arg(&place).arg(version?.file_name()))?;
+        }
+    }
+    Ok(Some(place))
+}
