@@ -1,59 +1,32 @@
-//! The system call filter.
+//! The system call filter: profiles in, a program for the kernel out.
+//!
+//! A profile is ours ([`default_profile`]) or the user's in Docker's form ([`parse_docker`]); both become the
+//! specification's [`Seccomp`](oci::runtime::Seccomp), which [`compile`] turns into a [`Program`]. Compiling
+//! takes a millisecond, so programs are kept on disk under a name made of all that went in ([`cached`]);
+//! whoever starts the container only reads and installs one.
+
+mod action;
+mod arch;
+mod compile;
+mod default;
+mod docker;
+mod program;
+mod rules;
 
 use std::path::{Path, PathBuf};
 
+use base::fs::{self, Durability};
 use base::{Failure, Kind};
-use oci::runtime::Seccomp;
+
+pub use self::compile::compile;
+pub use self::default::default_profile;
+pub use self::docker::parse_docker;
+pub use self::program::{MAX_INSTRUCTIONS, Program, SockFilter};
 
 use crate::capability;
 
-/// One instruction, as the kernel's `struct sock_filter` has it.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SockFilter {
-    /// The operation.
-    pub code: u16,
-    /// Skipped where true.
-    pub jt: u8,
-    /// Skipped where false.
-    pub jf: u8,
-    /// The operand.
-    pub k: u32,
-}
-
-/// A compiled filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    flags: u32,
-    instructions: Vec<SockFilter>,
-}
-
-impl Program {
-    /// For `seccomp(SECCOMP_SET_MODE_FILTER, flags, …)`.
-    pub fn flags(&self) -> u32 {
-        self.flags
-    }
-
-    /// For `struct sock_fprog`: at most 4096.
-    pub fn instructions(&self) -> &[SockFilter] {
-        &self.instructions
-    }
-
-    /// The cache file's content.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        todo!()
-    }
-
-    /// Reads a cache file's content, verifying it wholly.
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self, Error> {
-        todo!()
-    }
-
-    /// Reads and verifies a cache file.
-    pub fn load(_path: &Path) -> Result<Self, Error> {
-        todo!()
-    }
-}
+/// To be raised when the compiler's output changes for the same input: it is part of every cached name.
+const COMPILER: u32 = 1;
 
 /// Which filter.
 #[derive(Debug, Clone, Copy)]
@@ -64,28 +37,49 @@ pub enum Profile<'a> {
     Docker(&'a str),
 }
 
-/// Our default profile for a container with these capabilities.
-pub fn default_profile(_capabilities: capability::Set) -> Seccomp {
-    todo!()
+/// The path of the compiled program in the directory `cache`, made if it is missing or wrong.
+///
+/// `capabilities` is the container's bounding set. A hit costs one small read: the file is verified here, so
+/// that a broken one is mended now rather than refused when the container starts.
+pub fn cached(cache: &Path, profile: Profile<'_>, capabilities: capability::Set) -> Result<PathBuf, Error> {
+    let name = match profile {
+        Profile::Default => {
+            format!("seccomp-{COMPILER}-{:016x}-{:x}", default::FINGERPRINT, capabilities.bits())
+        }
+        Profile::Docker(text) => {
+            let (major, minor) = docker::running_kernel();
+            let hash = base::Digest::of(text.as_bytes());
+            format!("seccomp-{COMPILER}-{}-{:x}-{major}.{minor}", hash.hex(), capabilities.bits())
+        }
+    };
+    let path = cache.join(name);
+    if Program::load(&path).is_ok() {
+        return Ok(path);
+    }
+    let filter = match profile {
+        Profile::Default => default_profile(capabilities),
+        Profile::Docker(text) => parse_docker(text, capabilities)?,
+    };
+    let program = compile(&filter)?;
+    if program.notifies() {
+        return Err(Error::Listener);
+    }
+    let bytes = program.to_bytes();
+    match fs::write_atomic(&path, &bytes, Durability::Volatile) {
+        Err(error) if error.is_not_found() => {
+            fs::create_dir_all(cache, 0o700)?;
+            fs::write_atomic(&path, &bytes, Durability::Volatile)?;
+        }
+        written => written?,
+    }
+    Ok(path)
 }
 
-/// A profile in Docker's JSON form, for a container with these capabilities.
-pub fn parse_docker(_text: &str, _capabilities: capability::Set) -> Result<Seccomp, Error> {
-    todo!()
-}
+/// FNV-1a, which unlike better hashes is two operations and can be computed at compile time.
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// Compiles a filter for this machine.
-pub fn compile(_filter: &Seccomp) -> Result<Program, Error> {
-    todo!()
-}
-
-/// The path of the compiled program in the cache, made if it is missing or wrong. A hit costs one `open` and `read`.
-pub fn cached(
-    _cache: &Path,
-    _profile: Profile<'_>,
-    _capabilities: capability::Set,
-) -> Result<PathBuf, Error> {
-    todo!()
+const fn fnv(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
 }
 
 /// A filter that cannot be made.
@@ -94,13 +88,154 @@ pub fn cached(
 pub enum Error {
     /// A file.
     #[error(transparent)]
-    File(#[from] base::fs::Error),
+    File(#[from] fs::Error),
+    /// The profile is not JSON of the expected form.
+    #[error("the seccomp profile cannot be read")]
+    Json {
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// The profile contradicts itself.
+    #[error("the seccomp profile contradicts itself: {reason}")]
+    Profile {
+        /// How.
+        reason: &'static str,
+    },
+    /// The profile is absurdly large.
+    #[error("the seccomp profile is larger than 1 MiB")]
+    ProfileTooLarge,
+    /// A kernel version that is none.
+    #[error("the seccomp profile's minKernel {version:?} is not a version")]
+    MinKernel {
+        /// As written.
+        version: String,
+    },
+    /// An action that does not exist.
+    #[error("the seccomp profile has the unknown action {name:?}")]
+    Action {
+        /// As written.
+        name: String,
+    },
+    /// An operator that does not exist.
+    #[error("the seccomp profile has the unknown operator {name:?}")]
+    Operator {
+        /// As written.
+        name: String,
+    },
+    /// An architecture that does not exist.
+    #[error("the seccomp profile has the unknown architecture {name:?}")]
+    Architecture {
+        /// As written.
+        name: String,
+    },
+    /// A flag that does not exist.
+    #[error("the seccomp profile has the unknown flag {name:?}")]
+    Flag {
+        /// As written.
+        name: String,
+    },
+    /// An error number that the kernel cannot return.
+    #[error("the seccomp profile's errnoRet {value} is no error number")]
+    Errno {
+        /// As written.
+        value: u32,
+    },
+    /// A call has six arguments.
+    #[error("the seccomp profile compares argument {index}, but calls have arguments 0 to 5")]
+    Argument {
+        /// As written.
+        index: u32,
+    },
+    /// The kernel would not take it.
+    #[error("the seccomp profile compiles to more than {MAX_INSTRUCTIONS} instructions")]
+    TooLong,
+    /// The profile hands calls to a listener.
+    #[error("the seccomp profile uses SCMP_ACT_NOTIFY, but there is no listener to notify")]
+    Listener,
+    /// No tables for this processor.
+    #[error("seccomp filters are not known for this processor")]
+    Machine,
+    /// A cached program that cannot be believed.
+    #[error("the cached seccomp program cannot be used: {reason}")]
+    Cache {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl Error {
+    fn minimum(version: &str) -> Self {
+        Self::MinKernel { version: version.chars().take(40).collect() }
+    }
 }
 
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::File(e) => e.kind(),
+            Self::Machine | Self::Listener => Kind::Unsupported,
+            Self::Cache { .. } => Kind::Corrupt,
+            _ => Kind::Invalid,
         }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::File(e) => e.hints(),
+            Self::TooLong => {
+                vec!["list fewer calls or conditions, or name ranges by one comparison".to_owned()]
+            }
+            Self::Machine => vec!["run with --security-opt seccomp=unconfined".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::capability::Set;
+
+    const USER: &str = r#"{"defaultAction":"SCMP_ACT_ALLOW",
+        "syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":99}]}"#;
+
+    #[test]
+    fn a_program_is_made_once_and_mended_when_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        let path = cached(&cache, Profile::Default, Set::DEFAULT).unwrap();
+        let made = std::fs::metadata(&path).unwrap().ino();
+        assert_eq!(cached(&cache, Profile::Default, Set::DEFAULT).unwrap(), path);
+        assert_eq!(std::fs::metadata(&path).unwrap().ino(), made);
+        let good = Program::load(&path).unwrap();
+
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(Program::load(&path), Err(Error::Cache { .. })));
+        assert_eq!(cached(&cache, Profile::Default, Set::DEFAULT).unwrap(), path);
+        assert_eq!(Program::load(&path).unwrap(), good);
+    }
+
+    #[test]
+    fn names_depend_on_all_that_goes_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |profile, set| cached(dir.path(), profile, set).unwrap();
+        let ours = path(Profile::Default, Set::DEFAULT);
+        assert_ne!(ours, path(Profile::Default, Set::KNOWN));
+        let user = path(Profile::Docker(USER), Set::DEFAULT);
+        assert_ne!(user, ours);
+        assert_ne!(user, path(Profile::Docker(&format!("{USER} ")), Set::DEFAULT));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_profile_that_needs_a_listener_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = USER.replace("SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY");
+        let error = cached(dir.path(), Profile::Docker(&text), Set::DEFAULT).unwrap_err();
+        assert!(matches!(error, Error::Listener));
     }
 }
