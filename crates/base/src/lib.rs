@@ -8,7 +8,7 @@ pub mod failure;
 pub mod fs;
 pub mod id;
 pub mod progress;
-mod remove;
+pub mod remove;
 pub mod root;
 pub mod time;
 

@@ -8,7 +8,7 @@
 //! Nothing outside the tree is touched: every step is relative to the descriptor of a directory, no symlink
 //! is followed, and a mount point inside the tree is an error rather than a way out.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -23,11 +23,16 @@ const DEEPEST: u32 = 48;
 
 /// Removes the directory at `path`, a trusted path, with all that is in it. Others may be doing the same.
 pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
+    remove_dir_all_at(CWD, path.as_os_str())
+}
+
+/// Removes the directory `name` in `dir` with all that is in it. Others may be doing the same.
+pub fn remove_dir_all_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let top = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     loop {
         empty(top.as_fd(), top.as_fd(), 0)?;
-        match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             // Directories were moved up here after we had read past them, or somebody else does it too.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}

@@ -2,6 +2,8 @@
 
 use base::{Digest, Failure, Kind, fs};
 
+use crate::unpack::UnpackError;
+
 /// The result of a layer operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -23,6 +25,14 @@ pub enum Error {
         /// How many can be stacked.
         most: usize,
     },
+    /// A blob did not become a layer.
+    #[error("cannot unpack the layer {}", layer.short())]
+    Unpack {
+        /// Its diff id.
+        layer: Digest,
+        /// Why.
+        source: UnpackError,
+    },
 }
 
 impl Failure for Error {
@@ -31,6 +41,7 @@ impl Failure for Error {
             Self::Files(e) => e.kind(),
             Self::Missing(_) => Kind::NotFound,
             Self::TooDeep { .. } => Kind::Unsupported,
+            Self::Unpack { source, .. } => source.kind(),
         }
     }
 
@@ -39,6 +50,7 @@ impl Failure for Error {
             Self::Files(e) => e.hints(),
             Self::Missing(_) => vec!["pull or load the image again".to_owned()],
             Self::TooDeep { .. } => vec!["squash the image into fewer layers".to_owned()],
+            Self::Unpack { source, .. } => source.hints(),
         }
     }
 }

@@ -1,9 +1,32 @@
 //! Blobs become a mounted tree: layers are unpacked once each, and a root file system is an overlay of them.
+//!
+//! ```text
+//! blob ──► compression ──► archive ──► apply ──► tree ──► layers/<diff id>/
+//!          what it is      entries     what      files,   whole or not
+//!          packed with     of a tar    they      beneath  there (store)
+//!                                      mean      a root
+//! ```
+//!
+//! A layer comes from strangers. Its names are allegations ([`name`]), every size is bounded ([`limits`]),
+//! and nothing in it becomes policy of the host. Layers are unpacked independently of one another, so that
+//! all of an image's can be unpacked at once, and are shared by all images.
 
+mod apply;
+mod archive;
+mod compression;
 mod error;
+mod limits;
+mod name;
 mod overlay;
 mod store;
+mod tree;
+mod unpack;
 
+pub use apply::{ApplyError, EntryError};
+pub use archive::ArchiveError;
+pub use compression::{Compression, Unsupported, sniff};
 pub use error::{Error, Result};
+pub use name::BadName;
 pub use overlay::{MAX_LOWERS, Overlay};
-pub use store::{LayerStore, remove_tree};
+pub use store::{LayerStore, remove_tree, sweep_removing};
+pub use unpack::{Bomb, UnpackError};

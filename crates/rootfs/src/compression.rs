@@ -1,0 +1,193 @@
+//! What a blob is packed with, and the reader that unpacks it.
+//!
+//! The media type only says whether this can be a layer at all. What it is packed with is told by the first
+//! bytes: registries and archives in use label gzip as plain tar and the reverse.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+/// How a blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952, in any number of members.
+    Gzip,
+    /// RFC 8878, in any number of frames.
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "tar",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// Why a blob is no layer that we can unpack.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Unsupported {
+    /// Its media type says that it is something else.
+    #[error("its media type is {0}, which is no layer")]
+    MediaType(String),
+    /// Its media type says that it is encrypted.
+    #[error("it is encrypted ({0})")]
+    Encrypted(String),
+    /// It begins as some other format does.
+    #[error("it is compressed with {0}; layers are plain, gzip or zstd")]
+    Format(&'static str),
+}
+
+/// Refuses what cannot be a layer by its media type. Unknown types pass: the content decides.
+pub(crate) fn check_media_type(media_type: &str) -> Result<(), Unsupported> {
+    let shown = || media_type.chars().take(100).collect::<String>().escape_debug().to_string();
+    let base = media_type.split(';').next().unwrap_or_default().trim();
+    if base.ends_with("+encrypted") {
+        Err(Unsupported::Encrypted(shown()))
+    } else if base.ends_with("json") || base.starts_with("text/") {
+        Err(Unsupported::MediaType(shown()))
+    } else {
+        Ok(())
+    }
+}
+
+/// The compression that content beginning with these bytes (at least six, if there are so many) has.
+pub fn sniff(head: &[u8]) -> Result<Compression, Unsupported> {
+    Ok(match head {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        // A frame, or a skippable frame as pzstd puts them first.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => return Err(Unsupported::Format("bzip2")),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(Unsupported::Format("xz")),
+        [0x04, 0x22, 0x4d, 0x18, ..] => return Err(Unsupported::Format("lz4")),
+        _ => Compression::None,
+    })
+}
+
+/// How many bytes [`sniff`] wants to see.
+const HEAD: u64 = 6;
+
+type Sniffed<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+
+/// A reader of a blob's uncompressed content.
+pub(crate) enum Decoder<R: Read> {
+    Plain(Sniffed<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Sniffed<R>>>),
+    Zstd(zstd::stream::read::Decoder<'static, Sniffed<R>>),
+}
+
+/// Why no decoder could be made.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    Read(io::Error),
+    Unsupported(Unsupported),
+}
+
+impl<R: Read> Decoder<R> {
+    /// Looks at the first bytes of `blob` and picks the decoder.
+    pub(crate) fn new(mut blob: R) -> Result<Self, OpenError> {
+        let mut head = Vec::with_capacity(HEAD as usize);
+        blob.by_ref().take(HEAD).read_to_end(&mut head).map_err(OpenError::Read)?;
+        let compression = sniff(&head).map_err(OpenError::Unsupported)?;
+        let whole = BufReader::with_capacity(64 << 10, Cursor::new(head).chain(blob));
+        Ok(match compression {
+            Compression::None => Self::Plain(whole),
+            Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(whole))),
+            // The library refuses windows above 128 MiB by itself, which bounds its memory.
+            Compression::Zstd => {
+                Self::Zstd(zstd::stream::read::Decoder::with_buffer(whole).map_err(OpenError::Read)?)
+            }
+        })
+    }
+
+    /// What was picked.
+    pub(crate) fn compression(&self) -> Compression {
+        match self {
+            Self::Plain(_) => Compression::None,
+            Self::Gzip(_) => Compression::Gzip,
+            Self::Zstd(_) => Compression::Zstd,
+        }
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => {
+                // Read through the buffer only while it holds something: then straight into the caller's.
+                if reader.buffer().is_empty() && buffer.len() < 64 << 10 {
+                    reader.fill_buf()?;
+                }
+                reader.read(buffer)
+            }
+            Self::Gzip(reader) => reader.read(buffer),
+            Self::Zstd(reader) => reader.read(buffer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn unpack(bytes: &[u8]) -> (Compression, io::Result<Vec<u8>>) {
+        let mut decoder = Decoder::new(bytes).ok().unwrap();
+        let mut out = Vec::new();
+        (decoder.compression(), decoder.read_to_end(&mut out).map(|_| out))
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_content_tells_the_compression() {
+        let text = b"something to pack ".repeat(1000);
+        for (packed, want) in [
+            (text.clone(), Compression::None),
+            (gzip(&text), Compression::Gzip),
+            ([gzip(&text[..7]), gzip(&text[7..])].concat(), Compression::Gzip),
+            (zstd::encode_all(&text[..], 1).unwrap(), Compression::Zstd),
+            (
+                [
+                    b"\x50\x2a\x4d\x18\x02\0\0\0xx".to_vec(),
+                    zstd::encode_all(&text[..7], 1).unwrap(),
+                    zstd::encode_all(&text[7..], 1).unwrap(),
+                ]
+                .concat(),
+                Compression::Zstd,
+            ),
+        ] {
+            let (found, content) = unpack(&packed);
+            assert_eq!((found, content.unwrap()), (want, text.clone()));
+        }
+        assert_eq!(unpack(b"").1.unwrap(), b"");
+        assert_eq!(unpack(b"abc").1.unwrap(), b"abc");
+    }
+
+    #[test]
+    fn truncated_streams_are_errors() {
+        let text = b"something to pack ".repeat(1000);
+        for packed in [gzip(&text), zstd::encode_all(&text[..], 1).unwrap()] {
+            for cut in [packed.len() - 1, packed.len() / 2, 7] {
+                assert!(unpack(&packed[..cut]).1.is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_layer_is_named() {
+        assert!(check_media_type("application/vnd.oci.image.layer.v1.tar+gzip").is_ok());
+        assert!(check_media_type("application/vnd.docker.image.rootfs.diff.tar.gzip").is_ok());
+        assert!(check_media_type("").is_ok());
+        assert!(check_media_type("application/vnd.in-toto+json").is_err());
+        assert!(check_media_type("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").is_err());
+        assert_eq!(sniff(b"\xfd7zXZ\0\0\0"), Err(Unsupported::Format("xz")));
+    }
+}
