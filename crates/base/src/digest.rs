@@ -60,7 +60,10 @@ fn nibble(digit: u8) -> Option<u8> {
 /// Lower-case hexadecimal of any bytes.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[(b >> 4) as usize] as char, DIGITS[(b & 15) as usize] as char]).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [DIGITS[(b >> 4) as usize] as char, DIGITS[(b & 15) as usize] as char])
+        .collect()
 }
 
 impl fmt::Display for Digest {
@@ -78,9 +81,8 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = ParseDigestError;
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let hex = text
-            .strip_prefix("sha256:")
-            .ok_or_else(|| ParseDigestError(text.chars().take(100).collect()))?;
+        let hex =
+            text.strip_prefix("sha256:").ok_or_else(|| ParseDigestError(text.chars().take(100).collect()))?;
         Self::from_hex(hex).map_err(|_| ParseDigestError(text.chars().take(100).collect()))
     }
 }
@@ -181,7 +183,9 @@ mod tests {
     fn digests_round_trip_and_refuse_what_is_not_one() {
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(b""));
-        for bad in ["", "sha256:", "sha512:00", &EMPTY[..70], &EMPTY.to_uppercase(), "sha256:../../etc/passwd"] {
+        for bad in
+            ["", "sha256:", "sha512:00", &EMPTY[..70], &EMPTY.to_uppercase(), "sha256:../../etc/passwd"]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
@@ -69,24 +69,23 @@ impl Root {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        // Walk down, each directory opened relative to the root by its growing prefix, so that `..` and
-        // symlinks mean what they mean inside.
-        let mut prefix = std::path::PathBuf::new();
-        for component in path.components() {
-            match component {
-                Component::Normal(name) => {
-                    let parent = self.open_with(&prefix, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-                    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                        Err(e) => return Err(e.into()),
-                    }
-                    prefix.push(name);
+        // Walk down, each directory opened relative to the root by its growing prefix, so that `..` and symlinks
+        // mean what they mean inside. (Prefixes are slices: the child of a launch, which calls this, may not
+        // allocate.)
+        let bytes = path.as_os_str().as_bytes();
+        let mut begin = 0;
+        while begin < bytes.len() {
+            let end = bytes[begin..].iter().position(|&b| b == b'/').map_or(bytes.len(), |n| begin + n);
+            let name = &bytes[begin..end];
+            if !matches!(name, b"" | b"." | b"..") {
+                let prefix = Path::new(OsStr::from_bytes(&bytes[..begin]));
+                let parent = self.open_with(prefix, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+                match rustix::fs::mkdirat(&parent, OsStr::from_bytes(name), Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(e) => return Err(e.into()),
                 }
-                Component::ParentDir => {
-                    prefix.push("..");
-                }
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             }
+            begin = end + 1;
         }
         self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
     }

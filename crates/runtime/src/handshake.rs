@@ -64,11 +64,42 @@ impl Step {
         const ALL: [Step; 36] = {
             use Step as S;
             [
-                S::Session, S::Propagation, S::Root, S::MountTarget, S::Mount, S::MountOverProc, S::Device, S::Mask,
-                S::ReadOnly, S::Hostname, S::Join, S::Go, S::Netlink, S::CgroupNamespace, S::CgroupMount, S::Sysctl,
-                S::Pivot, S::WorkingDir, S::Accounts, S::UnknownUser, S::UnknownGroup, S::Terminal, S::Stdio,
-                S::OomScore, S::Rlimit, S::Keyring, S::AppArmor, S::Bounding, S::NoNewPrivileges, S::Seccomp,
-                S::Groups, S::User, S::Capabilities, S::Ambient, S::Init, S::Exec,
+                S::Session,
+                S::Propagation,
+                S::Root,
+                S::MountTarget,
+                S::Mount,
+                S::MountOverProc,
+                S::Device,
+                S::Mask,
+                S::ReadOnly,
+                S::Hostname,
+                S::Join,
+                S::Go,
+                S::Netlink,
+                S::CgroupNamespace,
+                S::CgroupMount,
+                S::Sysctl,
+                S::Pivot,
+                S::WorkingDir,
+                S::Accounts,
+                S::UnknownUser,
+                S::UnknownGroup,
+                S::Terminal,
+                S::Stdio,
+                S::OomScore,
+                S::Rlimit,
+                S::Keyring,
+                S::AppArmor,
+                S::Bounding,
+                S::NoNewPrivileges,
+                S::Seccomp,
+                S::Groups,
+                S::User,
+                S::Capabilities,
+                S::Ambient,
+                S::Init,
+                S::Exec,
             ]
         };
         ALL.into_iter().find(|step| *step as u8 == byte)
@@ -161,7 +192,9 @@ impl Progress {
         match (self, message) {
             (Self::AwaitingTerminal, Some(Message::Terminal)) => Ok(Self::AwaitingExec),
             (Self::AwaitingExec, None) => Ok(Self::Running),
-            (Self::AwaitingTerminal | Self::AwaitingExec, Some(Message::Failed(failed))) => Ok(Self::Failed(failed)),
+            (Self::AwaitingTerminal | Self::AwaitingExec, Some(Message::Failed(failed))) => {
+                Ok(Self::Failed(failed))
+            }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the child broke the start handshake")),
         }
     }
@@ -187,7 +220,9 @@ mod tests {
 
     #[test]
     fn packets_round_trip_and_nonsense_is_refused() {
-        for message in [Message::Go, Message::Terminal, Message::Failed(Failed::new(Step::Seccomp, 70000, Errno::PERM))] {
+        for message in
+            [Message::Go, Message::Terminal, Message::Failed(Failed::new(Step::Seccomp, 70000, Errno::PERM))]
+        {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
         for step in 1..=36 {

@@ -42,8 +42,14 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("dhow-claim-{}", std::process::id()));
         fs::create_dir_all(&dir, 0o700).unwrap();
         let wins: usize = std::thread::scope(|s| {
-            let threads: Vec<_> =
-                (0..8).map(|i| s.spawn({ let dir = &dir; move || take(dir, "n", &format!("o{i}")).unwrap() })).collect();
+            let threads: Vec<_> = (0..8)
+                .map(|i| {
+                    s.spawn({
+                        let dir = &dir;
+                        move || take(dir, "n", &format!("o{i}")).unwrap()
+                    })
+                })
+                .collect();
             threads.into_iter().map(|t| usize::from(t.join().unwrap())).sum()
         });
         assert_eq!(wins, 1);

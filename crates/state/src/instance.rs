@@ -58,7 +58,8 @@ impl Instance {
         for dir in [&self.root, &self.run] {
             fs::create_dir_all(dir, 0o711)?;
         }
-        let below = ["containers", "names/containers", "names/images", "layers", "removing", "cache", "content"];
+        let below =
+            ["containers", "names/containers", "names/images", "layers", "removing", "cache", "content"];
         for dir in below {
             fs::create_dir_all(&self.root.join(dir), 0o700)?;
         }

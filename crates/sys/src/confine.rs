@@ -45,7 +45,8 @@ pub struct CapabilityBits {
 pub fn set_capabilities(bits: CapabilityBits) -> io::Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
     let header: [u32; 2] = [VERSION_3, 0];
-    let half = |n: u32| [(bits.effective >> n) as u32, (bits.permitted >> n) as u32, (bits.inheritable >> n) as u32];
+    let half =
+        |n: u32| [(bits.effective >> n) as u32, (bits.permitted >> n) as u32, (bits.inheritable >> n) as u32];
     let data: [[u32; 3]; 2] = [half(0), half(32)];
     // SAFETY: header and data have the layout of version 3's structures: two words, and twice three words.
     let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
@@ -73,4 +74,11 @@ pub fn ambient(raise: Option<u32>) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Gives this process a session keyring of its own: `keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)`.
+pub fn join_new_session_keyring() -> io::Result<()> {
+    // SAFETY: keyctl with a null name makes an anonymous keyring.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0) };
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -105,7 +105,12 @@ impl Arguments {
 }
 
 /// `execve(2)`. Returns only where it failed. `extra` is one more environment string.
-pub fn exec(path: &CStr, arguments: &mut Arguments, environment: &mut Arguments, extra: Option<&CStr>) -> io::Error {
+pub fn exec(
+    path: &CStr,
+    arguments: &mut Arguments,
+    environment: &mut Arguments,
+    extra: Option<&CStr>,
+) -> io::Error {
     let (argv, envp) = (arguments.with(None), environment.with(extra));
     // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv, envp) };
@@ -338,4 +343,86 @@ unsafe fn clone3_call(
         );
     }
     result
+}
+
+/// `unshare(2)` with raw bits, for a process with a single thread.
+pub fn unshare(flags: u32) -> io::Result<()> {
+    // SAFETY: a plain system call; a single-threaded caller shares nothing that another thread relies on.
+    if unsafe { libc::unshare(flags as i32) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `dup2(2)` onto a fixed number: the standard streams of a process that is about to execute.
+pub fn duplicate_to(fd: BorrowedFd<'_>, place: RawFd) -> io::Result<()> {
+    // SAFETY: replaces a descriptor that only the command to be executed will use.
+    let result = unsafe {
+        if fd.as_raw_fd() == place {
+            libc::fcntl(place, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(fd.as_raw_fd(), place)
+        }
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Marks every descriptor from `first` on as close-on-exec.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: sets flags, closes nothing now.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor from `first` on. Only for a process that will never use, nor drop, what owned them.
+pub fn close_from(first: u32) {
+    // SAFETY: the caller (process 1 of a container) never returns to whatever owns the descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Whether the working directory lies below this process's root: the kernel gives it an absolute path.
+pub fn working_dir_is_inside(buffer: &mut [std::mem::MaybeUninit<u8>]) -> io::Result<bool> {
+    // SAFETY: the kernel writes at most `len` bytes into the buffer, and returns how many.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    if length < 1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has written at least one byte.
+    Ok(unsafe { buffer[0].assume_init() } == b'/')
+}
+
+/// Blocks every signal.
+pub fn block_all_signals() {
+    // SAFETY: plain system calls on local data.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, ptr::null_mut());
+    }
+}
+
+/// Waits for the next of these signals and returns its number; `None` where the wait was interrupted.
+pub fn wait_signal(signals: &[i32]) -> Option<i32> {
+    // SAFETY: plain system calls on local data.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        let signal = libc::sigwaitinfo(&raw const set, ptr::null_mut());
+        (signal > 0).then_some(signal)
+    }
+}
+
+/// `setns(2)` with a pidfd: joins all the named namespaces (`CLONE_NEW*`) of that process at once. The caller has
+/// a single thread.
+pub fn set_namespaces(process: BorrowedFd<'_>, kinds: u32) -> io::Result<()> {
+    if kinds == 0 {
+        return Ok(());
+    }
+    // SAFETY: a plain system call.
+    if unsafe { libc::setns(process.as_raw_fd(), kinds as i32) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

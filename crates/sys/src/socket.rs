@@ -29,7 +29,11 @@ fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<(
     let result = unsafe {
         libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length)
     };
-    if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
 }
 
 #[cfg(test)]

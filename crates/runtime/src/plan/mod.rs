@@ -166,7 +166,10 @@ fn namespaces_of(list: &[Namespace]) -> Result<(u64, bool, Joined), PlanError> {
     for namespace in list {
         if let Some(path) = &namespace.path {
             if matches!(namespace.kind, NamespaceKind::Pid | NamespaceKind::User | NamespaceKind::Mount) {
-                return Err(PlanError::Unsupported(format!("joining a {:?} namespace by path", namespace.kind)));
+                return Err(PlanError::Unsupported(format!(
+                    "joining a {:?} namespace by path",
+                    namespace.kind
+                )));
             }
             joined.push((namespace.kind, open(path, OFlags::RDONLY)?));
             continue;
@@ -196,14 +199,19 @@ fn namespaces_of(list: &[Namespace]) -> Result<(u64, bool, Joined), PlanError> {
 fn hostname_of(spec: &Spec) -> Result<Option<CString>, PlanError> {
     let Some(name) = &spec.hostname else { return Ok(None) };
     if name.len() > 64 {
-        return Err(PlanError::Invalid { field: "hostname", value: format!("`{name}` is longer than 64 bytes") });
+        return Err(PlanError::Invalid {
+            field: "hostname",
+            value: format!("`{name}` is longer than 64 bytes"),
+        });
     }
     Ok(Some(c_string("hostname", name.as_bytes())?))
 }
 
 /// A key's dots become slashes, and nothing else of it is trusted: no `..`, no slash of its own
 /// (CVE-2022-0811 smuggled a setting in another's value).
-fn sysctls_of(list: &std::collections::BTreeMap<String, String>) -> Result<Vec<(CString, Vec<u8>)>, PlanError> {
+fn sysctls_of(
+    list: &std::collections::BTreeMap<String, String>,
+) -> Result<Vec<(CString, Vec<u8>)>, PlanError> {
     let mut sysctls = Vec::new();
     for (key, value) in list {
         let good = !key.is_empty()
@@ -213,7 +221,10 @@ fn sysctls_of(list: &std::collections::BTreeMap<String, String>) -> Result<Vec<(
         if !good {
             return Err(PlanError::Invalid { field: "sysctl", value: format!("`{key}={value}`") });
         }
-        sysctls.push((c_string("sysctl", format!("sys/{}", key.replace('.', "/")))?, value.clone().into_bytes()));
+        sysctls.push((
+            c_string("sysctl", format!("sys/{}", key.replace('.', "/")))?,
+            value.clone().into_bytes(),
+        ));
     }
     Ok(sysctls)
 }

@@ -67,7 +67,8 @@ fn plan_one(mount: &Mount) -> Result<MountPlan, PlanError> {
     } else {
         let mut parameters = options.parameters;
         if let Some(source) = &mount.source {
-            parameters.insert(0, (c"source".to_owned(), Some(c_string("mount", source.as_os_str().as_bytes())?)));
+            parameters
+                .insert(0, (c"source".to_owned(), Some(c_string("mount", source.as_os_str().as_bytes())?)));
         }
         MountSource::Filesystem { kind: c_string("mount", kind)?, parameters }
     };

@@ -53,16 +53,10 @@ pub(crate) struct ProcessPlan {
 #[derive(Debug)]
 pub(crate) enum UserPlan {
     /// Numbers, with the groups in [`ProcessPlan::groups`].
-    Numbers {
-        uid: u32,
-        gid: u32,
-    },
+    Numbers { uid: u32, gid: u32 },
     /// To be looked up in the container's own files, Docker's `--user`: a user by name or number, a group by
     /// name or number.
-    LookUp {
-        user: Who,
-        group: Option<Who>,
-    },
+    LookUp { user: Who, group: Option<Who> },
 }
 
 /// A user or group, by number or by name. What looks like a number is one, never a name (CVE-2026-46680), and
@@ -173,14 +167,20 @@ fn who(text: &str) -> Result<Who, PlanError> {
     Ok(Who::Name(text.as_bytes().to_vec()))
 }
 
-fn load_filter(filter: Option<&Seccomp>, compiled: Option<&Path>) -> Result<(Vec<Instruction>, u32), PlanError> {
+fn load_filter(
+    filter: Option<&Seccomp>,
+    compiled: Option<&Path>,
+) -> Result<(Vec<Instruction>, u32), PlanError> {
     let program = match (compiled, filter) {
         (Some(path), _) => seccomp::Program::load(path)?,
         (None, Some(filter)) => seccomp::compile(filter)?,
         (None, None) => return Ok((Vec::new(), 0)),
     };
-    let instructions =
-        program.instructions().iter().map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
+    let instructions = program
+        .instructions()
+        .iter()
+        .map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
+        .collect();
     Ok((instructions, program.flags()))
 }
 

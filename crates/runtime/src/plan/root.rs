@@ -30,7 +30,7 @@ pub(crate) enum RootSourcePlan {
     /// Through `mount(2)` for kernels before: its options are one page, so that the directories are named by
     /// descriptor numbers, relative to `/proc/self/fd`, as which they hold some hundred layers.
     OldOverlay { options: CString, _open: Vec<OwnedFd> },
-    /// A directory as it is.
+    /// A directory as it is: a copy of its mounts, attached nowhere yet.
     Directory(OwnedFd),
 }
 
@@ -42,7 +42,14 @@ pub(crate) const MOST_LOWERS: usize = 500;
 pub(super) fn plan(source: &RootSource, spec: &Spec) -> Result<RootPlan, PlanError> {
     let root = spec.root.as_ref().ok_or(PlanError::Missing("root"))?;
     let source = match source {
-        RootSource::Directory(path) => RootSourcePlan::Directory(open(path, OFlags::PATH | OFlags::DIRECTORY)?),
+        RootSource::Directory(path) => {
+            use base::fs::At;
+            use rustix::mount::OpenTreeFlags as F;
+            let flags = F::OPEN_TREE_CLONE | F::OPEN_TREE_CLOEXEC | F::AT_RECURSIVE;
+            RootSourcePlan::Directory(
+                rustix::mount::open_tree(rustix::fs::CWD, path, flags).at("open", path)?,
+            )
+        }
         RootSource::Overlay { lowers, upper, work, volatile } => {
             if lowers.is_empty() || lowers.len() > MOST_LOWERS {
                 let value = format!("{} layers, of 1 to {MOST_LOWERS}", lowers.len());
@@ -100,7 +107,8 @@ fn path_string(path: &Path) -> Result<CString, PlanError> {
 fn kernel_at_least(major: u32, minor: u32) -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_bytes();
-    let mut numbers = release.split(|b| !b.is_ascii_digit()).map_while(|n| std::str::from_utf8(n).ok()?.parse().ok());
+    let mut numbers =
+        release.split(|b| !b.is_ascii_digit()).map_while(|n| std::str::from_utf8(n).ok()?.parse().ok());
     let found: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     found >= (major, minor)
 }
