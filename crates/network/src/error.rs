@@ -1,6 +1,12 @@
 //! What can go wrong with a container's network.
 
+use std::net::IpAddr;
+
 use base::{Failure, Kind, fs};
+use rustix::io::Errno;
+use state::options::Protocol;
+
+use crate::netlink::Refusal;
 
 /// A failed network operation.
 #[derive(Debug, thiserror::Error)]
@@ -9,15 +15,149 @@ pub enum Error {
     /// A state file or lock.
     #[error(transparent)]
     File(#[from] fs::Error),
+    /// The kernel refused something about links, addresses or routes.
+    #[error("cannot {action}")]
+    Link {
+        /// What was attempted: a verb phrase that names the object.
+        action: String,
+        /// Why not.
+        source: Refusal,
+    },
+    /// The kernel refused something about the firewall.
+    #[error("cannot {action}")]
+    Firewall {
+        /// What was attempted: a verb phrase that names the object.
+        action: String,
+        /// Why not.
+        source: Refusal,
+    },
+    /// Every private network that we know is reached some other way.
+    #[error("no private network is free for the bridge `{bridge}`: the host has routes to all of them")]
+    NoSubnet {
+        /// The bridge's name.
+        bridge: String,
+    },
+    /// Every address is claimed.
+    #[error("no address is free in {subnet}")]
+    NoAddress {
+        /// The bridge's network.
+        subnet: String,
+    },
+    /// A host port is taken.
+    #[error("cannot publish port {port}: something on this host listens there already")]
+    PortTaken {
+        /// `8080/tcp`, or `127.0.0.1:8080/tcp`.
+        port: HostPort,
+    },
+    /// A host port cannot be had for another reason.
+    #[error("cannot publish port {port}")]
+    Port {
+        /// The port.
+        port: HostPort,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The bridge has IPv4 only.
+    #[error("cannot publish port {port}: the bridge has no IPv6 yet")]
+    Ipv6 {
+        /// The port.
+        port: HostPort,
+    },
+    /// The network's state file is not what we write, or from a newer version.
+    #[error("cannot understand {}: {reason}", path.display())]
+    State {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// The result of a network operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// A port of the host as messages name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostPort {
+    /// The address, if not all.
+    pub ip: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.ip {
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        write!(f, "{}/{}", self.port, self.protocol)
+    }
+}
+
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::File(error) => error.kind(),
+            Self::Link { source, .. } | Self::Firewall { source, .. } => match source.errno {
+                Errno::PERM | Errno::ACCESS => Kind::Permission,
+                Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT => Kind::Unsupported,
+                Errno::NOMEM | Errno::NOBUFS | Errno::NFILE | Errno::MFILE => Kind::Exhausted,
+                _ => Kind::Internal,
+            },
+            Self::NoSubnet { .. } | Self::NoAddress { .. } => Kind::Exhausted,
+            Self::PortTaken { .. } => Kind::Conflict,
+            Self::Port { source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrNotAvailable => Kind::Invalid,
+                _ => base::failure::kind_of_io(source),
+            },
+            Self::Ipv6 { .. } => Kind::Unsupported,
+            Self::State { .. } => Kind::Corrupt,
         }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::File(error) => error.hints(),
+            Self::Link { source, .. } | Self::Firewall { source, .. } if source.errno == Errno::PERM => {
+                vec!["run as root".to_owned()]
+            }
+            Self::Firewall { source, .. }
+                if matches!(source.errno, Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::NOENT) =>
+            {
+                vec!["check that the kernel has nftables with nat, masquerade and fib (modules nft_nat, nft_masq, \
+                      nft_fib_ipv4)"
+                    .to_owned()]
+            }
+            Self::PortTaken { port } => vec![format!(
+                "see who has it: ss -lnp{} 'sport = :{}'",
+                if port.protocol == Protocol::Tcp { "t" } else { "u" },
+                port.port
+            )],
+            Self::Port { source, .. } if source.kind() == std::io::ErrorKind::AddrNotAvailable => {
+                vec!["publish on an address of this host, or on none to use all".to_owned()]
+            }
+            Self::NoSubnet { .. } => vec!["use --network host or none".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Says what was attempted when netlink refused.
+pub(crate) trait Attempt<T> {
+    fn link(self, action: impl FnOnce() -> String) -> Result<T>;
+    fn firewall(self, action: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Attempt<T> for std::result::Result<T, Refusal> {
+    fn link(self, action: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Link { action: action(), source })
+    }
+
+    fn firewall(self, action: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Firewall { action: action(), source })
     }
 }

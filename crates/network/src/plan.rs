@@ -1,19 +1,30 @@
 //! The plan of a container's network, and its verbs.
 
+use std::net::Ipv4Addr;
+
 use base::Id;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use state::Instance;
 use state::container::Address;
+use state::lock::Lock;
 use state::options::{NetworkMode, PortMapping};
 
-use crate::Result;
+use crate::bridge::Bridge;
+use crate::error::Attempt;
+use crate::link::{self, Pair};
+use crate::netlink::Request;
+use crate::nft::elements;
+use crate::subnet::{self, Subnet};
+use crate::{PortReservations, Result, ports};
 
 /// Messages for one `send(2)` on a `NETLINK_ROUTE` socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// The messages, back to back, each with `NLM_F_ACK`.
     pub bytes: Vec<u8>,
-    /// How many there are: so many acknowledgements (`NLMSG_ERROR`, with errno 0 when all went well) follow.
+    /// How many there are: so many acknowledgements (`NLMSG_ERROR`, with errno 0 when all went well) follow,
+    /// each in a datagram of its own.
     pub messages: usize,
 }
 
@@ -21,21 +32,56 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     mode: NetworkMode,
+    bridge: Option<OnBridge>,
     ports: Vec<PortMapping>,
-    address: Option<Address>,
     warnings: Vec<String>,
 }
 
-/// The host's side of published ports: sockets that hold them, until this is dropped.
-#[derive(Debug, Default)]
-pub struct PortReservations {
-    _sockets: Vec<std::os::fd::OwnedFd>,
+/// A place on the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct OnBridge {
+    ip: Ipv4Addr,
+    subnet: Subnet,
+    mtu: u32,
+    bridge: Bridge,
+    /// The bridge's interface index.
+    index: u32,
+    /// The name of the link's end on the host.
+    link: String,
 }
 
 /// Claims what a container needs, and makes sure that the bridge stands. In the command's process; cheap
-/// where the bridge exists.
-pub fn prepare(_instance: &Instance, _id: &Id, mode: &NetworkMode, ports: &[PortMapping]) -> Result<Plan> {
-    Ok(Plan { mode: mode.clone(), ports: ports.to_vec(), address: None, warnings: Vec::new() })
+/// where the bridge exists. The container's live directory must exist by then: a claim without one is a
+/// leftover to [`sweep`].
+pub fn prepare(instance: &Instance, id: &Id, mode: &NetworkMode, ports: &[PortMapping]) -> Result<Plan> {
+    let mut plan = Plan { mode: mode.clone(), bridge: None, ports: ports.to_vec(), warnings: Vec::new() };
+    if *mode != NetworkMode::Bridge {
+        if !ports.is_empty() {
+            let name = if *mode == NetworkMode::Host { "host" } else { "none" };
+            plan.warnings.push(format!("published ports are discarded with the network mode `{name}`"));
+            plan.ports.clear();
+        }
+        return Ok(plan);
+    }
+    ports::check(ports)?;
+    let bridge = Bridge::of(instance);
+    let standing = bridge.stand()?;
+    let ip = bridge.addresses().claim(standing.network.subnet, id)?;
+    plan.warnings.clone_from(&standing.warnings);
+    plan.bridge = Some(OnBridge {
+        ip,
+        subnet: standing.network.subnet,
+        mtu: standing.network.mtu,
+        index: standing.index,
+        link: link_name(instance.tag(), ip),
+        bridge,
+    });
+    Ok(plan)
+}
+
+/// The host end's name, at most 14 bytes: unique because no two instances have the same address.
+fn link_name(tag: &str, ip: Ipv4Addr) -> String {
+    format!("dh{}{:08x}", tag.get(..4).unwrap_or_default(), ip.to_bits())
 }
 
 impl Plan {
@@ -46,36 +92,98 @@ impl Plan {
 
     /// What the child sends inside its new namespace, after [`Plan::attach`] has returned in the parent.
     pub fn child_messages(&self) -> Batch {
-        Batch::default()
+        if !self.needs_namespace() {
+            return Batch::default();
+        }
+        let mut request = Request::new();
+        link::loopback_up(&mut request);
+        if let Some(place) = &self.bridge {
+            link::container_address(&mut request, place.ip, place.subnet.prefix(), place.subnet.gateway());
+        }
+        Batch { messages: request.len(), bytes: request.into_bytes() }
     }
 
     /// Sysctls of the container's own namespace (`net.…`, value), for the child to write at any time before
     /// it executes the command. Empty without a namespace of its own.
     pub fn sysctls(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
+        const OWN: [(&str, &str); 3] = [
+            // As Docker does: low ports and ping need no capability where nobody else is.
+            ("net.ipv4.ip_unprivileged_port_start", "0"),
+            ("net.ipv4.ping_group_range", "0 2147483647"),
+            // The bridge has no IPv6; left on, a neighbour could make itself everybody's IPv6 router
+            // (CVE-2020-13401, CVE-2024-32473).
+            ("net.ipv6.conf.all.disable_ipv6", "1"),
+        ];
+        match self.mode {
+            NetworkMode::Host => &[],
+            NetworkMode::None => &OWN[..2],
+            NetworkMode::Bridge => &OWN,
+        }
     }
 
     /// Binds the host's ports, so that a conflict shows before anything runs, and resolves port 0. In the
-    /// monitor, before the clone; the sockets must be kept until [`Plan::release`] has been called.
+    /// monitor, before the clone; keep the sockets until [`Plan::release`] has been called.
     pub fn reserve_ports(&mut self) -> Result<PortReservations> {
-        Ok(PortReservations::default())
+        PortReservations::bind(&mut self.ports)
     }
 
     /// Links the namespace of the process `pid` to the bridge and opens the published ports. In the monitor,
     /// while the child mounts.
-    pub fn attach(&self, _pid: u32) -> Result<()> {
-        Ok(())
+    pub fn attach(&self, pid: u32) -> Result<()> {
+        let Some(place) = &self.bridge else { return Ok(()) };
+        place.link(pid)?;
+        if self.ports.is_empty() {
+            return Ok(());
+        }
+        let Bridge { dir, table, .. } = &place.bridge;
+        let published = ports::published(&self.ports, place.ip)?;
+        // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.
+        ports::remember(dir, place.ip, &published)?;
+        let refused = match elements::add(table, &published) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        match refused.errno {
+            // The table went after the claim, with the rule set; a new one gets our ports from the file.
+            Errno::NOENT => place.bridge.mend_table(place.subnet),
+            // We hold the sockets, so what the map says is left from a monitor that died.
+            Errno::EXIST => {
+                let _lock = Lock::exclusive(dir)?;
+                for port in &published {
+                    elements::remove_any(table, port)
+                        .firewall(|| format!("take over port {}", port.host_port))?;
+                }
+                elements::add(table, &published).firewall(|| format!("publish the ports of {}", place.ip))
+            }
+            _ => Err(refused).firewall(|| format!("publish the ports of {}", place.ip)),
+        }
     }
 
     /// Gives address and ports back. May be called any number of times, by the monitor or by whoever finds
-    /// it dead.
-    pub fn release(&self, _instance: &Instance, _id: &Id) -> Result<()> {
-        Ok(())
+    /// it dead. The link goes with the container's namespace.
+    pub fn release(&self, instance: &Instance, id: &Id) -> Result<()> {
+        let Some(place) = &self.bridge else { return Ok(()) };
+        let bridge = Bridge::of(instance);
+        let addresses = bridge.addresses();
+        if !addresses.held(place.ip, id)? {
+            return Ok(());
+        }
+        if !self.ports.is_empty() {
+            let _lock = Lock::shared(&bridge.dir)?;
+            bridge.unpublish(place.ip)?;
+        }
+        addresses.release(place.ip, id)
     }
 
     /// The address on the bridge.
     pub fn address(&self) -> Option<Address> {
-        self.address.clone()
+        let place = self.bridge.as_ref()?;
+        Some(Address {
+            ip: place.ip,
+            prefix: place.subnet.prefix(),
+            gateway: place.subnet.gateway(),
+            mac: subnet::mac(place.ip).map(|byte| format!("{byte:02x}")).join(":"),
+        })
     }
 
     /// The published ports; none is 0 once they have been reserved.
@@ -89,13 +197,24 @@ impl Plan {
     }
 }
 
-/// Removes bridge and table if no address is claimed and nobody has claimed one in the last two seconds. True
-/// if nothing of them is left.
-pub fn sweep(_instance: &Instance) -> Result<bool> {
-    Ok(true)
-}
-
-/// [`sweep`], without waiting for two quiet seconds.
-pub fn sweep_now(_instance: &Instance) -> Result<bool> {
-    Ok(true)
+impl OnBridge {
+    fn link(&self, pid: u32) -> Result<()> {
+        let pair = Pair {
+            name: &self.link,
+            index: subnet::link_index(self.ip),
+            bridge: self.index,
+            mtu: self.mtu,
+            mac: subnet::mac(self.ip),
+            pid,
+        };
+        let made = match link::create_pair(&pair) {
+            // The address's last owner is gone, but somebody keeps its network namespace, or the kernel has
+            // not yet come round to removing it.
+            Err(refusal) if matches!(refusal.errno, Errno::EXIST | Errno::BUSY) => {
+                link::delete_name(&self.link).and_then(|()| link::create_pair(&pair))
+            }
+            other => other,
+        };
+        made.link(|| format!("link the container to the bridge `{}`", self.bridge.name))
+    }
 }

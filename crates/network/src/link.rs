@@ -1,0 +1,269 @@
+//! Links, addresses and routes: the rtnetlink messages that we send, and the lists that we read.
+
+use std::net::Ipv4Addr;
+
+use rustix::io::Errno;
+
+use crate::netlink::{self, Protocol, Refusal, Request, Socket, parse};
+use crate::subnet::Subnet;
+
+/// The interface index of `eth0` in every container. Fixed, so that the child's messages can be written before
+/// the interface exists; far above the few that some kernels make in each new namespace (`tunl0`, `sit0`, …).
+pub(crate) const PEER_INDEX: u32 = 100;
+const LOOPBACK_INDEX: u32 = 1;
+
+const NEWLINK: u16 = 16;
+const DELLINK: u16 = 17;
+const GETLINK: u16 = 18;
+const NEWADDR: u16 = 20;
+const GETADDR: u16 = 22;
+const NEWROUTE: u16 = 24;
+const GETROUTE: u16 = 26;
+
+const UP: u32 = 1;
+const INET: u8 = 2;
+
+/// `ifinfomsg`: `flags` are set where `change` says so.
+fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+/// Attributes of a link.
+mod attr {
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const NAME: u16 = 3;
+    pub(super) const MTU: u16 = 4;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const INFO: u16 = 18;
+    pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    pub(super) const NAMESPACE_OF_PID: u16 = 19;
+    pub(super) const TX_QUEUES: u16 = 31;
+    pub(super) const RX_QUEUES: u16 = 32;
+}
+
+/// A veth pair to be made: one end a port of a bridge, the other in a container.
+#[derive(Debug)]
+pub(crate) struct Pair<'a> {
+    /// The host end's name.
+    pub(crate) name: &'a str,
+    /// The host end's index: asked for, because the kernel heeds [`PEER_INDEX`] only if both are.
+    pub(crate) index: u32,
+    /// The bridge's index.
+    pub(crate) bridge: u32,
+    /// The MTU of both ends.
+    pub(crate) mtu: u32,
+    /// The container end's hardware address.
+    pub(crate) mac: [u8; 6],
+    /// A process in the container's network namespace.
+    pub(crate) pid: u32,
+}
+
+/// Makes the pair in one message: both ends in their places, the host's up.
+pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
+    const PEER: u16 = 1;
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(pair.index, UP, UP), |r| {
+        r.string(attr::NAME, pair.name);
+        r.u32(attr::MTU, pair.mtu);
+        r.u32(attr::MASTER, pair.bridge);
+        one_queue(r);
+        r.nest(attr::INFO, |r| {
+            r.string(attr::INFO_KIND, "veth");
+            r.nest(attr::INFO_DATA, |r| {
+                // Not up: that would fail as long as the pair is not tied together.
+                r.nest_after(PEER, &link_header(PEER_INDEX, 0, 0), |r| {
+                    r.string(attr::NAME, "eth0");
+                    r.u32(attr::MTU, pair.mtu);
+                    r.bytes(attr::ADDRESS, &pair.mac);
+                    r.u32(attr::NAMESPACE_OF_PID, pair.pid);
+                    one_queue(r);
+                });
+            });
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+/// The kernel would allocate a queue for each processor and use one of them.
+fn one_queue(r: &mut Request) {
+    r.u32(attr::TX_QUEUES, 1);
+    r.u32(attr::RX_QUEUES, 1);
+}
+
+/// Loopback up: all that a namespace without a link needs.
+pub(crate) fn loopback_up(request: &mut Request) {
+    up(request, LOOPBACK_INDEX);
+}
+
+fn up(request: &mut Request, index: u32) {
+    request.message(NEWLINK, netlink::ACK, &link_header(index, UP, UP), |_| {});
+}
+
+/// The container's address, its link up, and its default route.
+pub(crate) fn container_address(request: &mut Request, ip: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) {
+    add_address(request, PEER_INDEX, ip, prefix);
+    up(request, PEER_INDEX);
+    // rtmsg: family, dst_len, src_len, tos, table main, protocol boot, scope universe, type unicast, flags.
+    let route = [INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+    request.message(NEWROUTE, netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK, &route, |r| {
+        const GATEWAY: u16 = 5;
+        const OUTGOING: u16 = 4;
+        r.bytes(GATEWAY, &gateway.octets());
+        r.u32(OUTGOING, PEER_INDEX);
+    });
+}
+
+fn add_address(request: &mut Request, index: u32, ip: Ipv4Addr, prefix: u8) {
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    const BROADCAST: u16 = 4;
+    let mut header = [0; 8];
+    header[0] = INET;
+    header[1] = prefix;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    request.message(NEWADDR, netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK, &header, |r| {
+        r.bytes(ADDRESS, &ip.octets());
+        r.bytes(LOCAL, &ip.octets());
+        r.bytes(BROADCAST, &Subnet::around(ip, prefix).broadcast().octets());
+    });
+}
+
+/// Makes a bridge, still down.
+pub(crate) fn create_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(0, 0, 0), |r| {
+        r.string(attr::NAME, name);
+        r.u32(attr::MTU, mtu);
+        // Its own, or it would change with every port.
+        r.bytes(attr::ADDRESS, &mac);
+        r.nest(attr::INFO, |r| {
+            const MULTICAST_SNOOPING: u16 = 23;
+            r.string(attr::INFO_KIND, "bridge");
+            // Without a querier on the link, snooping makes multicast fail after a few minutes.
+            r.nest(attr::INFO_DATA, |r| r.bytes(MULTICAST_SNOOPING, &[0]));
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+/// Gives a link its address and sets it up.
+pub(crate) fn address_and_up(index: u32, ip: Ipv4Addr, prefix: u8) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    add_address(&mut request, index, ip, prefix);
+    up(&mut request, index);
+    Socket::open(Protocol::Route)?.transact(&request, 2)
+}
+
+/// Removes a link by its index; fine if there is none.
+pub(crate) fn delete_index(index: u32) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    request.message(DELLINK, netlink::ACK, &link_header(index, 0, 0), |_| {});
+    gone(Socket::open(Protocol::Route)?.transact(&request, 1))
+}
+
+/// Removes a link by its name; fine if there is none.
+pub(crate) fn delete_name(name: &str) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    request.message(DELLINK, netlink::ACK, &link_header(0, 0, 0), |r| r.string(attr::NAME, name));
+    gone(Socket::open(Protocol::Route)?.transact(&request, 1))
+}
+
+fn gone(result: Result<(), Refusal>) -> Result<(), Refusal> {
+    match result {
+        Err(refusal) if refusal.errno == Errno::NODEV => Ok(()),
+        other => other,
+    }
+}
+
+/// The index of a link, if there is one of this name.
+pub(crate) fn index_of(name: &str) -> Result<Option<u32>, Refusal> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    match netdevice::name_to_index(&socket, name) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::NODEV) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The links that are ports of a bridge.
+pub(crate) fn ports_of(bridge: u32) -> Result<Vec<u32>, Refusal> {
+    let mut ports = Vec::new();
+    Socket::open(Protocol::Route)?.dump(GETLINK, &link_header(0, 0, 0), |payload| {
+        let master = payload.get(16..).and_then(|a| parse::attribute(a, attr::MASTER));
+        if master.and_then(|m| parse::u32_at(m, 0)) == Some(bridge) {
+            ports.extend(parse::u32_at(payload, 4));
+        }
+    })?;
+    Ok(ports)
+}
+
+/// The MTU of a link.
+pub(crate) fn mtu_of(index: u32) -> Result<Option<u32>, Refusal> {
+    let mut request = Request::new();
+    request.message(GETLINK, 0, &link_header(index, 0, 0), |_| {});
+    Socket::open(Protocol::Route)?.ask(&request, |payload| {
+        payload.get(16..).and_then(|a| parse::attribute(a, attr::MTU)).and_then(|m| parse::u32_at(m, 0))
+    })
+}
+
+/// What the host already reaches: networks by route or address.
+#[derive(Debug, Default)]
+pub(crate) struct Reachable {
+    /// Each with the link it is reached through, 0 where the kernel names none.
+    pub(crate) networks: Vec<(Subnet, u32)>,
+    /// The link of a default route.
+    pub(crate) default_link: Option<u32>,
+}
+
+impl Reachable {
+    /// Whether nothing but the link `own` leads into `subnet`.
+    pub(crate) fn leaves_free(&self, subnet: Subnet, own: Option<u32>) -> bool {
+        // The default route overlaps everything, also where a VPN splits it in two or four.
+        const DEFAULT_ROUTE: u8 = 2;
+        let leads = |(network, link): &(Subnet, u32)| {
+            Some(*link) != own && network.prefix() > DEFAULT_ROUTE && network.overlaps(subnet)
+        };
+        !self.networks.iter().any(leads)
+    }
+}
+
+/// Lists routes of all tables, and addresses (those of links that are down have no route).
+pub(crate) fn reachable() -> Result<Reachable, Refusal> {
+    let mut found = Reachable::default();
+    let socket = Socket::open(Protocol::Route)?;
+    let mut rtmsg = [0; 12];
+    rtmsg[0] = INET;
+    socket.dump(GETROUTE, &rtmsg, |payload| {
+        const DESTINATION: u16 = 1;
+        const OUTGOING: u16 = 4;
+        let (Some(&prefix), Some(attributes)) = (payload.get(1), payload.get(12..)) else { return };
+        let link = parse::attribute(attributes, OUTGOING).and_then(|v| parse::u32_at(v, 0));
+        match parse::attribute(attributes, DESTINATION).and_then(ipv4) {
+            Some(ip) => found.networks.push((Subnet::around(ip, prefix), link.unwrap_or(0))),
+            None if prefix == 0 => found.default_link = found.default_link.or(link),
+            None => {}
+        }
+    })?;
+    let mut ifaddrmsg = [0; 8];
+    ifaddrmsg[0] = INET;
+    socket.dump(GETADDR, &ifaddrmsg, |payload| {
+        const ADDRESS: u16 = 1;
+        let (Some(&prefix), Some(attributes)) = (payload.get(1), payload.get(8..)) else { return };
+        if let Some(ip) = parse::attribute(attributes, ADDRESS).and_then(ipv4) {
+            found.networks.push((Subnet::around(ip, prefix), parse::u32_at(payload, 4).unwrap_or(0)));
+        }
+    })?;
+    Ok(found)
+}
+
+fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
+}

@@ -1,0 +1,78 @@
+//! nftables over netlink, without `nft`: a whole transaction takes 0.14 ms, a run of the tool 2.4.
+//!
+//! - [`rule`]: writes the expressions of rules.
+//! - [`table`]: the table of an instance: what is in it and why.
+//! - [`elements`]: published ports, each one element of a map in that table.
+//! - [`others`]: what other tools' chains do to forwarded packets (read only).
+
+pub(crate) mod elements;
+pub(crate) mod others;
+mod rule;
+pub(crate) mod table;
+
+use crate::netlink::{ACK, Protocol, Refusal, Request, Socket};
+
+const SUBSYSTEM: u16 = 10;
+const NEWTABLE: u16 = 0;
+const GETTABLE: u16 = 1;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const GETCHAIN: u16 = 4;
+const NEWRULE: u16 = 6;
+const GETRULE: u16 = 7;
+const NEWSET: u16 = 9;
+const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
+const DELSETELEM: u16 = 14;
+
+const UNSPECIFIED: u8 = 0;
+const INET: u8 = 1;
+const IPV4: u8 = 2;
+
+/// An item of a list.
+const LIST_ELEMENT: u16 = 1;
+/// A value in a nest that may hold a value or a verdict.
+const VALUE: u16 = 1;
+
+fn kind(message: u16) -> u16 {
+    (SUBSYSTEM << 8) | message
+}
+
+/// `nfgenmsg`: the family and nothing else.
+fn family(family: u8) -> [u8; 4] {
+    [family, 0, 0, 0]
+}
+
+/// Messages that take effect together or not at all.
+#[derive(Debug)]
+struct Transaction {
+    request: Request,
+}
+
+impl Transaction {
+    fn new() -> Self {
+        const BATCH_BEGIN: u16 = 16;
+        let mut request = Request::new();
+        request.message(BATCH_BEGIN, 0, &batch_header(), |_| {});
+        Self { request }
+    }
+
+    /// A message about the IPv4 family. Only refusals are answered.
+    fn message(&mut self, message: u16, flags: u16, attributes: impl FnOnce(&mut Request)) {
+        self.request.message(kind(message), flags, &family(IPV4), attributes);
+    }
+
+    /// Commits. The last message must be `last`, which is acknowledged: no kernel before 6.10 acknowledges the
+    /// batch's end.
+    fn commit(mut self, message: u16, flags: u16, last: impl FnOnce(&mut Request)) -> Result<(), Refusal> {
+        const BATCH_END: u16 = 17;
+        self.message(message, flags | ACK, last);
+        self.request.message(BATCH_END, 0, &batch_header(), |_| {});
+        Socket::open(Protocol::Netfilter)?.transact(&self.request, 1)
+    }
+}
+
+fn batch_header() -> [u8; 4] {
+    let [high, low] = SUBSYSTEM.to_be_bytes();
+    [UNSPECIFIED, 0, high, low]
+}

@@ -1,0 +1,238 @@
+//! The expressions of rules. Each loads something into a register, compares a register (and ends the rule if
+//! it does not hold), or acts.
+
+use std::net::Ipv4Addr;
+
+use crate::netlink::Request;
+use crate::subnet::Subnet;
+
+use super::{LIST_ELEMENT, VALUE};
+
+/// Sixteen bytes; its first four are the register that nftables counts as number 8, and so on.
+const REGISTER: u32 = 1;
+/// The 4-byte part number `n` of [`REGISTER`].
+const fn part(n: u32) -> u32 {
+    if n == 0 { REGISTER } else { 8 + n }
+}
+
+/// The expressions of one rule, written into its message.
+pub(super) struct Rule<'a>(&'a mut Request);
+
+/// How a comparison must come out.
+#[derive(Clone, Copy)]
+pub(super) enum Is {
+    Equal = 0,
+    NotEqual = 1,
+}
+
+/// Which address of a packet.
+#[derive(Clone, Copy)]
+pub(super) enum Address {
+    Source = 12,
+    Destination = 16,
+}
+
+/// Which interface of a packet.
+#[derive(Clone, Copy)]
+pub(super) enum Interface {
+    Incoming = 6,
+    Outgoing = 7,
+}
+
+/// How a packet fares.
+#[derive(Clone, Copy)]
+pub(super) enum Verdict {
+    Drop = 0,
+    Accept = 1,
+}
+
+const META_L4_PROTOCOL: u32 = 16;
+
+impl<'a> Rule<'a> {
+    /// Writes into a nest of expressions.
+    pub(super) fn new(request: &'a mut Request) -> Self {
+        Self(request)
+    }
+
+    fn expression(&mut self, name: &str, attributes: impl FnOnce(&mut Request)) {
+        const NAME: u16 = 1;
+        const DATA: u16 = 2;
+        self.0.nest(LIST_ELEMENT, |r| {
+            r.string(NAME, name);
+            r.nest(DATA, attributes);
+        });
+    }
+
+    /// The interface's name is, or is not, `name`.
+    pub(super) fn interface(&mut self, which: Interface, is: Is, name: &str) -> &mut Self {
+        self.meta(which as u32, REGISTER);
+        // Compared with its terminator, so that it is no prefix.
+        let mut padded = [0; 16];
+        padded[..name.len()].copy_from_slice(name.as_bytes());
+        self.compare(is, &padded)
+    }
+
+    /// The address lies, or does not lie, in `subnet`.
+    pub(super) fn address(&mut self, which: Address, is: Is, subnet: Subnet) -> &mut Self {
+        self.payload_address(which, REGISTER);
+        self.bitwise(subnet.mask().octets());
+        self.compare(is, &subnet.network().octets())
+    }
+
+    /// The address is, or is not, a loopback one.
+    pub(super) fn loopback(&mut self, which: Address, is: Is) -> &mut Self {
+        self.address(which, is, Subnet::around(Ipv4Addr::LOCALHOST, 8))
+    }
+
+    /// The destination is an address of this host.
+    pub(super) fn destination_is_local(&mut self) -> &mut Self {
+        const DESTINATION: u16 = 1;
+        const RESULT: u16 = 2;
+        const FLAGS: u16 = 3;
+        const ADDRESS_TYPE: u32 = 3;
+        const BY_DESTINATION: u32 = 2;
+        const LOCAL: u32 = 2;
+        self.expression("fib", |r| {
+            r.be32(DESTINATION, REGISTER);
+            r.be32(RESULT, ADDRESS_TYPE);
+            r.be32(FLAGS, BY_DESTINATION);
+        });
+        self.compare(Is::Equal, &LOCAL.to_ne_bytes())
+    }
+
+    /// The packet belongs to, or is caused by, a connection that exists.
+    pub(super) fn established(&mut self) -> &mut Self {
+        const STATE: u32 = 0;
+        const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+        self.connection(STATE, ESTABLISHED_OR_RELATED)
+    }
+
+    /// The connection's destination was translated.
+    pub(super) fn translated(&mut self) -> &mut Self {
+        const STATUS: u32 = 2;
+        const DESTINATION_TRANSLATED: u32 = 1 << 5;
+        self.connection(STATUS, DESTINATION_TRANSLATED)
+    }
+
+    /// One of the connection's `bits` is set.
+    fn connection(&mut self, key: u32, bits: u32) -> &mut Self {
+        const DESTINATION: u16 = 1;
+        const KEY: u16 = 2;
+        self.expression("ct", |r| {
+            r.be32(DESTINATION, REGISTER);
+            r.be32(KEY, key);
+        });
+        self.bitwise(bits.to_ne_bytes());
+        self.compare(Is::NotEqual, &[0; 4])
+    }
+
+    /// Translates the destination to the map's entry for `[address .] protocol . port`; the rule ends where
+    /// there is none.
+    pub(super) fn translate_by_map(&mut self, map: &str, with_address: bool) {
+        let mut next = 0;
+        if with_address {
+            self.payload_address(Address::Destination, part(0));
+            next = 1;
+        }
+        self.meta(META_L4_PROTOCOL, part(next));
+        const TRANSPORT_HEADER: u32 = 2;
+        self.payload(TRANSPORT_HEADER, 2, 2, part(next + 1)); // the destination port of TCP and UDP
+        self.expression("lookup", |r| {
+            const SET: u16 = 1;
+            const SOURCE: u16 = 2;
+            const DESTINATION: u16 = 3;
+            r.string(SET, map);
+            r.be32(SOURCE, REGISTER);
+            r.be32(DESTINATION, REGISTER);
+        });
+        self.expression("nat", |r| {
+            const TYPE: u16 = 1;
+            const FAMILY: u16 = 2;
+            const ADDRESS: u16 = 3;
+            const PORT: u16 = 5;
+            const DESTINATION: u32 = 1;
+            r.be32(TYPE, DESTINATION);
+            r.be32(FAMILY, super::IPV4.into());
+            r.be32(ADDRESS, part(0));
+            r.be32(PORT, part(1));
+        });
+    }
+
+    /// Gives the packet the outgoing interface's address as its source.
+    pub(super) fn masquerade(&mut self) {
+        self.expression("masq", |_| {});
+    }
+
+    /// Counts packets and bytes: for a person who looks why something does not arrive.
+    pub(super) fn count(&mut self) -> &mut Self {
+        self.expression("counter", |_| {});
+        self
+    }
+
+    /// Ends the chain.
+    pub(super) fn verdict(&mut self, verdict: Verdict) {
+        const DESTINATION: u16 = 1;
+        const DATA: u16 = 2;
+        const VERDICT: u16 = 2;
+        const CODE: u16 = 1;
+        const VERDICT_REGISTER: u32 = 0;
+        self.expression("immediate", |r| {
+            r.be32(DESTINATION, VERDICT_REGISTER);
+            r.nest(DATA, |r| r.nest(VERDICT, |r| r.be32(CODE, verdict as u32)));
+        });
+    }
+
+    fn meta(&mut self, key: u32, register: u32) {
+        const DESTINATION: u16 = 1;
+        const KEY: u16 = 2;
+        self.expression("meta", |r| {
+            r.be32(DESTINATION, register);
+            r.be32(KEY, key);
+        });
+    }
+
+    fn payload_address(&mut self, which: Address, register: u32) {
+        const NETWORK_HEADER: u32 = 1;
+        self.payload(NETWORK_HEADER, which as u32, 4, register);
+    }
+
+    fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
+        const DESTINATION: u16 = 1;
+        const BASE: u16 = 2;
+        const OFFSET: u16 = 3;
+        const LENGTH: u16 = 4;
+        self.expression("payload", |r| {
+            r.be32(DESTINATION, register);
+            r.be32(BASE, base);
+            r.be32(OFFSET, offset);
+            r.be32(LENGTH, length);
+        });
+    }
+
+    fn bitwise(&mut self, mask: [u8; 4]) {
+        const SOURCE: u16 = 1;
+        const DESTINATION: u16 = 2;
+        const LENGTH: u16 = 3;
+        const MASK: u16 = 4;
+        const XOR: u16 = 5;
+        self.expression("bitwise", |r| {
+            r.be32(SOURCE, REGISTER);
+            r.be32(DESTINATION, REGISTER);
+            r.be32(LENGTH, 4);
+            r.nest(MASK, |r| r.bytes(VALUE, &mask));
+            r.nest(XOR, |r| r.bytes(VALUE, &[0; 4]));
+        });
+    }
+
+    fn compare(&mut self, is: Is, value: &[u8]) -> &mut Self {
+        const SOURCE: u16 = 1;
+        const OPERATION: u16 = 2;
+        const DATA: u16 = 3;
+        self.expression("cmp", |r| {
+            r.be32(SOURCE, REGISTER);
+            r.be32(OPERATION, is as u32);
+            r.nest(DATA, |r| r.bytes(VALUE, value));
+        });
+        self
+    }
+}

@@ -1,0 +1,192 @@
+//! Published ports: the sockets that hold them on the host, and the files that say what was published.
+//!
+//! A port is held by a bound socket, because that is where a conflict shows, with whatever program; packets
+//! never reach it: the table translates them, and the socket discards the rest.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use base::fs::{self, Durability};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
+use state::options::{PortMapping, Protocol};
+
+use crate::error::HostPort;
+use crate::nft::elements::Published;
+use crate::{Error, Result};
+
+/// The host's side of published ports: sockets that hold them, until this is dropped.
+#[derive(Debug, Default)]
+pub struct PortReservations {
+    sockets: Vec<OwnedFd>,
+}
+
+impl PortReservations {
+    /// Binds each port; `0` becomes the port that the kernel chose.
+    pub(crate) fn bind(ports: &mut [PortMapping]) -> Result<Self> {
+        let sockets = ports.iter_mut().map(hold).collect::<Result<_>>()?;
+        Ok(Self { sockets })
+    }
+
+    /// The sockets, for whoever must keep them across an exec.
+    pub fn into_sockets(self) -> Vec<OwnedFd> {
+        self.sockets
+    }
+}
+
+fn hold(mapping: &mut PortMapping) -> Result<OwnedFd> {
+    let address = SocketAddrV4::new(host_ip(mapping)?.unwrap_or(Ipv4Addr::UNSPECIFIED), mapping.host_port);
+    let (kind, backlog) = match mapping.protocol {
+        Protocol::Tcp => (SocketType::STREAM, Some(0)),
+        Protocol::Udp => (SocketType::DGRAM, None),
+    };
+    let bound = || -> rustix::io::Result<(OwnedFd, u16)> {
+        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        sys::socket::discard_all_packets(&socket)?;
+        if backlog.is_some() {
+            // Connections of a former listener that linger are no conflict; one that listens is.
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+        }
+        bind(&socket, &address)?;
+        if let Some(backlog) = backlog {
+            listen(&socket, backlog)?;
+        }
+        let port = SocketAddrV4::try_from(getsockname(&socket)?).map_or(0, |a| a.port());
+        Ok((socket, port))
+    };
+    match bound() {
+        Ok((socket, port)) => {
+            mapping.host_port = port;
+            Ok(socket)
+        }
+        Err(Errno::ADDRINUSE) => Err(Error::PortTaken { port: named(mapping) }),
+        Err(errno) => Err(Error::Port { port: named(mapping), source: errno.into() }),
+    }
+}
+
+/// The host's address; none for all.
+fn host_ip(mapping: &PortMapping) -> Result<Option<Ipv4Addr>> {
+    match mapping.host_ip {
+        None => Ok(None),
+        Some(IpAddr::V4(ip)) if ip.is_unspecified() => Ok(None),
+        Some(IpAddr::V4(ip)) => Ok(Some(ip)),
+        Some(IpAddr::V6(_)) => Err(Error::Ipv6 { port: named(mapping) }),
+    }
+}
+
+fn named(mapping: &PortMapping) -> HostPort {
+    HostPort { ip: mapping.host_ip, port: mapping.host_port, protocol: mapping.protocol }
+}
+
+/// Refuses what can never be published, before anything is claimed.
+pub(crate) fn check(ports: &[PortMapping]) -> Result<()> {
+    ports.iter().try_for_each(|mapping| host_ip(mapping).map(drop))
+}
+
+/// The elements for the ports of the container at `ip`.
+pub(crate) fn published(ports: &[PortMapping], ip: Ipv4Addr) -> Result<Vec<Published>> {
+    let element = |mapping: &PortMapping| {
+        Ok(Published {
+            host: host_ip(mapping)?,
+            host_port: mapping.host_port,
+            protocol: mapping.protocol,
+            container: ip,
+            container_port: mapping.container_port,
+        })
+    };
+    ports.iter().map(element).collect()
+}
+
+/// Writes down what is published for the container at `ip`: a table that has to be made anew gets it again,
+/// and whoever finds the monitor dead knows what to remove.
+pub(crate) fn remember(network: &Path, ip: Ipv4Addr, ports: &[Published]) -> Result<()> {
+    let file = file(network, ip);
+    let content =
+        serde_json::to_vec(ports).map_err(|e| Error::State { path: file.clone(), reason: e.to_string() })?;
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir, 0o700)?;
+    }
+    Ok(fs::write_atomic(&file, &content, Durability::Volatile)?)
+}
+
+/// What is published for the container at `ip`.
+pub(crate) fn remembered(network: &Path, ip: Ipv4Addr) -> Result<Vec<Published>> {
+    let file = file(network, ip);
+    match fs::read_if_exists(&file)? {
+        Some(content) => {
+            serde_json::from_slice(&content).map_err(|e| Error::State { path: file, reason: e.to_string() })
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn forget(network: &Path, ip: Ipv4Addr) -> Result<()> {
+    fs::remove_file(&file(network, ip))?;
+    Ok(())
+}
+
+pub(crate) fn remove_dir(network: &Path) -> Result<()> {
+    Ok(fs::remove_dir_all(&network.join("ports"))?)
+}
+
+fn file(network: &Path, ip: Ipv4Addr) -> PathBuf {
+    network.join("ports").join(ip.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use super::*;
+
+    fn mapping(protocol: Protocol, host_port: u16) -> PortMapping {
+        PortMapping { host_ip: Some(Ipv4Addr::LOCALHOST.into()), host_port, container_port: 80, protocol }
+    }
+
+    #[test]
+    fn port_zero_becomes_a_port_and_is_held() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut ports = [mapping(protocol, 0)];
+            let held = PortReservations::bind(&mut ports).unwrap();
+            assert_ne!(ports[0].host_port, 0);
+            let error = PortReservations::bind(&mut ports.clone()).unwrap_err();
+            let expected = format!(
+                "cannot publish port 127.0.0.1:{}/{protocol}: something on this host listens there already",
+                ports[0].host_port
+            );
+            assert_eq!(error.to_string(), expected);
+            drop(held);
+            PortReservations::bind(&mut ports).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_listener_is_a_conflict_and_lingering_connections_are_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(PortReservations::bind(&mut [mapping(Protocol::Tcp, port)]).is_err());
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // Whoever closes first lingers: the server's side.
+        drop(listener.accept().unwrap());
+        drop((listener, client));
+        PortReservations::bind(&mut [mapping(Protocol::Tcp, port)]).unwrap();
+
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = datagrams.local_addr().unwrap().port();
+        assert!(PortReservations::bind(&mut [mapping(Protocol::Udp, port)]).is_err());
+    }
+
+    #[test]
+    fn foreign_addresses_and_ipv6_are_refused_by_name() {
+        let mut port = mapping(Protocol::Tcp, 80);
+        port.host_ip = Some("203.0.113.1".parse().unwrap());
+        let error = PortReservations::bind(&mut [port.clone()]).unwrap_err();
+        assert_eq!(error.to_string(), "cannot publish port 203.0.113.1:80/tcp");
+        port.host_ip = Some("::1".parse().unwrap());
+        assert_eq!(
+            check(&[port]).unwrap_err().to_string(),
+            "cannot publish port [::1]:80/tcp: the bridge has no IPv6 yet"
+        );
+    }
+}
