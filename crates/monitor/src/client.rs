@@ -56,7 +56,9 @@ impl Failure for SpawnError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Missing(_) => vec!["install all of Dhow's programs together: cargo xtask install".to_owned()],
+            Self::Missing(_) => {
+                vec!["install all of Dhow's programs together: cargo xtask install".to_owned()]
+            }
             Self::File(e) => e.hints(),
             _ => Vec::new(),
         }
@@ -82,7 +84,8 @@ pub fn spawn_exec(request: &ExecRequest) -> Result<UnixStream, SpawnError> {
     let live = request.instance.live(&request.id);
     let (ours, theirs) = pair(&live)?;
     let bytes = serde_json::to_vec(request).map_err(SpawnError::Encode)?;
-    let memory = rustix::fs::memfd_create("request", rustix::fs::MemfdFlags::CLOEXEC).at("make a request in", &live)?;
+    let memory = rustix::fs::memfd_create("request", rustix::fs::MemfdFlags::CLOEXEC)
+        .at("make a request in", &live)?;
     let mut rest = &bytes[..];
     while !rest.is_empty() {
         let written = rustix::io::write(&memory, rest).at("write a request in", &live)?;
@@ -97,7 +100,8 @@ pub fn spawn_exec(request: &ExecRequest) -> Result<UnixStream, SpawnError> {
 /// # Errors
 /// `NotFound` or `ConnectionRefused` where there is none.
 pub fn connect_to(instance: &Instance, id: &Id) -> io::Result<UnixStream> {
-    let dir = openat(CWD, instance.live(id), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir =
+        openat(CWD, instance.live(id), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     connect(&socket, &short_address(dir.as_fd())?)?;
     Ok(socket.into())
@@ -111,14 +115,16 @@ pub fn short_address(live: rustix::fd::BorrowedFd<'_>) -> io::Result<SocketAddrU
 }
 
 fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at("make a socket for", live)?)
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .at("make a socket for", live)?)
 }
 
 fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]) -> Result<(), SpawnError> {
     let program = find_program()?;
     let failed = |source: io::Error| SpawnError::Start { program: program.clone(), source };
     let file = unwritable(&program).map_err(failed)?;
-    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
+    let null =
+        openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
     let cgroup = monitors_group(instance);
     let strings = [PROGRAM, role].map(|s| CString::new(s).unwrap_or_default()).to_vec();
     let spawn = Spawn {

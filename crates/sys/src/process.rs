@@ -426,3 +426,18 @@ pub fn set_namespaces(process: BorrowedFd<'_>, kinds: u32) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Takes over a descriptor that whoever started us left in a fixed place; it becomes close-on-exec.
+///
+/// # Errors
+/// `EBADF` where there is none.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the flag call proves that the descriptor is open; by the contract of our programs' roles nobody else
+    // in this process owns it. Called once for each, at the start.
+    unsafe {
+        if libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}

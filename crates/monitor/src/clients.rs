@@ -1,0 +1,148 @@
+//! The front doors that are connected: what they say, and what they are still to be told.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use state::protocol::{Frames, Hello, Tag, frame};
+
+/// Once this many bytes wait for a door, the container's output is left in its pipe until it has read some: the
+/// container waits for who watches it, as it would for a terminal, and nothing is lost or kept without bound.
+const MOST_PENDING: usize = 1 << 20;
+
+/// A connected door.
+pub(crate) struct Client {
+    socket: OwnedFd,
+    frames: Frames,
+    pending: Vec<u8>,
+    attached: bool,
+    greeted: bool,
+    gone: bool,
+}
+
+/// What a door wants.
+pub(crate) enum Wish {
+    /// Bytes for standard input.
+    Input(Vec<u8>),
+    /// The end of standard input.
+    InputEnd,
+    /// A size for the terminal.
+    Resize { rows: u16, columns: u16 },
+    /// A signal for the command.
+    Signal(i32),
+    /// It has said hello: it is to be told that the command runs.
+    Greeted,
+}
+
+impl Client {
+    /// A door that has connected and will say hello.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let frames = Frames::default();
+        Ok(Self { socket, frames, pending: Vec::new(), attached: false, greeted: false, gone: false })
+    }
+
+    /// The door that started us: its hello is part of the request.
+    pub(crate) fn starter(socket: OwnedFd, attached: bool) -> io::Result<Self> {
+        Ok(Self { attached, greeted: true, ..Self::new(socket)? })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(crate) fn is_lagging(&self) -> bool {
+        self.pending.len() >= MOST_PENDING
+    }
+
+    /// Reads what has arrived, and takes the wishes out of it.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], wishes: &mut Vec<Wish>) {
+        match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+            Ok((0, _)) => self.gone = true,
+            Ok((n, _)) => {
+                self.frames.push(&buffer[..n]);
+                loop {
+                    match self.frames.next() {
+                        Ok(Some((tag, payload))) => self.take(tag, payload, wishes),
+                        Ok(None) => break,
+                        Err(_) => {
+                            self.gone = true;
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.gone = true,
+        }
+    }
+
+    fn take(&mut self, tag: Tag, payload: Vec<u8>, wishes: &mut Vec<Wish>) {
+        if !self.greeted {
+            match (tag, serde_json::from_slice::<Hello>(&payload)) {
+                (Tag::Hello, Ok(hello)) => {
+                    (self.greeted, self.attached) = (true, hello.attach);
+                    wishes.push(Wish::Greeted);
+                }
+                _ => self.gone = true,
+            }
+            return;
+        }
+        match (tag, &payload[..]) {
+            (Tag::Input, _) => wishes.push(Wish::Input(payload)),
+            (Tag::InputEnd, _) => wishes.push(Wish::InputEnd),
+            (Tag::Resize, &[a, b, c, d]) => wishes
+                .push(Wish::Resize { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) }),
+            (Tag::Signal, &[a, b, c, d]) => wishes.push(Wish::Signal(i32::from_le_bytes([a, b, c, d]))),
+            // A tag of a later release, or nonsense: not for us.
+            _ => {}
+        }
+    }
+
+    /// Tells the door something.
+    pub(crate) fn tell(&mut self, tag: Tag, payload: &[u8]) {
+        if self.gone || !self.greeted {
+            return;
+        }
+        self.pending.extend_from_slice(&frame(tag, payload));
+        self.flush();
+    }
+
+    /// Tells it of output, if it wants any.
+    pub(crate) fn tell_output(&mut self, tag: Tag, bytes: &[u8]) {
+        if self.attached {
+            self.tell(tag, bytes);
+        }
+    }
+
+    /// Sends what is pending, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) {
+        let mut sent = 0;
+        while sent < self.pending.len() {
+            match send(&self.socket, &self.pending[sent..], SendFlags::NOSIGNAL) {
+                Ok(n) => sent += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    self.gone = true;
+                    sent = self.pending.len();
+                }
+            }
+        }
+        if sent == self.pending.len() {
+            // Given back: an idle monitor keeps no buffer that a burst has made.
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..sent);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The end of a container: what it held is given back. First what others may be waiting for (its names, address,
+//! ports, its record), then, when the door has been told, what takes time.
+
+use std::os::fd::OwnedFd;
+use std::thread::sleep;
+use std::time::Duration;
+
+use base::fs::{self, Durability};
+use monitor::Request;
+use runtime::cgroup::{self, Group, Hierarchy};
+use state::claim;
+use state::container::{Exit, file};
+use state::lock::Lock;
+
+/// How long bridge, table and groups stay when nobody uses them: the next container may come at once, and making
+/// them costs more than its start.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Records the end (or, with `--rm`, takes the container out of sight with one rename), releases its claims, and
+/// takes the live directory away. Each step is tried whatever became of the one before; what fails is left for the
+/// reconciler, which does the same for monitors that died.
+pub(crate) fn quickly(request: &Request, exit: &Exit) {
+    let instance = &request.instance;
+    let dir = instance.container(&request.id);
+    if request.auto_remove {
+        fs::rename(&dir, &instance.removing().join(request.id.as_str())).ok();
+        claim::release(&instance.container_names(), &request.name, request.id.as_str()).ok();
+    } else {
+        let bytes = serde_json::to_vec(exit).unwrap_or_default();
+        fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile).ok();
+    }
+    request.network.release(instance, &request.id).ok();
+    // A name with a dot is no container's: one rename, and it does not run any more.
+    let live = instance.live(&request.id);
+    fs::rename(&live, &instance.live_containers().join(format!(".{}", request.id))).ok();
+}
+
+/// Removes what nobody waits for, and at last, if nobody uses them any more, what all containers share.
+pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
+    let instance = &request.instance;
+    if let Some(group) = group {
+        group.remove().ok();
+    }
+    fs::remove_dir_all(&instance.live_containers().join(format!(".{}", request.id))).ok();
+    if request.auto_remove {
+        fs::remove_dir_all(&instance.removing().join(request.id.as_str())).ok();
+    }
+    // From here on we own nothing.
+    drop(live);
+    sweep(request);
+}
+
+/// One monitor of many that end waits, and looks whether bridge, table and parent groups are unused. The others
+/// leave at once and rely on it: it looks once more after it has let go of the lock, so that who came while it held
+/// it is never the last without a sweep.
+fn sweep(request: &Request) {
+    let instance = &request.instance;
+    let dir = instance.run();
+    loop {
+        let Ok(Some(lock)) = Lock::try_exclusive(dir) else { return };
+        sleep(GRACE);
+        let swept = network::sweep(instance).unwrap_or(false) & sweep_groups(&instance.global_name());
+        drop(lock);
+        if swept || !is_unused(request) {
+            return;
+        }
+    }
+}
+
+fn sweep_groups(parent: &str) -> bool {
+    let Ok(hierarchy) = Hierarchy::detect() else { return true };
+    cgroup::sweep_parent(&hierarchy, parent).unwrap_or(false)
+}
+
+/// Whether no container is live.
+fn is_unused(request: &Request) -> bool {
+    fs::names(&request.instance.live_containers()).is_ok_and(|names| names.is_empty())
+}
