@@ -1,16 +1,239 @@
 //! `config.toml`: the defaults of this machine.
+//!
+//! ```toml
+//! no_new_privileges = false     # of containers that do not say
+//! memory_reserve = "512m"       # what all containers together must leave of the host's memory
+//! pids_limit = 4096             # of containers that do not say; -1: none
+//! seccomp = "default"           # or "unconfined", or the path of a profile in Docker's form
+//! apparmor = "default"          # or "unconfined", or the name of a loaded profile
+//!
+//! [log]
+//! max_size = "10m"              # none: a log grows without bounds, as Docker's
+//! max_files = 3
+//! ```
+//!
+//! An unknown key is an error that names it: a misspelt limit must not be a missing one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use base::fs;
+use base::{Failure, Kind};
+use serde::{Deserialize, Deserializer};
+
+/// Where the file is, unless somebody says otherwise.
+pub(crate) const DEFAULT_PATH: &str = "/etc/dhow/config.toml";
 
 /// The configuration.
-#[derive(Debug, Clone, Default)]
-pub struct Config {}
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether containers that do not say run with `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// Bytes of the host's memory that all containers together must leave; none: the runtime's choice.
+    #[serde(deserialize_with = "optional_size")]
+    pub memory_reserve: Option<u64>,
+    /// The limit of processes of containers that do not say; -1: none.
+    pub pids_limit: i64,
+    /// The system call filter of containers that do not say: `default`, `unconfined`, or a file.
+    pub seccomp: Confinement,
+    /// The AppArmor profile of containers that do not say: `default`, `unconfined`, or a name.
+    pub apparmor: Confinement,
+    /// Logs.
+    pub log: Log,
+}
+
+/// A default profile, none, or somebody's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Confinement {
+    /// Ours.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// This one: a path (seccomp) or a name (AppArmor).
+    Profile(String),
+}
+
+/// How large logs may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Bytes at which a new file is begun; none: never.
+    #[serde(deserialize_with = "optional_size")]
+    pub max_size: Option<u64>,
+    /// How many files are kept, the current one included.
+    pub max_files: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            no_new_privileges: false,
+            memory_reserve: None,
+            pids_limit: 4096,
+            seccomp: Confinement::Default,
+            apparmor: Confinement::Default,
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { max_size: None, max_files: 1 }
+    }
+}
 
 impl Config {
-    /// Reads the file at `path`, or the default one if it exists.
-    pub fn load(_path: Option<&Path>) -> Result<Self> {
-        Ok(Self::default())
+    /// Reads the file at `path`, which must exist then, or the default one, which need not.
+    pub fn load(path: Option<&Path>) -> Result<Self, Error> {
+        let (path, content) = match path {
+            Some(path) => (path, Some(fs::read(path)?)),
+            None => (Path::new(DEFAULT_PATH), fs::read_if_exists(Path::new(DEFAULT_PATH))?),
+        };
+        let Some(content) = content else { return Ok(Self::default()) };
+        let invalid = |reason: String| Error::Invalid { path: path.to_owned(), reason };
+        let text = std::str::from_utf8(&content).map_err(|e| invalid(e.to_string()))?;
+        let config: Self = toml::from_str(text).map_err(|e| invalid(describe(&e, text)))?;
+        config.check().map_err(invalid)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.pids_limit == 0 || self.pids_limit < -1 {
+            return Err(format!("pids_limit is {}: want a positive number, or -1 for none", self.pids_limit));
+        }
+        if self.log.max_files == 0 {
+            return Err("log.max_files is 0: want at least 1".to_owned());
+        }
+        if self.log.max_size.is_some_and(|size| size < 4096) {
+            return Err("log.max_size is less than 4k".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The parser's reason on one line, with the line it is about.
+fn describe(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+impl<'de> Deserialize<'de> for Confinement {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match String::deserialize(from)?.as_str() {
+            "default" => Self::Default,
+            "unconfined" => Self::Unconfined,
+            "" => return Err(serde::de::Error::custom("want `default`, `unconfined` or a profile")),
+            other => Self::Profile(other.to_owned()),
+        })
+    }
+}
+
+fn optional_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_size(&text).map(Some).ok_or_else(|| {
+        serde::de::Error::custom(format!("`{text}` is not a size: want a number and k, m or g"))
+    })
+}
+
+/// Bytes, as Docker writes them: `64m`, `1.5g`, `4096`, `2kb`, `1GiB`; units are powers of 1024.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift);
+    }
+    let value = number.parse::<f64>().ok()? * (1u64 << shift) as f64;
+    // 2^63 is exact as a float; whatever is beyond no machine has.
+    (value >= 0.0 && value < (1u64 << 63) as f64).then_some(value as u64)
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// The file says something that makes no sense.
+    #[error("the configuration {} is not valid: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(e) => e.kind(),
+            Self::Invalid { .. } => Kind::Invalid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path))
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        assert_eq!(load("").unwrap(), Config::default());
+        assert_eq!(Config::default().pids_limit, 4096);
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let text = "no_new_privileges = true\nmemory_reserve = \"1g\"\npids_limit = -1\nseccomp = \"unconfined\"\n\
+                    apparmor = \"mine\"\n[log]\nmax_size = \"10m\"\nmax_files = 3\n";
+        let config = load(text).unwrap();
+        assert!(config.no_new_privileges);
+        assert_eq!(config.memory_reserve, Some(1 << 30));
+        assert_eq!(config.apparmor, Confinement::Profile("mine".to_owned()));
+        assert_eq!(config.log, Log { max_size: Some(10 << 20), max_files: 3 });
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = load("pids_limit = 5\npid_limits = 1\n").unwrap_err().to_string();
+        assert!(error.contains("pid_limits") && error.contains("line 2"), "{error}");
+        let error = load("[log]\nmax_file = 1\n").unwrap_err().to_string();
+        assert!(error.contains("max_file"), "{error}");
+        for bad in ["pids_limit = 0", "[log]\nmax_files = 0", "memory_reserve = \"x\"", "="] {
+            assert!(load(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_dockers() {
+        let cases =
+            [("64m", 64 << 20), ("1.5g", 3 << 29), ("10", 10), ("2KB", 2048), ("1GiB", 1 << 30), ("0", 0)];
+        for (text, size) in cases {
+            assert_eq!(parse_size(text), Some(size), "{text}");
+        }
+        for bad in ["", "m", "-1", "1x", "1e3", "99999999999999999999g"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
     }
 }

@@ -44,7 +44,7 @@ impl fmt::Debug for Error {
 /// A failure that was reported by the monitor, in its own words.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.message)]
-pub struct Reported(pub StartFailure);
+pub(crate) struct Reported(pub StartFailure);
 
 impl Failure for Reported {
     fn kind(&self) -> Kind {
@@ -54,18 +54,4 @@ impl Failure for Reported {
     fn hints(&self) -> Vec<String> {
         self.0.hints.clone()
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not built yet")]
-struct Unbuilt(&'static str);
-
-impl Failure for Unbuilt {
-    fn kind(&self) -> Kind {
-        Kind::Unsupported
-    }
-}
-
-pub(crate) fn unbuilt(verb: &'static str) -> Error {
-    Unbuilt(verb).into()
 }

@@ -1,13 +1,51 @@
 //! `inspect` of an image, in Docker's shape.
 
-use serde_json::Value;
+use image::{Reference, Resolved};
+use serde_json::{Value, json};
 
 use crate::Engine;
-use crate::error::{Result, unbuilt};
+use crate::error::Result;
+use crate::images::familiar;
+use crate::inspect::{rfc3339, zero_time};
 
 impl Engine {
     /// All that is known of an image.
-    pub fn inspect_image(&self, _name: &str) -> Result<Value> {
-        Err(unbuilt("inspect"))
+    pub fn inspect_image(&self, name: &str) -> Result<Value> {
+        let store = self.image_store()?;
+        let image = store.find(name)?;
+        let names: Vec<Resolved> = store.list()?.into_iter().filter(|r| r.id == image.id).collect();
+        let digests: Vec<String> = names
+            .iter()
+            .filter_map(|record| {
+                let reference: Reference = record.reference.parse().ok()?;
+                Some(format!("{}@{}", reference.familiar_name(), record.source.unwrap_or(record.manifest)))
+            })
+            .collect();
+        let config = &image.config;
+        let execution = config.config.clone().unwrap_or_default();
+        Ok(json!({
+            "Id": image.id,
+            "RepoTags": names.iter().filter(|r| !r.reference.contains('@')).filter_map(familiar).collect::<Vec<_>>(),
+            "RepoDigests": digests,
+            "Created": if image.created.0 == 0 { zero_time() } else { rfc3339(image.created) },
+            "Author": config.author.clone().unwrap_or_default(),
+            "Config": {
+                "User": execution.user,
+                "ExposedPorts": execution.exposed_ports,
+                "Env": execution.env,
+                "Entrypoint": execution.entrypoint,
+                "Cmd": execution.cmd,
+                "Volumes": execution.volumes,
+                "WorkingDir": execution.working_dir,
+                "Labels": execution.labels,
+                "StopSignal": execution.stop_signal,
+            },
+            "Architecture": config.platform.architecture,
+            "Variant": config.platform.variant,
+            "Os": config.platform.os,
+            "Size": image.size,
+            "RootFS": { "Type": "layers", "Layers": image.diff_ids().collect::<Vec<_>>() },
+            "Descriptor": { "mediaType": image.media_type, "digest": image.manifest, "size": image.manifest_size },
+        }))
     }
 }

@@ -1,11 +1,21 @@
 //! `kill`: a signal for a container's init.
 
-use crate::Engine;
-use crate::error::{Result, unbuilt};
+use crate::control::StateError;
+use crate::error::Result;
+use crate::stop::DYING;
+use crate::{Engine, signal};
 
 impl Engine {
-    /// Sends `signal` (`KILL`, `SIGHUP`, `9`).
-    pub fn kill(&self, _name: &str, _signal: &str) -> Result<()> {
-        Err(unbuilt("kill"))
+    /// Sends `signal` (`KILL`, `SIGHUP`, `9`). After SIGKILL it returns when the container has ended.
+    pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
+        let signal = signal::parse(signal)?;
+        let found = self.find_running(name)?;
+        if signal == signal::KILL {
+            return self.end(name, &found, &[(signal, DYING)]);
+        }
+        let not_running = || StateError::NotRunning(name.to_owned());
+        let session = self.connect(&found, false)?.ok_or_else(not_running)?;
+        session.signal(signal).map_err(|_| not_running())?;
+        Ok(())
     }
 }

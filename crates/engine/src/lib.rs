@@ -7,8 +7,10 @@
 //! ([`reconcile`]).
 
 mod attach;
+mod builtin;
 mod config;
 mod containers;
+mod control;
 mod create;
 mod error;
 mod exec;
@@ -19,13 +21,21 @@ mod inspect_image;
 mod kill;
 mod load;
 mod logs;
+mod names;
+mod ownership;
 mod pull;
+mod reconcile;
+mod records;
 mod remove;
 mod remove_image;
 mod session;
+mod signal;
+mod spec;
 mod start;
 mod stop;
 mod tag;
+mod undo;
+mod unpack;
 mod version;
 mod wait;
 
@@ -33,7 +43,7 @@ use std::path::{Path, PathBuf};
 
 use state::Instance;
 
-pub use config::Config;
+pub use config::{Config, Confinement, Log, parse_size};
 pub use containers::ContainerSummary;
 pub use create::{Created, PullPolicy};
 pub use error::{Error, Result};

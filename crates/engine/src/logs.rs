@@ -1,9 +1,12 @@
 //! `logs`: what a container has said.
 
 use base::Timestamp;
+use logging::{Options, Reader, Stream};
+use state::container::file;
 
 use crate::Engine;
-use crate::error::{Result, unbuilt};
+use crate::error::Result;
+use crate::ownership::{Held, held};
 
 /// Which lines of a log.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +30,7 @@ pub enum LogStream {
     Stderr,
 }
 
-/// One line of a log (or a piece of one, without the newline at its end).
+/// One line of a log (or a piece of a very long one, then without the newline at its end).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// Where it came from.
@@ -42,9 +45,39 @@ impl Engine {
     /// The lines of a container's log, oldest first.
     pub fn logs(
         &self,
-        _name: &str,
-        _options: LogOptions,
+        name: &str,
+        options: LogOptions,
     ) -> Result<Box<dyn Iterator<Item = Result<LogLine>> + '_>> {
-        Err(unbuilt("logs"))
+        let found = self.find(name)?;
+        let id = found.record.id;
+        let path = self.instance.container(&id).join(file::LOG);
+        let LogOptions { follow, tail, since, until } = options;
+        let instance = self.instance.clone();
+        // The log is complete when its writer, the monitor, has let go.
+        let ended = move || held(&instance, &id).map_or(true, |h| h != Held::Held);
+        let reader = Reader::open(&path, Options { tail, since, until, follow }, ended)?;
+        Ok(Box::new(Lines(reader)))
+    }
+}
+
+struct Lines(Reader);
+
+impl Iterator for Lines {
+    type Item = Result<LogLine>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.0.read() {
+            Ok(entry) => entry.map(|entry| {
+                Ok(LogLine {
+                    stream: match entry.stream {
+                        Stream::Stdout => LogStream::Stdout,
+                        Stream::Stderr => LogStream::Stderr,
+                    },
+                    time: entry.time,
+                    bytes: entry.text.clone(),
+                })
+            }),
+            Err(error) => Some(Err(error.into())),
+        }
     }
 }

@@ -1,9 +1,18 @@
 //! `rmi`: a name goes, and with the last one the image.
+//!
+//! What containers use stays: layers because their records say so, images because we refuse. New containers
+//! are kept out while we look and delete (they hold the lock that we take, shared, until their record is
+//! there); running pulls protect what they rely on themselves.
 
-use base::Digest;
+use base::{Digest, Failure, Id, Kind};
+use image::{Reference, Resolved};
+use state::container::{Record, Status};
+use state::lock::Lock;
 
 use crate::Engine;
-use crate::error::{Result, unbuilt};
+use crate::error::Result;
+use crate::images::familiar;
+use crate::records;
 
 /// One thing that went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,9 +23,92 @@ pub enum Removed {
     Deleted(Digest),
 }
 
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the image {image} is in use by {state} container {}", id.short())]
+    InUse { image: String, state: &'static str, id: Id },
+    #[error("the image {} has several names: {}", id.short(), .names.join(", "))]
+    SeveralNames { id: Digest, names: Vec<String> },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::InUse { state: "the running", id, .. } => {
+                vec![format!("stop and remove it first: dhow rm -f {}", id.short())]
+            }
+            Self::InUse { id, .. } => {
+                vec![format!("remove it first (dhow rm {}), or force it: dhow rmi -f", id.short())]
+            }
+            Self::SeveralNames { .. } => {
+                vec!["remove the names one by one, or force it: dhow rmi -f".to_owned()]
+            }
+        }
+    }
+}
+
 impl Engine {
     /// Removes a name, or an image by its id.
-    pub fn remove_image(&self, _name: &str, _force: bool) -> Result<Vec<Removed>> {
-        Err(unbuilt("rmi"))
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        self.reconcile()?;
+        let store = self.image_store()?;
+        let _no_new_containers = Lock::exclusive(&self.instance.containers())?;
+        let target = store.find(name)?;
+        let of_image: Vec<Resolved> = store.list()?.into_iter().filter(|r| r.id == target.id).collect();
+        let by_name = name
+            .parse::<Reference>()
+            .is_ok_and(|reference| reference.canonical() == target.reference || reference.digest().is_some());
+        let names: Vec<Resolved> = if by_name { vec![target.clone()] } else { of_image.clone() };
+        if !by_name && names.len() > 1 && !force {
+            let names = names.iter().filter_map(familiar).collect();
+            return Err(Error::SeveralNames { id: target.id, names }.into());
+        }
+        let containers = self.all_records()?;
+        // One of several names may go whatever uses the image.
+        if names.len() == of_image.len() {
+            self.refuse_if_used(&target, &containers, name, force)?;
+        }
+        let mut removed = Vec::new();
+        for record in &names {
+            if store.untag(record)? {
+                removed.extend(familiar(record).map(Removed::Untagged));
+            }
+        }
+        if names.len() == of_image.len() {
+            removed.push(Removed::Deleted(target.id));
+        }
+        let in_use: Vec<Digest> = containers.iter().flat_map(|c| c.image.layers.iter().copied()).collect();
+        let layers = self.layer_store();
+        let garbage = store.collect_garbage(&layers.list()?, &in_use)?;
+        for layer in &garbage.layers {
+            layers.remove(layer)?;
+            removed.push(Removed::Deleted(*layer));
+        }
+        Ok(removed)
+    }
+
+    fn refuse_if_used(&self, image: &Resolved, containers: &[Record], name: &str, force: bool) -> Result<()> {
+        for container in containers.iter().filter(|c| c.image.id == image.id) {
+            let Some(found) = records::load(&self.instance, &container.id)? else { continue };
+            let running = found.status == Status::Running;
+            if running || !force {
+                let state = if running { "the running" } else { "the stopped" };
+                return Err(Error::InUse { image: name.to_owned(), state, id: container.id.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of all containers. One that cannot be read is an error: what it uses is not known.
+    fn all_records(&self) -> Result<Vec<Record>> {
+        let mut found = Vec::new();
+        for id in records::all(&self.instance)? {
+            found.extend(records::record(&self.instance, &id)?);
+        }
+        Ok(found)
     }
 }

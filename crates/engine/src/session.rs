@@ -34,6 +34,7 @@ pub struct Session {
     sender: SessionSender,
     frames: Frames,
     pid: u32,
+    tty: bool,
     ended: bool,
 }
 
@@ -49,14 +50,19 @@ pub struct SessionSender {
 const CHUNK: usize = 64 * 1024;
 
 impl Session {
-    pub(crate) fn new(stream: UnixStream, frames: Frames, pid: u32) -> Self {
+    pub(crate) fn new(stream: UnixStream, frames: Frames, pid: u32, tty: bool) -> Self {
         let sender = SessionSender { stream: Arc::new(stream), writing: Arc::default() };
-        Self { sender, frames, pid, ended: false }
+        Self { sender, frames, pid, tty, ended: false }
     }
 
     /// The process id, on the host, of what was started.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether it has a terminal: then all its output comes as [`Event::Output`].
+    pub fn has_terminal(&self) -> bool {
+        self.tty
     }
 
     /// A sending half for another thread.

@@ -1,11 +1,38 @@
 //! `tag`: one more name for an image.
 
+use base::{Failure, Kind};
+use image::Reference;
+
 use crate::Engine;
-use crate::error::{Result, unbuilt};
+use crate::error::Result;
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` names a digest, and a digest cannot be given")]
+struct NotATag(String);
+
+impl Failure for NotATag {
+    fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 impl Engine {
     /// Makes `target` mean the image that `source` means.
-    pub fn tag(&self, _source: &str, _target: &str) -> Result<()> {
-        Err(unbuilt("tag"))
+    pub fn tag(&self, source: &str, target: &str) -> Result<()> {
+        let target: Reference = target.parse()?;
+        if target.digest().is_some() {
+            return Err(NotATag(target.to_string()).into());
+        }
+        let store = self.image_store()?;
+        let image = match source.parse::<Reference>() {
+            Ok(reference) => self.builtin(&reference)?,
+            Err(_) => None,
+        };
+        let image = match image {
+            Some(image) => image,
+            None => store.find(source)?,
+        };
+        store.tag(&target, &image)?;
+        Ok(())
     }
 }

@@ -1,0 +1,246 @@
+//! What a dead owner left is put right by whoever comes next.
+//!
+//! | found | what it means | what is done |
+//! |---|---|---|
+//! | live directory abandoned, with request.json | the monitor was killed | kill what lives in the cgroup, release the network, write exit.json (137) or remove the container |
+//! | live directory abandoned, without it | the command was killed before it had a monitor | remove what was half made |
+//! | no live directory, no exit.json, but the root has been mounted | the machine was rebooted | write exit.json (255), as Docker does |
+//! | no live directory, `--rm` | the same | remove the container |
+//! | a claim of a name by an id that has neither | killed while it made or removed a container | release the claim |
+//!
+//! Everything is done under the container's own lock and looked at again under it, so any number of commands
+//! may do it at once; each step may be repeated.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base::fs::{self, Durability};
+use base::{Id, Timestamp};
+use monitor::Request;
+use runtime::cgroup::{Group, Hierarchy, Placement};
+use state::claim;
+use state::container::{Exit, FORMAT, Record, file};
+
+use crate::Engine;
+use crate::error::Result;
+use crate::ownership::{Held, Owner, held};
+use crate::records;
+
+/// SIGKILL's exit code: what a container whose monitor died has got.
+const KILLED: i32 = 137;
+/// What Docker reports of containers that a reboot ended.
+const LOST: i32 = 255;
+/// How long a killed cgroup may take to empty.
+const DYING: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Puts right whatever dead commands, dead monitors and reboots have left, in all containers.
+    pub fn reconcile(&self) -> Result<()> {
+        for name in fs::names(&self.instance.live_containers())? {
+            if let Ok(id) = name.parse::<Id>()
+                && held(&self.instance, &id)? == Held::Abandoned
+            {
+                self.reconcile_abandoned(&id)?;
+            }
+        }
+        self.sweep_half_made()?;
+        self.sweep_removing();
+        Ok(())
+    }
+
+    /// Puts one container right, if it has to be.
+    pub(crate) fn reconcile_one(&self, id: &Id) -> Result<()> {
+        match held(&self.instance, id)? {
+            Held::Held => Ok(()),
+            Held::Abandoned => self.reconcile_abandoned(id),
+            Held::Absent => self.reconcile_rebooted(id),
+        }
+    }
+
+    /// A container without a live directory: had it run when the machine went down?
+    pub(crate) fn reconcile_rebooted(&self, id: &Id) -> Result<()> {
+        let dir = self.instance.container(id);
+        if dir.join(file::EXIT).exists() && !self.removes_itself(id)? {
+            return Ok(());
+        }
+        if !self.removes_itself(id)? && !has_been_mounted(&dir) {
+            return Ok(());
+        }
+        let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
+        // Looked at again now that nobody else acts: it may have ended in order meanwhile.
+        let Some(record) = records::record(&self.instance, id)? else { return Ok(()) };
+        if record.options.auto_remove {
+            return self.remove_files(&record.id, &record.name, owner);
+        }
+        if !dir.join(file::EXIT).exists() {
+            write_exit(&dir, LOST, None, "the machine was restarted while it ran")?;
+        }
+        Ok(())
+    }
+
+    fn removes_itself(&self, id: &Id) -> Result<bool> {
+        Ok(records::record(&self.instance, id)?.is_some_and(|record| record.options.auto_remove))
+    }
+
+    fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
+        let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
+        let request = self.read_request(owner.live());
+        let placement = Placement { parent: self.instance.global_name(), name: id.to_string() };
+        let hierarchy = Hierarchy::detect()?;
+        let group = Group::existing(&hierarchy, &placement);
+        group.kill()?;
+        remove_group(&group)?;
+        if let Some(request) = &request {
+            request.network.release(&self.instance, id)?;
+        }
+        match records::record(&self.instance, id)? {
+            None => self.remove_half_made(id, request.as_ref().map(|r| &*r.name))?,
+            Some(record) if record.options.auto_remove => return self.remove_files(id, &record.name, owner),
+            Some(record) => self.record_end(&record, request.is_some())?,
+        }
+        drop(owner);
+        Ok(())
+    }
+
+    /// A request that a killed command has half written counts as none: then nothing was acted on.
+    fn read_request(&self, live: &Path) -> Option<Request> {
+        let bytes = fs::read_if_exists(&live.join(file::REQUEST)).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn record_end(&self, record: &Record, had_monitor: bool) -> Result<()> {
+        let live = records::live(&self.instance, &record.id)?;
+        let exit = records::exit(&self.instance, &record.id)?;
+        let started = live.map(|l| l.started);
+        // The monitor may have written the end before it was killed.
+        let written = exit.is_some_and(|e| started.is_none_or(|s| e.started == Some(s)));
+        if had_monitor && !written {
+            let dir = self.instance.container(&record.id);
+            write_exit(&dir, KILLED, started, "its monitor was killed")?;
+        }
+        Ok(())
+    }
+
+    /// Removes a container that its maker never finished, and its claim of a name.
+    fn remove_half_made(&self, id: &Id, name: Option<&str>) -> Result<()> {
+        let names = self.instance.container_names();
+        let candidates = match name {
+            Some(name) => vec![name.to_owned()],
+            None => fs::names(&names)?,
+        };
+        for name in candidates {
+            claim::release(&names, &name, id.as_str())?;
+        }
+        fs::remove_dir_all(&self.instance.containers().join(format!(".{id}")))?;
+        Ok(())
+    }
+
+    /// Directories of containers whose makers were killed before anybody could see them.
+    fn sweep_half_made(&self) -> Result<()> {
+        let dir = self.instance.containers();
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if let Some(Ok(id)) = name.to_str().and_then(|n| n.strip_prefix('.')).map(str::parse::<Id>)
+                && held(&self.instance, &id)? != Held::Held
+                && let Some(_owner) = Owner::take(&self.instance, &id)?
+            {
+                self.remove_half_made(&id, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Releases the claim of a name whose holder is no container and is not being made. True if it is free now.
+    pub(crate) fn reconcile_name(&self, name: &str) -> Result<bool> {
+        let names = self.instance.container_names();
+        let Some(owner) = claim::owner(&names, name)? else { return Ok(true) };
+        let Ok(id) = owner.parse::<Id>() else {
+            // An empty claim is a torn one, from a power cut: nobody's.
+            fs::remove_file(&names.join(name))?;
+            return Ok(true);
+        };
+        self.reconcile_one(&id)?;
+        if records::exists(&self.instance, &id) {
+            return Ok(false);
+        }
+        let Some(_owner) = Owner::take(&self.instance, &id)? else { return Ok(false) };
+        if records::exists(&self.instance, &id) {
+            return Ok(false);
+        }
+        claim::release(&names, name, id.as_str())?;
+        Ok(true)
+    }
+
+    /// Removes a container's files: gone for everybody at once, deleted after. The owner's live directory
+    /// goes last.
+    pub(crate) fn remove_files(&self, id: &Id, name: &str, owner: Owner) -> Result<()> {
+        let removing = self.instance.removing().join(id.as_str());
+        match fs::rename(&self.instance.container(id), &removing) {
+            Err(e) if e.is_not_found() => {}
+            // A leftover of the same name: finish it first.
+            Err(e) if e.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&removing)?;
+                fs::rename(&self.instance.container(id), &removing)?;
+            }
+            other => other?,
+        }
+        claim::release(&self.instance.container_names(), name, id.as_str())?;
+        fs::remove_dir_all(&removing)?;
+        drop(owner);
+        Ok(())
+    }
+
+    /// Finishes removals that somebody was killed in. Errors wait for the next who comes.
+    pub(crate) fn sweep_removing(&self) {
+        for name in fs::names(&self.instance.removing()).unwrap_or_default() {
+            // A monitor that is still at it holds the lock; two at once would do no harm, only work twice.
+            let busy =
+                name.parse::<Id>().is_ok_and(|id| held(&self.instance, &id).is_ok_and(|h| h == Held::Held));
+            if !busy {
+                fs::remove_dir_all(&self.instance.removing().join(name)).ok();
+            }
+        }
+    }
+}
+
+/// Overlayfs makes a directory in its working directory when it is mounted first, and leaves it.
+fn has_been_mounted(dir: &Path) -> bool {
+    dir.join(file::WORK).join("work").exists()
+}
+
+/// A killed process leaves its cgroup only when it is reaped.
+fn remove_group(group: &Group) -> Result<()> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match group.remove() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Writes how a run ended, in words of ours.
+pub(crate) fn write_exit(dir: &Path, code: i32, started: Option<Timestamp>, error: &str) -> Result<()> {
+    let exit = Exit {
+        format: FORMAT,
+        code,
+        oom_killed: false,
+        started,
+        finished: Timestamp::now(),
+        error: Some(error.to_owned()),
+    };
+    let bytes = serde_json::to_vec(&exit).map_err(Encode)?;
+    fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile)?;
+    Ok(())
+}
+
+/// A record that could not be put into words.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot encode a record")]
+pub(crate) struct Encode(#[source] pub serde_json::Error);
+
+impl base::Failure for Encode {
+    fn kind(&self) -> base::Kind {
+        base::Kind::Internal
+    }
+}

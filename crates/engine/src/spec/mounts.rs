@@ -1,0 +1,106 @@
+//! The mounts of a container: the kernel's own file systems, what the engine provides, what the user binds.
+
+use std::path::{Path, PathBuf};
+
+use oci::runtime::Mount;
+use state::options::{BindMount, ContainerOptions, TmpfsMount};
+
+use super::Context;
+
+/// The files that the engine writes into the live directory and binds into the container.
+pub(crate) const PROVIDED: [(&str, &str); 3] =
+    [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
+
+/// All mounts in the order in which they are made: a parent before what lies below it.
+pub(super) fn all(options: &ContainerOptions, context: &Context<'_>) -> Vec<Mount> {
+    let wanted = |path: &Path| {
+        let normal = |p: &Path| p.components().collect::<PathBuf>();
+        options
+            .binds
+            .iter()
+            .map(|b| &b.destination)
+            .chain(options.tmpfs.iter().map(|t| &t.destination))
+            .any(|d| normal(d) == path)
+    };
+    let mut mounts: Vec<Mount> = kernels().into_iter().filter(|mount| !wanted(&mount.destination)).collect();
+    let mut others: Vec<Mount> = PROVIDED
+        .iter()
+        .map(|(file, path)| provided(&context.live.join(file), path, options.read_only))
+        .filter(|mount| !wanted(&mount.destination))
+        .collect();
+    others.extend(options.binds.iter().map(bind));
+    others.extend(options.tmpfs.iter().map(tmpfs));
+    // Stable: equal depths stay in the order that the user gave.
+    others.sort_by_key(|mount| mount.destination.components().count());
+    mounts.append(&mut others);
+    mounts
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: PathBuf::from(destination),
+        kind: Some(kind.to_owned()),
+        source: Some(PathBuf::from(source)),
+        options: options.iter().map(|&o| o.to_owned()).collect(),
+    }
+}
+
+/// Docker's seven, with Docker's options.
+fn kernels() -> [Mount; 7] {
+    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    [
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
+    ]
+}
+
+fn provided(file: &Path, path: &str, read_only: bool) -> Mount {
+    let mut options = vec!["bind".to_owned(), "rprivate".to_owned()];
+    if read_only {
+        options.push("ro".to_owned());
+    }
+    Mount {
+        destination: PathBuf::from(path),
+        kind: Some("bind".to_owned()),
+        source: Some(file.to_owned()),
+        options,
+    }
+}
+
+fn bind(bind: &BindMount) -> Mount {
+    let mut options =
+        vec!["rbind".to_owned(), bind.propagation.clone().unwrap_or_else(|| "rprivate".to_owned())];
+    if bind.read_only {
+        options.push("ro".to_owned());
+    }
+    Mount {
+        destination: bind.destination.clone(),
+        kind: Some("bind".to_owned()),
+        source: Some(bind.source.clone()),
+        options,
+    }
+}
+
+/// Docker's defaults, less what the user says otherwise.
+fn tmpfs(tmpfs: &TmpfsMount) -> Mount {
+    let mut options: Vec<String> = Vec::new();
+    for (default, opposite) in [("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev")] {
+        if !tmpfs.options.iter().any(|o| o == opposite || o == default) {
+            options.push(default.to_owned());
+        }
+    }
+    options.extend(
+        tmpfs.options.iter().filter(|o| !matches!(o.as_str(), "exec" | "suid" | "dev" | "rw")).cloned(),
+    );
+    Mount {
+        destination: tmpfs.destination.clone(),
+        kind: Some("tmpfs".to_owned()),
+        source: Some(PathBuf::from("tmpfs")),
+        options,
+    }
+}
