@@ -2,7 +2,9 @@
 //!
 //! Whiteouts become what overlay takes for them (the kernel's Documentation/filesystems/overlayfs.rst): the
 //! character device 0:0 for one name, `trusted.overlay.opaque` for all of a directory. They speak of the
-//! layers below only: what the same archive has at that place stays, whichever comes first.
+//! layers below only: what the same archive has at that place stays, whichever comes first. One that lies
+//! below a file or symlink of the same archive says nothing, since that hides all below already; umoci writes
+//! such ones where a directory became a symlink.
 
 use std::fs::File;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
@@ -127,6 +129,9 @@ fn apply(tree: &mut Tree, entry: &Entry, archive: &mut Archive<impl BufRead>) ->
         Meaning::Nothing => Ok(()),
         Meaning::Whiteout(name) => whiteout(tree, &name),
         Meaning::Opaque(name) => {
+            if tree.is_cut_off(&name).to("look at what is there")? {
+                return Ok(());
+            }
             let dir = tree.dir(&name).to("make the directory")?;
             set_opaque(dir)
         }
@@ -150,6 +155,9 @@ fn apply(tree: &mut Tree, entry: &Entry, archive: &mut Archive<impl BufRead>) ->
 
 fn whiteout(tree: &mut Tree, name: &Name) -> Result<()> {
     let Some((parent, last)) = name.split() else { return Err(BadName::Whiteout.into()) };
+    if tree.is_cut_off(&parent).to("look at what is there")? {
+        return Ok(());
+    }
     let dir = tree.dir(&parent).to("make the directories above it")?;
     match rustix::fs::statat(dir, os(last), AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {

@@ -12,11 +12,11 @@ pub(crate) const ENTRIES: u64 = 16 << 20;
 pub(crate) const UNPACKED: u64 = 512 << 30;
 
 /// How many bytes may come out of one compressed byte. Deflate cannot do more than 1032; zstd can do 30,000
-/// with zeros, which no layer of [`RATIO_FREE`] bytes and more needs.
+/// with zeros, which no real layer of more than [`RATIO_FREE`] bytes needs.
 pub(crate) const RATIO: u64 = 2000;
 
 /// Bytes that may come out before [`RATIO`] counts, so that small layers of zeros pass.
-pub(crate) const RATIO_FREE: u64 = 2 << 30;
+pub(crate) const RATIO_FREE: u64 = 1 << 30;
 
 /// Bytes of a name or link target: the kernel's `PATH_MAX`, less the final zero.
 pub(crate) const PATH: u32 = 4095;

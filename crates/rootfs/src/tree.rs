@@ -69,6 +69,16 @@ impl Tree {
         Ok(self.find(name)?.map(|index| self.held[index].fd.as_fd()))
     }
 
+    /// Whether this layer has something else than a directory at `name` or on the way to it. A symlink is.
+    pub(crate) fn is_cut_off(&self, name: &Name) -> rustix::io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open_with(self.root.as_fd(), name, flags, ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP | Errno::NOTDIR) => Ok(true),
+            Ok(_) | Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Remembers the time that the directory shall have in the end.
     pub(crate) fn set_dir_mtime(&mut self, name: &Name, mtime: Timespec) -> rustix::io::Result<()> {
         if let Some(index) = self.find(name)? {
@@ -206,7 +216,16 @@ pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
 
 fn open_dir(root: BorrowedFd<'_>, name: &Name) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let confined = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    open_with(root, name, flags, ResolveFlags::NO_MAGICLINKS)
+}
+
+fn open_with(
+    root: BorrowedFd<'_>,
+    name: &Name,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let confined = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_XDEV;
     let path = if name.is_root() { b"." } else { name.as_bytes() };
     loop {
         match rustix::fs::openat2(root, os(path), flags, Mode::empty(), confined) {

@@ -251,3 +251,32 @@ impl Read for Chunks {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expand(compressed: u64, to: u64) -> io::Result<u64> {
+        let source = Source { read: Cell::new(compressed), failed: Cell::new(false) };
+        let mut bounded = Bounded { inner: io::repeat(0).take(to), source: &source, written: 0 };
+        let mut buffer = vec![0; 1 << 20];
+        let mut sum = 0;
+        loop {
+            match bounded.read(&mut buffer)? {
+                0 => return Ok(sum),
+                n => sum += n as u64,
+            }
+        }
+    }
+
+    #[test]
+    fn bombs_are_stopped_and_layers_of_zeros_are_not() {
+        let gzip = 1032;
+        assert!(expand(limits::RATIO_FREE / gzip, limits::RATIO_FREE + (1 << 20)).is_ok());
+        assert!(expand(100, limits::RATIO_FREE).is_ok());
+        let error = expand(1000, u64::MAX).unwrap_err();
+        let source = Source { read: Cell::new(0), failed: Cell::new(false) };
+        let error = explain(error, Compression::Zstd, &source);
+        assert!(matches!(error, UnpackError::Bomb(Bomb::Ratio)) && error.kind() == Kind::Corrupt);
+    }
+}
