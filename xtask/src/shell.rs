@@ -1,7 +1,7 @@
 //! Running other programs: with what they said in the error when they fail, and as root where that is needed.
 
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Read, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -137,25 +137,4 @@ pub(crate) fn quiet(command: &mut Command) -> Result<Output> {
 pub(crate) fn text(command: &mut Command) -> Result<String> {
     let output = quiet(command)?;
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
-}
-
-/// Runs with `input` on its standard input, silently.
-pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting `{}`", words(command)))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input)?;
-    }
-    let mut text = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut text)?;
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("`{}` failed ({status})", words(command));
-    }
-    Ok(text)
 }

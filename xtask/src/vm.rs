@@ -25,7 +25,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         match word.as_str() {
             "--quick" => quick = true,
             "--kernel-root" | "--kernel" => {
-                kernel = Some(PathBuf::from(words.next().context("--kernel-root needs a directory")?))
+                let directory = words.next().context("--kernel-root needs a directory")?;
+                kernel = Some(PathBuf::from(directory));
             }
             "--" => command = Some(words.by_ref().cloned().collect::<Vec<_>>()),
             other if other.starts_with('-') => bail!("`vm` has no option `{other}`"),
@@ -85,11 +86,11 @@ fn script(programs: &[(String, PathBuf)], quick: bool, names: &[String]) -> Stri
         } else {
             continue;
         };
-        let filters: String = filters.iter().map(|filter| format!(" '{filter}'")).collect();
-        script += &format!(
-            "echo '== {name}'\n'{}' --test-threads=2{filters} || failed=\"$failed {name}\"\n",
-            path.display()
-        );
+        let filters = filters.join(" ");
+        let path = path.display();
+        // libtest takes several filters and runs what matches any of them
+        let line = format!("'{path}' --test-threads=2 {filters} || failed=\"$failed {name}\"");
+        script.extend([format!("echo '== {name}'\n"), line, "\n".to_owned()]);
     }
     script + "[ -z \"$failed\" ] || { echo \"failed:$failed\" >&2; exit 1; }\n"
 }
@@ -103,7 +104,7 @@ mod tests {
         let programs =
             [("run".to_owned(), PathBuf::from("/t/run-1")), ("exec".to_owned(), PathBuf::from("/t/exec-1"))];
         let all = script(&programs, false, &[]);
-        assert!(all.contains("'/t/run-1' --test-threads=2 ||") && all.contains("exec-1"));
+        assert!(all.contains("'/t/run-1' --test-threads=2  ||") && all.contains("exec-1"));
         let one = script(&programs, false, &["exec".to_owned()]);
         assert!(!one.contains("run-1") && one.contains("exec-1"));
     }

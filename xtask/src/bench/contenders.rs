@@ -1,0 +1,325 @@
+//! Who takes part: Dhow, the kernel's floor, the bare runtimes, the engines; each with the same root
+//! filesystem, a busybox, and the same command, `true`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::stopwatch::Stopwatch;
+use crate::{image, shell};
+
+/// The image, in every engine's store.
+pub(crate) const IMAGE: &str = "docker.io/bench/busybox:1";
+
+/// Which table a contender stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// A container from nothing to its end.
+    Run,
+    /// A command in a container that runs.
+    Exec,
+}
+
+enum How {
+    /// A command, `{}` in it replaced by a fresh name, timed from outside.
+    Command { words: Vec<String>, hidden: bool },
+    /// The floor measures itself: it is no engine, and its own start is not what it measures.
+    Floor(&'static str),
+}
+
+/// One of them.
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    pub(crate) group: Group,
+    how: How,
+}
+
+/// The field: a directory, the contenders, and what must be undone when it is over.
+pub(crate) struct Field {
+    place: PathBuf,
+    /// Those who take part.
+    pub(crate) contenders: Vec<Contender>,
+    /// Those who do not, and why.
+    pub(crate) absent: Vec<String>,
+    here: Stopwatch,
+    hidden: Option<Stopwatch>,
+    undo: Vec<Vec<String>>,
+    docker: Option<Child>,
+}
+
+impl Field {
+    /// Makes the directory, the root filesystem and the image, and starts the clocks.
+    pub(crate) fn open() -> Result<Self> {
+        // short, since sockets lie below it
+        let place = PathBuf::from(format!("/tmp/dhow-bench-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("floor"))?;
+        image::busybox_root(&place.join("rootfs"))?;
+        let layer = place.join("layer.tar");
+        image::tar(&place.join("rootfs"), &layer)?;
+        image::archive(&layer, &place.join("image.tar"), IMAGE, &["sh"])?;
+        let roots = (place.join("root"), place.join("run"));
+        let environment = [("DHOW_ROOT", roots.0.as_path()), ("DHOW_RUN_ROOT", roots.1.as_path())];
+        let here = Stopwatch::start(false, &environment)?;
+        let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
+        let hidden = if hybrid { Some(Stopwatch::start(true, &environment)?) } else { None };
+        let (contenders, absent, undo) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { place, contenders, absent, here, hidden, undo, docker: None })
+    }
+
+    /// Lets everybody in who is installed and can start a container.
+    pub(crate) fn enter_all(&mut self) {
+        type Entry = fn(&mut Field) -> Result<()>;
+        let entries: &[(&str, Entry)] = &[
+            ("dhow", Self::enter_dhow),
+            ("floor", Self::enter_floor),
+            ("crun", |field| field.enter_runtime("crun")),
+            ("runc", |field| field.enter_runtime("runc")),
+            ("youki", |field| field.enter_runtime("youki")),
+            ("podman", Self::enter_podman),
+            ("docker", Self::enter_docker),
+        ];
+        for (name, enter) in entries {
+            let before = self.contenders.len();
+            if let Err(error) = enter(self) {
+                self.contenders.truncate(before);
+                self.absent.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+
+    /// Loads the image into Dhow's store of this field.
+    pub(crate) fn load_dhow(&mut self) -> Result<()> {
+        let archive = self.path("image.tar")?;
+        self.act(&dhow(&["load", "-i", &archive])).map(drop)
+    }
+
+    fn enter_dhow(&mut self) -> Result<()> {
+        self.load_dhow()?;
+        self.add(
+            "dhow run, no network",
+            Group::Run,
+            dhow(&["run", "--rm", "--network", "none", IMAGE, "true"]),
+        )?;
+        self.add("dhow run, bridge", Group::Run, dhow(&["run", "--rm", IMAGE, "true"]))?;
+        self.act(&dhow(&["run", "-d", "--name", "idle", IMAGE, "sleep", "36000"]))?;
+        self.undo.push(dhow(&["rm", "-f", "idle"]));
+        self.add("dhow exec", Group::Exec, dhow(&["exec", "idle", "true"]))
+    }
+
+    fn enter_floor(&mut self) -> Result<()> {
+        for (name, mode) in [("the kernel alone, no network", "fcN"), ("the kernel alone, bridge", "fcn")] {
+            self.contenders.push(Contender {
+                name: name.to_owned(),
+                group: Group::Run,
+                how: How::Floor(mode),
+            });
+            self.time(self.contenders.len() - 1, 0)?;
+        }
+        Ok(())
+    }
+
+    /// A bare runtime of the OCI kind, with its own default specification.
+    pub(crate) fn enter_runtime(&mut self, name: &'static str) -> Result<()> {
+        let program = shell::find(name).context("not installed")?;
+        let program = program.display().to_string();
+        // runc alone takes both cgroup versions side by side
+        let hidden = name != "runc" && self.hidden.is_some();
+        let bundle = self.bundle(&program, &format!("{name}-true"), &["true"])?;
+        let idle = self.bundle(&program, &format!("{name}-idle"), &["sleep", "36000"])?;
+        let state = self.path(&format!("{name}-state"))?;
+        let words = |rest: &[&str]| words(&program, &[&["--root", &state], rest].concat());
+        self.add_with(
+            &format!("{name} run"),
+            Group::Run,
+            words(&["run", "--bundle", &bundle, "{}"]),
+            hidden,
+        )?;
+        let idle_name = format!("{name}-idle-{}", std::process::id());
+        self.undo.push(words(&["delete", "--force", &idle_name]));
+        let start = words(&["run", "--detach", "--bundle", &idle, &idle_name]);
+        self.watch(hidden).time(&[start])?;
+        self.add_with(&format!("{name} exec"), Group::Exec, words(&["exec", &idle_name, "true"]), hidden)
+    }
+
+    fn enter_podman(&mut self) -> Result<()> {
+        shell::find("podman").context("not installed")?;
+        let command = self.podman_words()?;
+        self.enter_engine(&command)
+    }
+
+    /// The beginning of a podman command line, with stores of its own.
+    fn podman_words(&self) -> Result<Vec<String>> {
+        let (store, run) = (self.path("podman")?, self.path("podman-run")?);
+        let mut start = vec!["--root", &store, "--runroot", &run, "--cgroup-manager", "cgroupfs"];
+        if self.hidden.is_some() {
+            start.extend(["--runtime", "runc"]);
+        }
+        Ok(words("podman", &start))
+    }
+
+    /// The same, with the image loaded.
+    pub(crate) fn podman(&mut self) -> Result<Vec<String>> {
+        let start = self.podman_words()?;
+        let mut load = start.clone();
+        load.extend(["load".to_owned(), "--input".to_owned(), self.path("image.tar")?]);
+        self.act(&load)?;
+        Ok(start)
+    }
+
+    /// Docker: the one that runs, or one of ours, in a network namespace of its own so that its bridge and
+    /// its firewall rules go with it.
+    fn enter_docker(&mut self) -> Result<()> {
+        shell::find("docker").context("not installed")?;
+        if shell::quiet(shell::program("docker").arg("info")).is_ok() {
+            return self.enter_engine(&words("docker", &[]));
+        }
+        let daemon = shell::find("dockerd").context("no daemon runs and none is installed")?;
+        let socket = format!("unix://{}", self.path("docker.sock")?);
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(daemon);
+        command.arg("--host").arg(&socket).arg("--data-root").arg(self.place.join("docker"));
+        command
+            .arg("--exec-root")
+            .arg(self.place.join("dx"))
+            .arg("--pidfile")
+            .arg(self.place.join("docker.pid"));
+        command.args(["--log-level", "error"]).stdin(Stdio::null()).stdout(Stdio::null());
+        let log = std::fs::File::create(self.place.join("docker.log"))?;
+        self.docker = Some(command.stderr(log).spawn().context("starting dockerd")?);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while shell::quiet(shell::program("docker").args(["--host", &socket, "info"])).is_err() {
+            if Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.place.join("docker.log")).unwrap_or_default();
+                bail!("its daemon did not start: {}", log.lines().last().unwrap_or("it said nothing"));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.enter_engine(&words("docker", &["--host", &socket]))
+    }
+
+    fn enter_engine(&mut self, start: &[String]) -> Result<()> {
+        let name = &start[0];
+        let words = |rest: &[&str]| {
+            start.iter().cloned().chain(rest.iter().map(|word| (*word).to_owned())).collect::<Vec<_>>()
+        };
+        let archive = self.path("image.tar")?;
+        self.act(&words(&["load", "--input", &archive]))?;
+        let idle = format!("dhow-bench-{}", std::process::id());
+        self.undo.push(words(&["rm", "--force", &idle]));
+        let none = words(&["run", "--rm", "--network", "none", IMAGE, "true"]);
+        self.add(&format!("{name} run, no network"), Group::Run, none)?;
+        self.add(&format!("{name} run, bridge"), Group::Run, words(&["run", "--rm", IMAGE, "true"]))?;
+        let sleep = ["run", "--detach", "--network", "none", "--name", &idle, IMAGE, "sleep", "36000"];
+        self.act(&words(&sleep))?;
+        self.add(&format!("{name} exec"), Group::Exec, words(&["exec", &idle, "true"]))
+    }
+
+    /// A bundle with the runtime's own default specification, without a terminal.
+    pub(crate) fn bundle(&self, program: &str, name: &str, command: &[&str]) -> Result<String> {
+        let bundle = self.place.join(name);
+        std::fs::create_dir_all(&bundle)?;
+        shell::quiet(shell::program(program).arg("spec").current_dir(&bundle))?;
+        let path = bundle.join("config.json");
+        let mut spec: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        spec["process"]["terminal"] = json!(false);
+        spec["process"]["args"] = json!(command);
+        spec["root"]["path"] = json!(self.place.join("rootfs"));
+        std::fs::write(&path, spec.to_string())?;
+        self.path(name)
+    }
+
+    /// Runs a command with Dhow's roots set, and returns what it prints.
+    pub(crate) fn act(&self, words: &[String]) -> Result<String> {
+        let (program, args) = words.split_first().context("an empty command")?;
+        let mut command = shell::program(program);
+        command.env("DHOW_ROOT", self.place.join("root")).env("DHOW_RUN_ROOT", self.place.join("run"));
+        shell::text(command.args(args))
+    }
+
+    /// The clock that a contender needs.
+    pub(crate) fn watch(&mut self, hidden: bool) -> &mut Stopwatch {
+        match &mut self.hidden {
+            Some(watch) if hidden => watch,
+            _ => &mut self.here,
+        }
+    }
+
+    fn add(&mut self, name: &str, group: Group, words: Vec<String>) -> Result<()> {
+        self.add_with(name, group, words, false)
+    }
+
+    /// Adds one who has shown once that it can.
+    fn add_with(&mut self, name: &str, group: Group, words: Vec<String>, hidden: bool) -> Result<()> {
+        let how = How::Command { words, hidden };
+        self.contenders.push(Contender { name: name.to_owned(), group, how });
+        self.time(self.contenders.len() - 1, usize::MAX).map(drop)
+    }
+
+    /// One run of one contender.
+    pub(crate) fn time(&mut self, index: usize, round: usize) -> Result<Duration> {
+        let contender = &self.contenders[index];
+        match &contender.how {
+            How::Command { words, hidden } => {
+                let hidden = *hidden;
+                let fresh = format!("bench-{}-{index}-{round}", std::process::id());
+                let words = words.iter().map(|word| word.replace("{}", &fresh)).collect();
+                let name = contender.name.clone();
+                self.watch(hidden).time(&[words]).with_context(|| format!("measuring {name}"))
+            }
+            How::Floor(mode) => {
+                let mut floor = shell::program(shell::binaries("release").join("dhow-floor"));
+                floor.arg(mode).arg(self.place.join("rootfs")).arg(self.place.join("floor")).arg("1");
+                let text = shell::text(&mut floor)?;
+                let median = text.split_whitespace().skip_while(|word| *word != "median").nth(1);
+                let milliseconds: f64 =
+                    median.and_then(|text| text.parse().ok()).context("reading the floor")?;
+                Ok(Duration::from_secs_f64(milliseconds / 1e3))
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> Result<String> {
+        Ok(self.place.join(name).to_str().context("a temporary path that is not UTF-8")?.to_owned())
+    }
+}
+
+impl Drop for Field {
+    /// Undoes everything, on and on whatever fails.
+    fn drop(&mut self) {
+        for words in std::mem::take(&mut self.undo).iter().rev() {
+            let _ = self.act(words);
+        }
+        if let Some(mut docker) = self.docker.take() {
+            // the head of its pid namespace: all its processes end with it
+            let _ = docker.kill();
+            let _ = docker.wait();
+        }
+        let place = self.place.display().to_string();
+        // engines leave mounts below their stores
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for mount in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
+            if mount.starts_with(&place) {
+                let _ = shell::quiet(shell::program("umount").args(["--lazy", mount]));
+            }
+        }
+        for _ in 0..50 {
+            if std::fs::remove_dir_all(&self.place).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        eprintln!("warning: {place} could not be removed");
+    }
+}
+
+fn words(program: &str, args: &[&str]) -> Vec<String> {
+    std::iter::once(program).chain(args.iter().copied()).map(str::to_owned).collect()
+}
+
+/// A Dhow command line.
+pub(crate) fn dhow(args: &[&str]) -> Vec<String> {
+    words(&shell::binaries("release").join("dhow").display().to_string(), args)
+}

@@ -1,0 +1,77 @@
+//! What an idle container costs: the proportional memory (PSS) of the processes that an engine leaves beside
+//! it, over a hundred containers.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+
+use super::contenders::{Field, IMAGE, dhow};
+use crate::shell;
+
+const CONTAINERS: usize = 100;
+
+pub(crate) fn run() -> Result<()> {
+    let mut field = Field::open()?;
+    field.load_dhow()?;
+    let ours = measure(&field, &dhow(&[]), "dhow-monitor")?;
+    println!("dhow-monitor   {ours:7.1} KiB per container");
+    if shell::find("podman").is_none() {
+        println!("not measured: podman: not installed");
+        return Ok(());
+    }
+    let podman = field.podman()?;
+    let theirs = measure(&field, &podman, "conmon")?;
+    println!("conmon         {theirs:7.1} KiB per container");
+    let verdict = if ours < theirs { "kept" } else { "MISSED" };
+    println!("{verdict:>8}: {:.2} of podman's (less than 1)", ours / theirs);
+    Ok(())
+}
+
+/// Starts the containers, adds up their keepers, removes the containers.
+fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<f64> {
+    let before = processes(keeper);
+    let command = |args: &[&str]| {
+        engine.iter().cloned().chain(args.iter().map(|arg| (*arg).to_owned())).collect::<Vec<_>>()
+    };
+    let names: Vec<String> = (0..CONTAINERS).map(|n| format!("idle{n}")).collect();
+    let mut outcome = Ok(());
+    for name in &names {
+        outcome = field
+            .act(&command(&["run", "-d", "--network", "none", "--name", name, IMAGE, "sleep", "36000"]))
+            .map(drop);
+        if outcome.is_err() {
+            break;
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let keepers: Vec<u32> = processes(keeper).difference(&before).copied().collect();
+    let sum: Result<u64> = keepers.iter().map(|pid| pss(*pid)).sum();
+    let mut remove = command(&["rm", "-f"]);
+    remove.extend(names);
+    let removed = field.act(&remove);
+    outcome?;
+    removed?;
+    if keepers.len() < CONTAINERS {
+        bail!("{} processes of the name {keeper} for {CONTAINERS} containers", keepers.len());
+    }
+    Ok(sum? as f64 / CONTAINERS as f64)
+}
+
+fn processes(name: &str) -> BTreeSet<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        path.file_name().is_some_and(|file| file == name) || comm.trim_end() == name
+    })
+    .collect()
+}
+
+/// In KiB.
+fn pss(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in it")?;
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).context("an odd Pss")
+}
