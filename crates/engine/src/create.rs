@@ -114,7 +114,7 @@ impl Engine {
         let id = Id::random().map_err(Error::Random)?;
         let overlay = overlay_of(&id)?;
         let execution = image.config.config.clone().unwrap_or_default();
-        let Resolution { args, resolved, warnings } =
+        let Resolution { args, resolved } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;
 
         let owner = Owner::take(&self.instance, &id)?.ok_or_else(|| Error::IdTaken(id.clone()))?;
@@ -151,7 +151,7 @@ impl Engine {
         match made {
             Ok(record) => {
                 undo.disarm();
-                Ok(Created { id, name: record.name.clone(), warnings, record, overlay, owner })
+                Ok(Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner })
             }
             Err(error) => Err(undo.run(error)),
         }

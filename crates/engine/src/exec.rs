@@ -86,7 +86,7 @@ impl Engine {
                 cwd: options.working_dir.unwrap_or_else(|| PathBuf::from(&resolved.working_dir)),
                 capabilities: Some(capabilities(&names)),
                 no_new_privileges: resolved.no_new_privileges,
-                apparmor_profile: if options.privileged { None } else { self.apparmor(record)? },
+                apparmor_profile: if options.privileged { None } else { self.apparmor(record)?.0 },
                 ..Process::default()
             },
             seccomp: if options.privileged { None } else { self.seccomp(record)? },

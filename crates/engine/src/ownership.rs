@@ -91,18 +91,22 @@ impl Drop for Owner {
 
 /// Whether somebody owns the container, found out without disturbing anybody who looks too.
 pub(crate) fn held(instance: &Instance, id: &Id) -> fs::Result<Held> {
+    held_at(&instance.live(id))
+}
+
+/// Whether somebody holds the lock of this directory.
+pub(crate) fn held_at(live: &Path) -> fs::Result<Held> {
     use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
     use rustix::io::Errno;
-    let live = instance.live(id);
-    let dir = match openat(CWD, &live, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+    let dir = match openat(CWD, live, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(dir) => dir,
         Err(Errno::NOENT) => return Ok(Held::Absent),
-        Err(e) => return Err(e).at("open", &live),
+        Err(e) => return Err(e).at("open", live),
     };
     match flock(&dir, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(Held::Abandoned),
         Err(Errno::WOULDBLOCK) => Ok(Held::Held),
-        Err(e) => Err(e).at("lock", &live),
+        Err(e) => Err(e).at("lock", live),
     }
 }
 

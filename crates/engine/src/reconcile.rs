@@ -11,19 +11,20 @@
 //! Everything is done under the container's own lock and looked at again under it, so any number of commands
 //! may do it at once; each step may be repeated.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base::fs::{self, Durability};
 use base::{Id, Timestamp};
 use monitor::Request;
-use runtime::cgroup::{Group, Hierarchy, Placement};
+use runtime::cgroup::{self, Group, Hierarchy};
 use state::claim;
 use state::container::{Exit, FORMAT, Record, file};
+use state::lock::Lock;
 
 use crate::Engine;
 use crate::error::Result;
-use crate::ownership::{Held, Owner, held};
+use crate::ownership::{Held, Owner, held, held_at};
 use crate::records;
 
 /// SIGKILL's exit code: what a container whose monitor died has got.
@@ -43,6 +44,7 @@ impl Engine {
                 self.reconcile_abandoned(&id)?;
             }
         }
+        self.sweep_released()?;
         self.sweep_half_made()?;
         self.sweep_removing();
         Ok(())
@@ -85,9 +87,7 @@ impl Engine {
     fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
         let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
         let request = self.read_request(owner.live());
-        let placement = Placement { parent: self.instance.global_name(), name: id.to_string() };
-        let hierarchy = Hierarchy::detect()?;
-        let group = Group::existing(&hierarchy, &placement);
+        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id));
         group.kill()?;
         remove_group(&group)?;
         if let Some(request) = &request {
@@ -99,7 +99,28 @@ impl Engine {
             Some(record) => self.record_end(&record, request.is_some())?,
         }
         drop(owner);
+        self.sweep_shared();
         Ok(())
+    }
+
+    /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.
+    fn sweep_released(&self) -> Result<()> {
+        for (path, id) in hidden(&self.instance.live_containers()) {
+            let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
+            remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id)))?;
+            fs::remove_dir_all(&path)?;
+            self.sweep_shared();
+        }
+        Ok(())
+    }
+
+    /// Bridge, table and parent groups go with their last user. Where a monitor does not see to that, we do.
+    pub(crate) fn sweep_shared(&self) {
+        // Somebody may use them again by now; then they stay, and that is no error.
+        network::sweep_now(&self.instance).ok();
+        if let Ok(hierarchy) = Hierarchy::detect() {
+            cgroup::sweep_parent(&hierarchy, &self.instance.global_name()).ok();
+        }
     }
 
     /// A request that a killed command has half written counts as none: then nothing was acted on.
@@ -137,11 +158,8 @@ impl Engine {
 
     /// Directories of containers whose makers were killed before anybody could see them.
     fn sweep_half_made(&self) -> Result<()> {
-        let dir = self.instance.containers();
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if let Some(Ok(id)) = name.to_str().and_then(|n| n.strip_prefix('.')).map(str::parse::<Id>)
-                && held(&self.instance, &id)? != Held::Held
+        for (_, id) in hidden(&self.instance.containers()) {
+            if held(&self.instance, &id)? != Held::Held
                 && let Some(_owner) = Owner::take(&self.instance, &id)?
             {
                 self.remove_half_made(&id, None)?;
@@ -194,13 +212,20 @@ impl Engine {
     pub(crate) fn sweep_removing(&self) {
         for name in fs::names(&self.instance.removing()).unwrap_or_default() {
             // A monitor that is still at it holds the lock; two at once would do no harm, only work twice.
-            let busy =
-                name.parse::<Id>().is_ok_and(|id| held(&self.instance, &id).is_ok_and(|h| h == Held::Held));
+            let released = self.instance.live_containers().join(format!(".{name}"));
+            let busy = held_at(&released).is_ok_and(|h| h == Held::Held);
             if !busy {
                 fs::remove_dir_all(&self.instance.removing().join(name)).ok();
             }
         }
     }
+}
+
+/// The directories named `.ID`: being made, or being removed.
+fn hidden(dir: &Path) -> Vec<(PathBuf, Id)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let id_of = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix('.')?.parse::<Id>().ok();
+    entries.filter_map(|entry| Some((entry.path(), id_of(&entry.file_name())?))).collect()
 }
 
 /// Overlayfs makes a directory in its working directory when it is mounted first, and leaves it.

@@ -36,6 +36,7 @@ pub struct Session {
     pid: u32,
     tty: bool,
     ended: bool,
+    warnings: Vec<String>,
 }
 
 /// The sending half, which another thread may use.
@@ -52,7 +53,16 @@ const CHUNK: usize = 64 * 1024;
 impl Session {
     pub(crate) fn new(stream: UnixStream, frames: Frames, pid: u32, tty: bool) -> Self {
         let sender = SessionSender { stream: Arc::new(stream), writing: Arc::default() };
-        Self { sender, frames, pid, tty, ended: false }
+        Self { sender, frames, pid, tty, ended: false, warnings: Vec::new() }
+    }
+
+    pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
+    /// What came up while it was started and people should know, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The process id, on the host, of what was started.

@@ -50,7 +50,7 @@ impl Engine {
     /// was claimed for the start is released again, and the container is removed if it is one that removes
     /// itself.
     pub fn start(&self, created: Created, how: StartHow) -> Result<Session> {
-        let Created { id, name, record, overlay, owner, .. } = created;
+        let Created { id, record, overlay, owner, .. } = created;
         let mut undo = Undo::new();
         let prepared = (|| {
             let network = self.prepare_network(&record)?;
@@ -59,24 +59,26 @@ impl Engine {
                 let id = id.clone();
                 move || Ok(network.release(&self.instance, &id)?)
             });
-            let request = self.request(&record, overlay, network, how, owner.live())?;
-            Ok(request)
+            self.request(&record, overlay, network, how, owner.live())
         })();
-        let request = match prepared {
-            Ok(request) => request,
+        let (request, warnings) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 let error = undo.run(error);
-                return Err(self.give_up(&record, error, owner));
+                let error = self.give_up(&record, error, owner);
+                // No monitor will come to see whether the bridge is still needed.
+                self.sweep_shared();
+                return Err(error);
             }
         };
         let Some(lock) = owner.hand_over() else { return Err(MonitorError::Died(id).into()) };
         // From here on what was claimed is the monitor's to release, or, should it die, of whoever finds that.
         undo.disarm();
         let outcome = match monitor::client::spawn(&request, lock) {
-            Ok(stream) => first_word(stream, &id, record.options.tty),
+            Ok(stream) => first_word(stream, &id, record.options.tty).map(|s| s.with_warnings(warnings)),
             Err(error) => Err(error.into()),
         };
-        outcome.map_err(|error| self.settle_failed_start(&id, &name, &record, error))
+        outcome.map_err(|error| self.settle_failed_start(&id, &record, error))
     }
 
     /// A start that failed before there was a monitor. The container stays, if it is to.
@@ -92,18 +94,11 @@ impl Engine {
 
     /// A start that failed with a monitor: it has released what it held by the time it lets go of the lock,
     /// unless it died; then we do.
-    fn settle_failed_start(&self, id: &Id, name: &str, record: &Record, error: Error) -> Error {
+    fn settle_failed_start(&self, id: &Id, record: &Record, error: Error) -> Error {
         let settled = (|| {
             self.await_release(id)?;
-            self.reconcile_one(id)?;
             let dir = self.instance.container(id);
-            if record.options.auto_remove {
-                if let Some(owner) = self.own(id)?
-                    && dir.exists()
-                {
-                    self.remove_files(id, name, owner)?;
-                }
-            } else if !dir.join(file::EXIT).exists() {
+            if !record.options.auto_remove && !dir.join(file::EXIT).exists() {
                 let code = match error.kind() {
                     Kind::CommandNotFound => 127,
                     Kind::CommandNotExecutable => 126,
@@ -111,7 +106,7 @@ impl Engine {
                 };
                 write_exit(&dir, code, None, &error.to_string())?;
             }
-            Ok(())
+            self.reconcile_one(id)
         })();
         match settled {
             Ok(()) => error,
@@ -140,38 +135,43 @@ impl Engine {
         network: network::Plan,
         how: StartHow,
         live: &Path,
-    ) -> Result<Request> {
+    ) -> Result<(Request, Vec<String>)> {
         let options = &record.options;
-        provide_files(live, record, &network)?;
+        let mut warnings = network.warnings().to_vec();
+        warnings.extend(provide_files(live, record, &network)?);
         for bind in &options.binds {
             // As Docker does: a source that is missing becomes a directory.
             if rustix::fs::access(&bind.source, rustix::fs::Access::EXISTS).is_err() {
                 fs::create_dir_all(&bind.source, 0o755)?;
             }
         }
+        let (apparmor, degraded) = self.apparmor(record)?;
+        warnings.extend(degraded);
         let context = Context {
             live,
             network_namespace: network.needs_namespace(),
             pids_limit: self.config.pids_limit,
-            apparmor: self.apparmor(record)?,
+            apparmor,
             swap: options.memory.is_some() && swap_is_accounted(),
             sysctls: network.sysctls(),
         };
         let dir = self.instance.container(&record.id);
         let log = &self.config.log;
-        Ok(Request {
+        let root = if overlay.lowers.is_empty() {
+            // An image without layers is an empty directory, and overlayfs takes no empty stack.
+            RootSource::Directory(overlay.upper)
+        } else {
+            let volatile = options.auto_remove;
+            RootSource::Overlay { lowers: overlay.lowers, upper: overlay.upper, work: overlay.work, volatile }
+        };
+        let request = Request {
             version: REQUEST_VERSION,
             instance: self.instance.clone(),
             id: record.id.clone(),
             name: record.name.clone(),
             bundle: Bundle {
                 spec: spec::build(record, &context),
-                root: RootSource::Overlay {
-                    lowers: overlay.lowers,
-                    upper: overlay.upper,
-                    work: overlay.work,
-                    volatile: options.auto_remove,
-                },
+                root,
                 cgroup: Some(self.placement(&record.id)),
                 seccomp: self.seccomp(record)?,
                 init: options.init,
@@ -185,7 +185,8 @@ impl Engine {
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
-        })
+        };
+        Ok((request, warnings))
     }
 
     /// Where the container's cgroup is.
@@ -211,35 +212,36 @@ impl Engine {
         Ok(Some(seccomp::cached(&self.instance.cache(), profile, capabilities)?))
     }
 
-    /// The AppArmor profile of a container, as far as this kernel has AppArmor.
-    pub(crate) fn apparmor(&self, record: &Record) -> Result<Option<String>> {
+    /// The AppArmor profile of a container, as far as this kernel has AppArmor, and what to say of it.
+    pub(crate) fn apparmor(&self, record: &Record) -> Result<(Option<String>, Option<String>)> {
         let asked = record.options.security.apparmor.as_deref();
         match (asked, &self.config.apparmor) {
-            (Some("unconfined"), _) | (None, Confinement::Unconfined) => Ok(None),
-            (Some(profile), _) if profile != apparmor::DEFAULT_PROFILE => Ok(Some(profile.to_owned())),
-            (None, Confinement::Profile(profile)) => Ok(Some(profile.clone())),
+            (Some("unconfined"), _) | (None, Confinement::Unconfined) => Ok((None, None)),
+            (Some(profile), _) if profile != apparmor::DEFAULT_PROFILE => {
+                Ok((Some(profile.to_owned()), None))
+            }
+            (None, Confinement::Profile(profile)) => Ok((Some(profile.clone()), None)),
             _ => Ok(match apparmor::ensure_loaded(self.instance.run())? {
-                apparmor::Outcome::Loaded => Some(apparmor::DEFAULT_PROFILE.to_owned()),
-                _ => None,
+                apparmor::Outcome::Loaded => (Some(apparmor::DEFAULT_PROFILE.to_owned()), None),
+                apparmor::Outcome::Disabled => (None, None),
+                apparmor::Outcome::Degraded(warning) => (None, Some(warning)),
             }),
         }
     }
 }
 
-/// Hosts, resolv.conf and hostname, as the specification's mounts expect them.
-fn provide_files(live: &Path, record: &Record, network: &network::Plan) -> Result<()> {
+/// Writes hosts, resolv.conf and hostname, as the specification's mounts expect them; returns what the user
+/// should be told about them.
+fn provide_files(live: &Path, record: &Record, network: &network::Plan) -> Result<Vec<String>> {
     let mode = &record.options.network;
     let hostname = &record.resolved.hostname;
-    let address = network.address().map(|a| a.ip);
-    let contents = [
-        ("resolv.conf", network::files::resolv_conf(mode)?.text),
-        ("hostname", format!("{hostname}\n")),
-        ("hosts", network::files::hosts(mode, hostname, address)?),
-    ];
+    let resolver = network::files::resolv_conf(mode)?;
+    let hosts = network::files::hosts(mode, hostname, network.address().map(|a| a.ip))?;
+    let contents = [("resolv.conf", resolver.text), ("hostname", format!("{hostname}\n")), ("hosts", hosts)];
     for (name, content) in contents {
         fs::create_new(&live.join(name), content.as_bytes(), 0o644)?;
     }
-    Ok(())
+    Ok(resolver.warnings)
 }
 
 /// Whether memory limits can bound swap too. Asked only where a limit is.

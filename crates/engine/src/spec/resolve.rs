@@ -29,8 +29,6 @@ pub(crate) struct Resolution {
     pub args: Vec<String>,
     /// Everything else.
     pub resolved: Resolved,
-    /// What was asked and means nothing, for people.
-    pub warnings: Vec<String>,
 }
 
 /// A request that makes no sense.
@@ -109,7 +107,6 @@ pub(crate) fn resolve(
     machine: &Machine,
     id: &Id,
 ) -> crate::Result<Resolution> {
-    let mut warnings = Vec::new();
     bounded(options)?;
     let args = command_line(options, image)?;
     let hostname = hostname(options, machine, id)?;
@@ -118,7 +115,7 @@ pub(crate) fn resolve(
     check_user(&user)?;
     check_mounts(options)?;
     check_limits(options, machine)?;
-    check_ports(options, &mut warnings)?;
+    check_ports(options)?;
     check_security(options)?;
     let capabilities = capability::Set::chosen(&options.cap_add, &options.cap_drop)?;
     let stop_signal =
@@ -133,7 +130,7 @@ pub(crate) fn resolve(
         capabilities: capabilities.names(),
         no_new_privileges: options.security.no_new_privileges.unwrap_or(config.no_new_privileges),
     };
-    Ok(Resolution { args, resolved, warnings })
+    Ok(Resolution { args, resolved })
 }
 
 fn bounded(options: &ContainerOptions) -> Result<(), Invalid> {
@@ -353,7 +350,7 @@ fn check_limits(options: &ContainerOptions, machine: &Machine) -> Result<(), Inv
     }
 }
 
-fn check_ports(options: &ContainerOptions, warnings: &mut Vec<String>) -> Result<(), Invalid> {
+fn check_ports(options: &ContainerOptions) -> Result<(), Invalid> {
     let mut seen = BTreeSet::new();
     for port in &options.ports {
         if port.container_port == 0 {
@@ -362,10 +359,6 @@ fn check_ports(options: &ContainerOptions, warnings: &mut Vec<String>) -> Result
         if port.host_port != 0 && !seen.insert((port.host_ip, port.host_port, port.protocol)) {
             return Err(Invalid::DuplicatePort { port: port.host_port, protocol: port.protocol });
         }
-    }
-    if options.network != NetworkMode::Bridge && !options.ports.is_empty() {
-        let network = network_name(&options.network);
-        warnings.push(format!("published ports mean nothing with --network {network}"));
     }
     Ok(())
 }

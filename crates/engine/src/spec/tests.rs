@@ -28,7 +28,7 @@ fn resolution(options: &ContainerOptions) -> crate::Result<Resolution> {
 }
 
 fn spec(options: ContainerOptions) -> Spec {
-    let Resolution { args, resolved, .. } = resolution(&options).unwrap();
+    let Resolution { args, resolved } = resolution(&options).unwrap();
     let network_namespace = options.network != NetworkMode::Host;
     let record = Record {
         format: FORMAT,
@@ -163,7 +163,5 @@ fn what_makes_no_sense_is_refused() {
         assert!(matches!(error.kind(), base::Kind::Invalid | base::Kind::Conflict), "{error}");
     }
     let fine = ContainerOptions { ports: vec![port(0, 80), port(0, 80)], ..base() };
-    assert!(resolution(&fine).unwrap().warnings.is_empty());
-    let useless = ContainerOptions { network: NetworkMode::None, ports: vec![port(0, 80)], ..base() };
-    assert_eq!(resolution(&useless).unwrap().warnings.len(), 1);
+    assert!(resolution(&fine).is_ok());
 }
