@@ -1,6 +1,7 @@
 //! Every `unsafe` block and raw system call of Dhow, each wrapped once.
 #![expect(unsafe_code, reason = "this crate is where it lives")]
 
+pub mod bpf;
 pub mod confine;
 pub mod mount;
 pub mod process;

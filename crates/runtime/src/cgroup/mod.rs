@@ -1,26 +1,36 @@
-//! Control groups.
+//! Control groups: a container's limits, the list of its processes, and its wall before device nodes.
+//!
+//! ```text
+//!   /sys/fs/cgroup[/CONTROLLER]
+//!     dhow/               the instance's group: all containers together stop short of the machine
+//!       <container id>/   one container's limits
+//!     dhow-monitors/      the monitors, beside the limit, not under it
+//! ```
+//!
+//! v2 is the model: [`limits`] turns the specification into typed settings and those into files and values; v1 is
+//! another column of the same table, and one such group per hierarchy. A launch decides first
+//! ([`GroupPlan::new`]), then makes ([`GroupPlan::create`]), then the child joins: on v2 it is cloned into
+//! [`Group::open_v2`], on v1 it moves itself ([`GroupPlan::join_self`]).
+//!
+//! Not here: systemd's own management of groups over D-Bus, and the statistics.
 
-use std::os::fd::OwnedFd;
+mod devices;
+mod group;
+mod hierarchy;
+mod limits;
+mod parent;
+mod plan;
+
+use std::io;
+use std::path::PathBuf;
 
 use base::{Failure, Kind};
-use oci::runtime::Resources;
 use serde::{Deserialize, Serialize};
 
-/// How this machine's control groups are mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hierarchy {}
-
-impl Hierarchy {
-    /// Looks at the machine.
-    pub fn detect() -> Result<Self, Error> {
-        todo!()
-    }
-
-    /// True on a machine with v2 alone, where a child can be cloned into its group.
-    pub fn is_v2(&self) -> bool {
-        todo!()
-    }
-}
+pub use self::group::{Group, Limits};
+pub use self::hierarchy::Hierarchy;
+pub use self::parent::{join_monitors, open_monitors_v2, parent_limits, planned_parent_limits, sweep_parent};
+pub use self::plan::GroupPlan;
 
 /// Where a container's group lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,120 +41,97 @@ pub struct Placement {
     pub name: String,
 }
 
-/// What will be written where.
-#[derive(Debug)]
-pub struct GroupPlan {}
-
-impl GroupPlan {
-    /// Decides; touches nothing. Fails where a limit was asked for that this machine cannot give.
-    pub fn new(
-        _hierarchy: &Hierarchy,
-        _placement: &Placement,
-        _resources: Option<&Resources>,
-    ) -> Result<Self, Error> {
-        todo!()
-    }
-
-    /// What is missing on this machine and was not asked for: lines for the user.
-    pub fn warnings(&self) -> &[String] {
-        todo!()
-    }
-
-    /// Makes the groups and sets their limits.
-    pub fn create(&self) -> Result<Group, Error> {
-        todo!()
+impl Placement {
+    fn check(&self) -> Result<(), Error> {
+        check_name(&self.parent)?;
+        check_name(&self.name)
     }
 }
 
-/// A container's group that exists.
-#[derive(Debug)]
-pub struct Group {}
-
-impl Group {
-    /// The group of a container that ran before, whatever is left of it.
-    pub fn existing(_hierarchy: &Hierarchy, _placement: &Placement) -> Self {
-        todo!()
-    }
-
-    /// Moves a process in.
-    pub fn join(&self, _pid: u32) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// On v2: the directory, for `CLONE_INTO_CGROUP`.
-    pub fn open_v2(&self) -> Option<OwnedFd> {
-        todo!()
-    }
-
-    /// Kills every process in it, also those that are being forked.
-    pub fn kill(&self) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// True if the kernel killed a process in it for want of memory.
-    pub fn oom_killed(&self) -> bool {
-        todo!()
-    }
-
-    /// Removes it, with what the container made below it.
-    pub fn remove(&self) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// The limits in force, read back.
-    pub fn limits(&self) -> Limits {
-        todo!()
+/// A name is one directory: it must not lead anywhere else.
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
+    if plain && !name.is_empty() && name.len() <= 128 && !name.starts_with('.') {
+        Ok(())
+    } else {
+        Err(Error::Invalid { reason: "a cgroup's name has other than letters, digits and -_.:" })
     }
 }
 
-/// Limits in force; none: unlimited or not known.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Limits {
-    /// Bytes.
-    pub memory: Option<u64>,
-    /// Bytes of memory and swap together.
-    pub memory_and_swap: Option<u64>,
-    /// Processes.
-    pub pids: Option<u64>,
-    /// Microseconds per period.
-    pub cpu_quota: Option<u64>,
-    /// The period in microseconds.
-    pub cpu_period: Option<u64>,
-}
-
-/// The limits in force on an instance's group: all containers together.
-pub fn parent_limits(_hierarchy: &Hierarchy, _parent: &str) -> Limits {
-    todo!()
-}
-
-/// Moves the calling process into the monitors' group, beside the limited parent.
-pub fn join_monitors(_hierarchy: &Hierarchy, _parent: &str) -> Result<(), Error> {
-    todo!()
-}
-
-/// On v2: the monitors' group's directory (made if missing), for `CLONE_INTO_CGROUP`.
-pub fn open_monitors_v2(_hierarchy: &Hierarchy, _parent: &str) -> Result<Option<OwnedFd>, Error> {
-    todo!()
-}
-
-/// Removes the instance's group and its monitors' group if nothing is in them. True if they are gone.
-pub fn sweep_parent(_hierarchy: &Hierarchy, _parent: &str) -> Result<bool, Error> {
-    todo!()
-}
-
-/// A failure.
+/// A failure around control groups.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file.
+    /// A file or directory.
     #[error(transparent)]
     File(#[from] base::fs::Error),
+    /// The request makes no sense.
+    #[error("the limits make no sense: {reason}")]
+    Invalid {
+        /// Why.
+        reason: &'static str,
+    },
+    /// A limit was asked for that this machine cannot give.
+    #[error("cannot set the {limit}: this machine lacks the cgroup controller {controller}, or part of it")]
+    Missing {
+        /// What the user calls it.
+        limit: &'static str,
+        /// The kernel's name.
+        controller: &'static str,
+    },
+    /// The kernel does not take a limit.
+    #[error("cannot set the {limit} to {value:?}")]
+    Limit {
+        /// What the user calls it.
+        limit: &'static str,
+        /// What was written.
+        value: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The device filter could not be set. A container is not run without.
+    #[error("cannot restrict the container's devices")]
+    Devices {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Processes that survive SIGKILL for seconds.
+    #[error("processes in {} have been killed but do not end", path.display())]
+    Undying {
+        /// The group.
+        path: PathBuf,
+    },
 }
 
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::File(e) => e.kind(),
+            Self::Invalid { .. } => Kind::Invalid,
+            Self::Missing { .. } => Kind::Unsupported,
+            Self::Limit { source, .. } => match source.raw_os_error() {
+                Some(libc::EINVAL | libc::ERANGE) => Kind::Invalid,
+                Some(libc::EBUSY | libc::ENOSPC) => Kind::Exhausted,
+                _ => base::failure::kind_of_io(source),
+            },
+            Self::Devices { source } => base::failure::kind_of_io(source),
+            Self::Undying { .. } => Kind::Unavailable,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::File(e) => e.hints(),
+            Self::Missing { controller, .. } => vec![format!(
+                "run without this limit, or boot a kernel with the cgroup controller {controller} enabled"
+            )],
+            Self::Undying { .. } => {
+                vec!["look for processes in state D: they wait for a device or a file server".to_owned()]
+            }
+            _ => Vec::new(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
