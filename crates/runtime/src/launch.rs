@@ -190,9 +190,9 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<(Option<Message>, Option<OwnedF
     let mut parts = [io::IoSliceMut::new(&mut packet)];
     let received = loop {
         match recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            // A child that was killed with our packet unread.
-            Err(Errno::CONNRESET) => return Ok((None, None)),
-            Err(Errno::INTR) => {}
+            // The child is gone with our Go unread. The kernel says so once, before it hands out what the child had
+            // said.
+            Err(Errno::CONNRESET | Errno::INTR) => {}
             other => break other?,
         }
     };
