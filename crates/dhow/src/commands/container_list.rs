@@ -1,0 +1,249 @@
+//! The rows of `ps`.
+
+use base::Timestamp;
+use engine::ContainerSummary;
+use serde_json::{Value, json};
+use state::container::Status;
+use state::options::PortMapping;
+
+use crate::error::{Error, Result};
+use crate::flags::filter::Filters;
+use crate::format::{LABEL_MAP, Row};
+use crate::human;
+
+/// Docker's columns.
+pub(super) const TABLE: &str =
+    "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+/// What heads the columns.
+pub(super) const HEADERS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("State", "STATE"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
+    ("Size", "SIZE"),
+];
+
+/// The words of `--filter status=`, ours and those that Docker has besides.
+const STATES: &[&str] = &["created", "running", "exited", "dead", "paused", "restarting", "removing"];
+
+/// Refuses values that no container can have.
+pub(super) fn check(filters: &Filters) -> Result<()> {
+    if let Some(bad) = filters.values("status").find(|v| !STATES.contains(v)) {
+        return Err(Error::flag(format!(
+            "invalid value 'status={bad}' for '--filter': want one of {}",
+            STATES.join(", ")
+        )));
+    }
+    if let Some(bad) = filters.values("exited").find(|v| v.parse::<i32>().is_err()) {
+        return Err(Error::flag(format!("invalid value 'exited={bad}' for '--filter': want an exit code")));
+    }
+    Ok(())
+}
+
+/// Whether a container is wanted.
+pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
+    let code =
+        container.exit.as_ref().filter(|_| container.status != Status::Running).map(|e| e.code.to_string());
+    filters.any("name", |v| container.name.contains(v.trim_start_matches('/')))
+        && filters.any("id", |v| container.id.as_str().starts_with(v))
+        && filters.any("status", |v| state(container.status) == v)
+        && filters.any("exited", |v| code.as_deref() == Some(v))
+        && filters.any("ancestor", |v| is_image(container, v))
+        && filters.labels(&container.labels)
+}
+
+fn is_image(container: &ContainerSummary, wanted: &str) -> bool {
+    let id = container.image_id.to_string();
+    let hex = container.image_id.hex();
+    let name = &container.image;
+    name == wanted
+        || name.strip_suffix(":latest") == Some(wanted)
+        || wanted.strip_suffix(":latest") == Some(name)
+        || id == wanted
+        || (wanted.len() >= 4 && hex.starts_with(wanted))
+}
+
+/// One row.
+pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
+    let labels: Vec<String> = c.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let row = json!({
+        "ID": if cut { c.id.short() } else { c.id.as_str() },
+        "Image": c.image,
+        "Command": command(&c.command, cut),
+        "CreatedAt": human::local_time(c.created),
+        "RunningFor": human::ago(c.created, now),
+        "Status": status(c, now),
+        "State": state(c.status),
+        "Ports": ports(&c.ports),
+        "Names": c.name,
+        "Labels": labels.join(","),
+        "Mounts": c.mounts.iter().map(|m| if cut { human::ellipsis(m, 15) } else { m.clone() }).collect::<Vec<_>>().join(","),
+        "LocalVolumes": "0",
+        "Networks": c.network,
+        "Size": "0B",
+        LABEL_MAP: c.labels,
+    });
+    match row {
+        Value::Object(row) => row,
+        _ => Row::new(),
+    }
+}
+
+fn state(status: Status) -> &'static str {
+    match status {
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Exited => "exited",
+        Status::Dead => "dead",
+    }
+}
+
+fn status(c: &ContainerSummary, now: Timestamp) -> String {
+    match (c.status, &c.exit) {
+        (Status::Running, _) => format!("Up {}", human::duration(now.since(c.started.unwrap_or(c.created)))),
+        (Status::Exited, Some(exit)) => format!("Exited ({}) {}", exit.code, human::ago(exit.finished, now)),
+        (Status::Exited, None) => "Exited".to_owned(),
+        (Status::Created, _) => "Created".to_owned(),
+        (Status::Dead, _) => "Dead".to_owned(),
+    }
+}
+
+/// In quotes, words with spaces in quotes of their own, at most twenty characters.
+fn command(words: &[String], cut: bool) -> String {
+    let words: Vec<String> =
+        words.iter().map(|w| if w.contains(' ') { format!("'{w}'") } else { w.clone() }).collect();
+    let line = words.join(" ");
+    let line = if cut { human::ellipsis(&line, 20) } else { line };
+    // Go's %q, as far as it matters for one line of a table.
+    let mut text = String::from("\"");
+    for c in line.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            '\r' => text.push_str("\\r"),
+            c if c.is_control() => text.extend(format!("\\x{:02x}", c as u32).chars()),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// `0.0.0.0:8080->80/tcp`; neighbouring ports as one range.
+fn ports(published: &[PortMapping]) -> String {
+    let mut sorted: Vec<&PortMapping> = published.iter().collect();
+    sorted.sort_by_key(|p| (p.host_ip, p.protocol, p.container_port, p.host_port));
+    let mut parts = Vec::new();
+    let mut rest = &sorted[..];
+    while let Some(first) = rest.first() {
+        let length = rest.iter().zip(0u16..).take_while(|(p, n)| continues(first, p, *n)).count();
+        let last = rest[length - 1];
+        let ip = match first.host_ip {
+            None => "0.0.0.0".to_owned(),
+            Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+            Some(ip) => ip.to_string(),
+        };
+        let range = |a: u16, b: u16| if a == b { a.to_string() } else { format!("{a}-{b}") };
+        let (host, container) =
+            (range(first.host_port, last.host_port), range(first.container_port, last.container_port));
+        parts.push(format!("{ip}:{host}->{container}/{}", first.protocol));
+        rest = &rest[length..];
+    }
+    parts.join(", ")
+}
+
+fn continues(first: &PortMapping, other: &PortMapping, n: u16) -> bool {
+    other.host_ip == first.host_ip
+        && other.protocol == first.protocol
+        && first.host_port.checked_add(n) == Some(other.host_port)
+        && first.container_port.checked_add(n) == Some(other.container_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{Digest, Id};
+    use state::container::Exit;
+    use state::options::Protocol;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000_000);
+
+    fn container() -> ContainerSummary {
+        ContainerSummary {
+            id: "ab".repeat(32).parse::<Id>().unwrap(),
+            name: "web".into(),
+            image: "nginx".into(),
+            image_id: Digest::of(b"x"),
+            command: ["nginx", "-g", "daemon off; \"x\""].map(str::to_owned).to_vec(),
+            created: Timestamp(NOW.0 - 120_000_000_000),
+            status: Status::Running,
+            exit: None,
+            started: Some(Timestamp(NOW.0 - 3_000_000_000)),
+            ports: Vec::new(),
+            address: None,
+            network: "bridge".into(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            mounts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_columns_are_dockers() {
+        let running = row(&container(), NOW, true);
+        let text = |row: &Row, key: &str| row[key].as_str().unwrap().to_owned();
+        assert_eq!(text(&running, "ID"), "abababababab");
+        assert_eq!(text(&running, "Command"), "\"nginx -g 'daemon of…\"");
+        assert_eq!(text(&running, "RunningFor"), "2 minutes ago");
+        assert_eq!(text(&running, "Status"), "Up 3 seconds");
+        let exit = Exit {
+            format: 1,
+            code: 137,
+            oom_killed: false,
+            started: None,
+            finished: Timestamp(NOW.0 - 300_000_000_000),
+            error: None,
+        };
+        let exited = ContainerSummary { status: Status::Exited, exit: Some(exit), ..container() };
+        assert_eq!(text(&row(&exited, NOW, true), "Status"), "Exited (137) 5 minutes ago");
+        assert_eq!(text(&row(&exited, NOW, false), "Command"), r#""nginx -g 'daemon off; \"x\"'""#);
+    }
+
+    #[test]
+    fn neighbouring_ports_are_a_range() {
+        let port = |host_port, container_port| PortMapping {
+            host_ip: None,
+            host_port,
+            container_port,
+            protocol: Protocol::Tcp,
+        };
+        let list = [port(8001, 81), port(8000, 80), port(9000, 82)];
+        assert_eq!(ports(&list), "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:9000->82/tcp");
+    }
+
+    #[test]
+    fn filters_match() {
+        let wanted = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+            let filters =
+                Filters::parse(&texts, &["name", "id", "status", "exited", "label", "ancestor"]).unwrap();
+            check(&filters).map(|()| matches(&container(), &filters))
+        };
+        assert!(
+            wanted(&["name=we", "status=running", "label=a=b", "ancestor=nginx:latest", "id=abab"]).unwrap()
+        );
+        assert!(!wanted(&["status=exited"]).unwrap() && !wanted(&["exited=0"]).unwrap());
+        assert!(wanted(&["status=bla"]).is_err() && wanted(&["exited=x"]).is_err());
+    }
+}

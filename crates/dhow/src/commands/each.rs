@@ -1,0 +1,65 @@
+//! Verbs that do one thing to each of several names: a failure is said at once and does not stop the others.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::error::{Error, Result};
+use crate::output;
+
+/// More at once make nothing faster.
+const MOST_THREADS: usize = 16;
+
+/// Does `act` to each name in turn and prints what it says. Exit code 1 if any failed.
+pub(super) fn one_by_one(names: &[String], act: impl Fn(&str) -> engine::Result<String>) -> Result<u8> {
+    let mut code = 0;
+    for name in names {
+        finish(act(name), &mut code)?;
+    }
+    Ok(code)
+}
+
+/// Does `act` to all names at once, and prints in their order. Exit code 1 if any failed.
+pub(super) fn at_once(names: &[String], act: impl Fn(&str) -> engine::Result<String> + Sync) -> Result<u8> {
+    if names.len() < 2 {
+        return one_by_one(names, act);
+    }
+    let next = AtomicUsize::new(0);
+    let mut results: Vec<(usize, engine::Result<String>)> = thread::scope(|scope| {
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(name) = names.get(at) else { return done };
+                done.push((at, act(name)));
+            }
+        };
+        let threads: Vec<_> = (0..names.len().min(MOST_THREADS)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap_or_default()).collect()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    let mut code = u8::from(results.len() < names.len());
+    for (_, result) in results {
+        finish(result, &mut code)?;
+    }
+    Ok(code)
+}
+
+fn finish(result: engine::Result<String>, code: &mut u8) -> Result<()> {
+    match result {
+        Ok(text) if text.is_empty() => Ok(()),
+        Ok(text) => output::line(&text),
+        Err(error) => {
+            complain(&Error::Engine(error));
+            *code = 1;
+            Ok(())
+        }
+    }
+}
+
+/// Says what went wrong with one of several.
+pub(super) fn complain(error: &Error) {
+    output::talk(&format!("dhow: {error}"));
+    for hint in error.hints() {
+        output::talk(&format!("  hint: {hint}"));
+    }
+}

@@ -1,0 +1,66 @@
+//! `dhow info`.
+
+use clap::Parser;
+use engine::Info;
+
+use crate::commands::Run;
+use crate::error::{Error, Result};
+use crate::globals::Context;
+use crate::{format, human, output};
+
+/// Show what this machine gives, and what is in force.
+#[derive(Debug, Parser)]
+#[command(name = "info")]
+pub(crate) struct Arguments {
+    /// A Go template, or `json`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+impl Run for Arguments {
+    fn run(self, context: &Context) -> Result<u8> {
+        let info = context.engine()?.info()?;
+        match self.format.as_deref() {
+            Some(format) => {
+                let value = serde_json::to_value(&info).map_err(|e| Error::Format(e.to_string()))?;
+                format::one(format, &value)?;
+            }
+            None => output::text(&text(&info))?,
+        }
+        for warning in &info.warnings {
+            output::talk(&format!("WARNING: {warning}"));
+        }
+        Ok(0)
+    }
+}
+
+fn text(info: &Info) -> String {
+    let limit = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let mut lines = vec![
+        format!("Containers: {}", info.containers),
+        format!(" Running: {}", info.containers_running),
+        format!(" Stopped: {}", info.containers_stopped),
+        format!("Images: {}", info.images),
+        format!("Version: {}", info.server_version),
+        format!("Storage Driver: {}", info.storage_driver),
+        format!("Logging Driver: {}", info.logging_driver),
+        format!("Cgroup Version: {}", info.cgroup_version),
+        format!(" Parent: {}", info.cgroup_parent),
+        format!(" Memory of all containers: {}", limit(info.containers_memory_limit.map(human::binary_size))),
+        format!(" Processes of a container: {}", limit(info.default_pids_limit.map(|n| n.to_string()))),
+        "Security Options:".to_owned(),
+    ];
+    lines.extend(info.security_options.iter().map(|option| format!(" {option}")));
+    lines.extend([
+        format!("Kernel Version: {}", info.kernel_version),
+        format!("Operating System: {}", info.operating_system),
+        format!("Architecture: {}", info.architecture),
+        format!("CPUs: {}", info.cpus),
+        format!("Total Memory: {}", human::binary_size(info.memory_total)),
+        format!("Name: {}", info.name),
+        format!("Bridge: {}", info.bridge),
+        format!("Root Dir: {}", info.root_dir),
+        format!("Run Dir: {}", info.run_dir),
+    ]);
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,248 @@
+//! The verbs: a table of them, and the way from words to the right one.
+//!
+//! Only the chosen verb's argument tree is built: that of all of them would take longer than a container takes
+//! to start. Each verb is a struct that clap fills and that can [`Run`].
+
+pub(crate) mod arguments;
+mod attach;
+mod complete;
+mod completion;
+mod container_list;
+mod each;
+mod exec;
+mod help;
+mod image_list;
+mod images;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod stop;
+mod tag;
+pub(crate) mod version;
+mod wait;
+
+use std::ffi::OsString;
+
+use clap::{Command, Parser};
+
+use crate::error::{Error, Result};
+use crate::globals::Context;
+
+/// A verb, once its arguments are there.
+pub(crate) trait Run: Parser {
+    /// Does it; returns the exit code.
+    fn run(self, context: &Context) -> Result<u8>;
+}
+
+/// Where the overview lists a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// What works on containers.
+    Containers,
+    /// What works on images.
+    Images,
+    /// The rest.
+    Other,
+    /// Not shown.
+    Hidden,
+}
+
+/// What the names in a verb's arguments are, for completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Running containers.
+    Running,
+    /// All containers.
+    Containers,
+    /// Images.
+    Images,
+    /// Containers and images.
+    Both,
+    /// Neither.
+    None,
+}
+
+/// A line of the table of verbs.
+pub(crate) struct Verb {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Where the overview lists it.
+    pub(crate) group: Group,
+    /// What its arguments name.
+    pub(crate) names: Names,
+    /// Builds its argument tree.
+    pub(crate) tree: fn() -> Command,
+    run: fn(&Context, &str, Vec<OsString>) -> Result<u8>,
+}
+
+const fn verb<T: Run>(name: &'static str, group: Group, names: Names) -> Verb {
+    Verb { name, group, names, tree: T::command, run: run::<T> }
+}
+
+/// All verbs, in the order of the overview.
+pub(crate) const VERBS: &[Verb] = &[
+    verb::<self::run::Arguments>("run", Group::Containers, Names::Images),
+    verb::<exec::Arguments>("exec", Group::Containers, Names::Running),
+    verb::<ps::Arguments>("ps", Group::Containers, Names::None),
+    verb::<logs::Arguments>("logs", Group::Containers, Names::Containers),
+    verb::<attach::Arguments>("attach", Group::Containers, Names::Running),
+    verb::<stop::Arguments>("stop", Group::Containers, Names::Running),
+    verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
+    verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
+    verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    verb::<images::Arguments>("images", Group::Images, Names::Images),
+    verb::<pull::Arguments>("pull", Group::Images, Names::Images),
+    verb::<load::Arguments>("load", Group::Images, Names::None),
+    verb::<tag::Arguments>("tag", Group::Images, Names::Images),
+    verb::<rmi::Arguments>("rmi", Group::Images, Names::Images),
+    verb::<inspect::Arguments>("inspect", Group::Other, Names::Both),
+    verb::<info::Arguments>("info", Group::Other, Names::None),
+    verb::<version::Arguments>("version", Group::Other, Names::None),
+    verb::<completion::Arguments>("completion", Group::Other, Names::None),
+    verb::<help::Arguments>("help", Group::Other, Names::None),
+    verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
+];
+
+/// Docker's management commands: the noun, what stands behind it, and the verb with the arguments that this
+/// means.
+const NOUNS: &[(&str, &[(&str, &[&str])])] = &[
+    (
+        "container",
+        &[
+            ("ls", &["ps"]),
+            ("list", &["ps"]),
+            ("ps", &["ps"]),
+            ("run", &["run"]),
+            ("exec", &["exec"]),
+            ("logs", &["logs"]),
+            ("attach", &["attach"]),
+            ("stop", &["stop"]),
+            ("kill", &["kill"]),
+            ("wait", &["wait"]),
+            ("rm", &["rm"]),
+            ("remove", &["rm"]),
+            ("inspect", &["inspect", "--type=container"]),
+        ],
+    ),
+    (
+        "image",
+        &[
+            ("ls", &["images"]),
+            ("list", &["images"]),
+            ("pull", &["pull"]),
+            ("load", &["load"]),
+            ("tag", &["tag"]),
+            ("rm", &["rmi"]),
+            ("remove", &["rmi"]),
+            ("inspect", &["inspect", "--type=image"]),
+        ],
+    ),
+    ("system", &[("info", &["info"])]),
+];
+
+/// The verb of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// Runs the verb that the words begin with.
+pub(crate) fn dispatch(context: &Context, mut words: Vec<OsString>) -> Result<u8> {
+    expand_noun(&mut words)?;
+    let mut words = words.into_iter();
+    let name = words.next().unwrap_or_default();
+    let Some(verb) = name.to_str().and_then(find) else {
+        return Err(unknown(
+            &name.to_string_lossy(),
+            VERBS.iter().filter(|v| v.group != Group::Hidden).map(|v| v.name),
+        ));
+    };
+    (verb.run)(context, verb.name, words.collect())
+}
+
+/// `container ls …` becomes `ps …`.
+fn expand_noun(words: &mut Vec<OsString>) -> Result<()> {
+    let Some((noun, verbs)) = NOUNS.iter().find(|(noun, _)| words.first().is_some_and(|w| w == noun)) else {
+        return Ok(());
+    };
+    let second = words.get(1).map(|w| w.to_string_lossy().into_owned()).unwrap_or_default();
+    match verbs.iter().find(|(name, _)| *name == second) {
+        Some((_, replacement)) => {
+            words.splice(..2, replacement.iter().map(OsString::from));
+            Ok(())
+        }
+        None => Err(unknown(format!("{noun} {second}").trim_end(), verbs.iter().map(|(name, _)| *name))),
+    }
+}
+
+fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> Error {
+    let last = name.rsplit(' ').next().unwrap_or_default();
+    let close = known.filter(|k| k.starts_with(last) && !last.is_empty() || distance(k, last) <= 1).next();
+    let hint = match close {
+        Some(close) => format!("did you mean `{close}`?"),
+        None => "see `dhow --help`".to_owned(),
+    };
+    Error::Usage { message: format!("unknown command: {name}"), hints: vec![hint] }
+}
+
+/// How many letters two short words differ by (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(40).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, other) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn run<T: Run>(context: &Context, name: &str, words: Vec<OsString>) -> Result<u8> {
+    let Some(arguments) = arguments::parse::<T>(name, words)? else { return Ok(0) };
+    context.trace("the arguments are parsed");
+    arguments.run(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tree_is_sound_and_says_what_it_is_for() {
+        for verb in VERBS {
+            let tree = (verb.tree)();
+            assert!(tree.get_about().is_some(), "{}", verb.name);
+            arguments::docker_style(tree).debug_assert();
+        }
+    }
+
+    #[test]
+    fn nouns_become_verbs() {
+        let mut words = ["container", "inspect", "x"].map(OsString::from).to_vec();
+        expand_noun(&mut words).unwrap();
+        assert_eq!(words, ["inspect", "--type=container", "x"]);
+        for (_, verbs) in NOUNS {
+            for (_, replacement) in *verbs {
+                assert!(find(replacement[0]).is_some(), "{replacement:?}");
+            }
+        }
+        assert!(expand_noun(&mut ["image".into(), "eat".into()].to_vec()).is_err());
+    }
+
+    #[test]
+    fn typos_get_a_hint() {
+        let context = Context::default();
+        let error = dispatch(&context, vec!["rnu".into()]).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (1, "unknown command: rnu"));
+        assert_eq!(dispatch(&context, vec!["imges".into()]).unwrap_err().hints(), ["did you mean `images`?"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! `dhow pull`.
+
+use clap::Parser;
+use engine::{PullOptions, PullStatus};
+
+use crate::commands::Run;
+use crate::error::Result;
+use crate::globals::Context;
+use crate::{output, progress};
+
+/// Fetch an image from a registry.
+#[derive(Debug, Parser)]
+#[command(name = "pull")]
+pub(crate) struct Arguments {
+    /// Print the image's name only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Fetch the image for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
+    /// The image
+    image: String,
+}
+
+impl Run for Arguments {
+    fn run(self, context: &Context) -> Result<u8> {
+        let engine = context.engine()?;
+        let options = PullOptions { platform: self.platform, quiet: self.quiet };
+        let progress = progress::choose(self.quiet);
+        let pulled = engine.pull(&self.image, &options, &*progress)?;
+        drop(progress);
+        if !self.quiet {
+            let status = match pulled.status {
+                PullStatus::UpToDate => "Image is up to date for",
+                PullStatus::Newer => "Downloaded newer image for",
+            };
+            output::line(&format!("Digest: {}\nStatus: {status} {}", pulled.digest, pulled.reference))?;
+        }
+        output::line(&pulled.reference)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,29 @@
+//! `dhow rm`.
+
+use clap::Parser;
+
+use crate::commands::{Run, each};
+use crate::error::Result;
+use crate::globals::Context;
+
+/// Remove containers.
+#[derive(Debug, Parser)]
+#[command(name = "rm")]
+pub(crate) struct Arguments {
+    /// Kill those that run
+    #[arg(short, long)]
+    force: bool,
+    /// Remove their anonymous volumes too (there are none yet)
+    #[arg(short, long)]
+    volumes: bool,
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Run for Arguments {
+    fn run(self, context: &Context) -> Result<u8> {
+        let engine = context.engine()?;
+        each::at_once(&self.containers, |name| engine.remove(name, self.force).map(|()| name.to_owned()))
+    }
+}

@@ -1,0 +1,34 @@
+//! `dhow rmi`.
+
+use clap::Parser;
+use engine::Removed;
+
+use crate::commands::{Run, each};
+use crate::error::Result;
+use crate::globals::Context;
+
+/// Remove images.
+#[derive(Debug, Parser)]
+#[command(name = "rmi")]
+pub(crate) struct Arguments {
+    /// Remove all names of an image that is given by its id
+    #[arg(short, long)]
+    force: bool,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+impl Run for Arguments {
+    fn run(self, context: &Context) -> Result<u8> {
+        let engine = context.engine()?;
+        // In turn: what the second name's removal frees may depend on the first's.
+        each::one_by_one(&self.images, |name| {
+            let lines = engine.remove_image(name, self.force)?.into_iter().map(|removed| match removed {
+                Removed::Untagged(name) => format!("Untagged: {name}"),
+                Removed::Deleted(digest) => format!("Deleted: {digest}"),
+            });
+            Ok(lines.collect::<Vec<_>>().join("\n"))
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! Docker's notations for the values of flags, each parsed where it stands: the errors say what is expected,
+//! clap adds which flag and which value.
+
+pub(crate) mod cpus;
+pub(crate) mod environment;
+pub(crate) mod filter;
+pub(crate) mod label;
+pub(crate) mod mount;
+pub(crate) mod network;
+pub(crate) mod port;
+pub(crate) mod security;
+pub(crate) mod size;
+pub(crate) mod time;
+pub(crate) mod tmpfs;
+pub(crate) mod volume;

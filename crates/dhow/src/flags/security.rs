@@ -1,0 +1,91 @@
+//! `--security-opt`: an option that is not known is an error, never ignored.
+
+use std::fs;
+
+use state::options::{SeccompChoice, SecurityOptions};
+
+use crate::error::{Error, Result};
+
+/// A seccomp profile that is larger is none.
+const MAX_PROFILE: u64 = 4 << 20;
+
+/// Puts all `--security-opt`s together.
+pub(crate) fn resolve(options: &[String]) -> Result<SecurityOptions> {
+    let mut all = SecurityOptions::default();
+    for option in options {
+        // Docker still takes the old form with a colon.
+        let (name, value) = match option.find(['=', ':']) {
+            Some(at) => (&option[..at], Some(&option[at + 1..])),
+            None => (option.as_str(), None),
+        };
+        match (name, value) {
+            ("no-new-privileges", None | Some("true")) => all.no_new_privileges = Some(true),
+            ("no-new-privileges", Some("false")) => all.no_new_privileges = Some(false),
+            ("seccomp", Some("unconfined")) => all.seccomp = SeccompChoice::Unconfined,
+            ("seccomp", Some("builtin")) => all.seccomp = SeccompChoice::Default,
+            ("seccomp", Some(path)) if !path.is_empty() => {
+                all.seccomp = SeccompChoice::Profile(profile(path)?)
+            }
+            ("apparmor", Some(profile)) if !profile.is_empty() => all.apparmor = Some(profile.to_owned()),
+            _ => {
+                return Err(Error::flag(format!(
+                    "invalid value '{option}' for '--security-opt': want no-new-privileges[=true|false], \
+                     seccomp=unconfined|builtin|FILE or apparmor=PROFILE"
+                )));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn profile(path: &str) -> Result<String> {
+    let failed = |source| Error::File { action: "read the seccomp profile", path: path.to_owned(), source };
+    if fs::metadata(path).map_err(failed)?.len() > MAX_PROFILE {
+        return Err(Error::flag(format!("the seccomp profile {path} is larger than 4 MiB")));
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Result<SecurityOptions> {
+        resolve(&options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn both_separators_and_the_last_wins() {
+        let all =
+            parse(&["seccomp=builtin", "seccomp:unconfined", "no-new-privileges", "apparmor=mine"]).unwrap();
+        assert_eq!(all.seccomp, SeccompChoice::Unconfined);
+        assert_eq!((all.no_new_privileges, all.apparmor.as_deref()), (Some(true), Some("mine")));
+        assert_eq!(parse(&["no-new-privileges:false"]).unwrap().no_new_privileges, Some(false));
+    }
+
+    #[test]
+    fn unknown_options_are_refused() {
+        for bad in [
+            "",
+            "bla",
+            "no-new-privileges=maybe",
+            "seccomp",
+            "seccomp=",
+            "apparmor=",
+            "label=disable",
+            "systempaths=unconfined",
+        ] {
+            assert_eq!(parse(&[bad]).unwrap_err().exit_code(), 125, "{bad}");
+        }
+        let error = parse(&["seccomp=/nope/x.json"]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read the seccomp profile /nope/x.json: "), "{error}");
+    }
+
+    #[test]
+    fn a_profile_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "{}").unwrap();
+        let all = parse(&[&format!("seccomp={}", file.path().display())]).unwrap();
+        assert_eq!(all.seccomp, SeccompChoice::Profile("{}".into()));
+    }
+}

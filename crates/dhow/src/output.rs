@@ -1,0 +1,39 @@
+//! Standard output is data, standard error is talk. A reader that has gone is no error of ours.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// Prints a whole text to standard output.
+pub(crate) fn text(text: &str) -> Result<()> {
+    raw(rustix::stdio::stdout(), text.as_bytes()).map_err(Error::Output)
+}
+
+/// Prints a line to standard output.
+pub(crate) fn line(text: &str) -> Result<()> {
+    self::text(&format!("{text}\n"))
+}
+
+/// Prints a line to standard error. Where nobody listens, nobody minds.
+pub(crate) fn talk(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
+}
+
+/// Writes all bytes, whatever signals come, also to a descriptor that somebody set to non-blocking.
+pub(crate) fn raw(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                poll(&mut [PollFd::new(&to.as_fd(), PollFlags::OUT)], None).ok();
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
