@@ -22,7 +22,7 @@ pub mod store;
 pub mod write;
 
 pub use ingest::{Ingest, Receiver};
-pub use manifest::{Document, classify};
+pub use manifest::{Document, DocumentError, classify};
 pub use platform::choose_platform;
 pub use reference::Reference;
 pub use resolved::{Layer, Resolved};

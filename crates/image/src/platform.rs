@@ -59,9 +59,14 @@ pub fn display(platform: &Platform) -> String {
     }
 }
 
+/// Whether a descriptor of an index stands for an image, and not for what is told about one.
+pub(crate) fn is_image(descriptor: &Descriptor) -> bool {
+    !descriptor.annotations.contains_key(REFERENCE_TYPE)
+}
+
 /// The manifest of an index that suits `platform` best, if any does. The first of equals wins.
 pub fn choose_platform<'i>(index: &'i Index, platform: &Platform) -> Option<&'i Descriptor> {
-    let images = || index.manifests.iter().filter(|d| !d.annotations.contains_key(REFERENCE_TYPE));
+    let images = || index.manifests.iter().filter(|d| is_image(d));
     let best = images()
         .filter_map(|d| Some((rank(d.platform.as_ref()?, platform)?, d)))
         .min_by_key(|(rank, _)| *rank)
@@ -149,7 +154,8 @@ mod tests {
 
     #[test]
     fn the_best_platform_wins() {
-        let many = ["windows/amd64", "linux/386", "linux/arm/v5", "linux/arm/v7", "linux/arm64/v8", "linux/amd64"];
+        let many =
+            ["windows/amd64", "linux/386", "linux/arm/v5", "linux/arm/v7", "linux/arm64/v8", "linux/amd64"];
         for (wanted, want) in [
             ("amd64", Some("linux/amd64")),
             ("linux/x86_64", Some("linux/amd64")),

@@ -115,7 +115,8 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     }
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => {
-            let digest = digest.parse().map_err(|_| "after the @ goes a digest: sha256: and 64 hexadecimal digits")?;
+            let digest =
+                digest.parse().map_err(|_| "after the @ goes a digest: sha256: and 64 hexadecimal digits")?;
             (rest, Some(digest))
         }
         None => (text, None),
@@ -211,9 +212,9 @@ fn is_component(text: &str) -> bool {
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
     alphanumeric(first)
         && alphanumeric(last)
-        && bytes
-            .split(alphanumeric)
-            .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
+        && bytes.split(alphanumeric).all(|separator| {
+            matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
+        })
 }
 
 fn check_tag(tag: &str) -> Result<(), &'static str> {
@@ -221,7 +222,11 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
     let good = tag.len() <= MAX_TAG
         && tag.bytes().next().is_some_and(word)
         && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-');
-    if good { Ok(()) } else { Err("a tag is at most 128 letters, digits, _ . -, and begins with none of the last two") }
+    if good {
+        Ok(())
+    } else {
+        Err("a tag is at most 128 letters, digits, _ . -, and begins with none of the last two")
+    }
 }
 
 impl fmt::Display for Reference {
@@ -260,7 +265,11 @@ mod tests {
             ("localhost:5000/x:y", "localhost:5000/x:y", "localhost:5000/x:y"),
             ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest", "127.0.0.1:5000/a/b/c:latest"),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
-            ("ghcr.io/a/b_c/d__e/f--g.h", "ghcr.io/a/b_c/d__e/f--g.h:latest", "ghcr.io/a/b_c/d__e/f--g.h:latest"),
+            (
+                "ghcr.io/a/b_c/d__e/f--g.h",
+                "ghcr.io/a/b_c/d__e/f--g.h:latest",
+                "ghcr.io/a/b_c/d__e/f--g.h:latest",
+            ),
             ("UPPER/x", "UPPER/x:latest", "UPPER/x:latest"),
             ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
         ] {
@@ -286,9 +295,42 @@ mod tests {
         let long = "a".repeat(256);
         let id = "a".repeat(64);
         for bad in [
-            "", ":", "/", "@", "a:", "a@", ":tag", "/a", "a/", "a//b", "a..b", "a___b", "-a", "a-", "_a", "Debian",
-            "a:b:c", "a b", "a\n", "docker.io/", "localhost:x/a", "localhost:0/a", "localhost:70000/a", "a:-b", "a:.b",
-            "[::1/a", "[x]/a", "-x.io/a", "../../etc", "a/../b", "a@sha256:12", "a@md5:0", "http://x/a", "é", &long, &id,
+            "",
+            ":",
+            "/",
+            "@",
+            "a:",
+            "a@",
+            ":tag",
+            "/a",
+            "a/",
+            "a//b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "_a",
+            "Debian",
+            "a:b:c",
+            "a b",
+            "a\n",
+            "docker.io/",
+            "localhost:x/a",
+            "localhost:0/a",
+            "localhost:70000/a",
+            "a:-b",
+            "a:.b",
+            "[::1/a",
+            "[x]/a",
+            "-x.io/a",
+            "../../etc",
+            "a/../b",
+            "a@sha256:12",
+            "a@md5:0",
+            "http://x/a",
+            "é",
+            &long,
+            &id,
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }

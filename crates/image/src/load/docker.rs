@@ -1,0 +1,93 @@
+//! What `docker save` writes: `manifest.json` names each image's configuration, tags and layers. There is no
+//! manifest in our sense; one is made, so that the image is the same to us as a pulled one.
+
+use base::Digest;
+use oci::image::{Descriptor, Manifest, media_type};
+use serde::Deserialize;
+
+use super::files::{Files, shown};
+use super::{Cause, Found, Plan};
+use crate::Reference;
+use crate::manifest::{self, DocumentError};
+
+const MAX_IMAGES: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+pub(super) fn plan(files: &mut Files<'_>) -> Result<Plan, Cause> {
+    let name = "manifest.json";
+    let refused = |source| Cause::Document { name: name.to_owned(), source };
+    let items: Vec<Item> =
+        serde_json::from_slice(&files.document(name)?).map_err(|e| refused(DocumentError::Json(e)))?;
+    if items.len() > MAX_IMAGES {
+        return Err(Cause::TooMany("ten thousand images"));
+    }
+    let mut plan = Plan::default();
+    for item in items {
+        image(files, item, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+fn image(files: &mut Files<'_>, item: Item, plan: &mut Plan) -> Result<(), Cause> {
+    let refused = |source| Cause::Document { name: shown(&item.config), source };
+    let config_bytes = files.document(&item.config)?;
+    let mut layers = Vec::new();
+    for name in item.layers.iter().flatten() {
+        let (digest, size) = files.content(name)?;
+        let media_type = match *files.head(name)? {
+            [0x1f, 0x8b, ..] => media_type::LAYER_GZIP,
+            [0x28, 0xb5, 0x2f, 0xfd] => media_type::LAYER_ZSTD,
+            _ => media_type::LAYER,
+        };
+        let media_type = media_type.to_owned();
+        layers.push(Descriptor { media_type, digest, size, platform: None, annotations: [].into() });
+    }
+    let (config_digest, config_size) = files.content(&item.config)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.to_owned()),
+        config: Descriptor {
+            media_type: media_type::CONFIG.to_owned(),
+            digest: config_digest,
+            size: config_size,
+            platform: None,
+            annotations: [].into(),
+        },
+        layers,
+        annotations: [].into(),
+    };
+    manifest::check_manifest(&manifest).map_err(refused)?;
+    let config = manifest::parse_config(&config_bytes, &manifest).map_err(refused)?;
+    // A plain layer's own digest is what the configuration must tell of it; a compressed one shows it only when
+    // it is unpacked.
+    for ((layer, wanted), name) in
+        manifest.layers.iter().zip(&config.rootfs.diff_ids).zip(item.layers.iter().flatten())
+    {
+        if layer.media_type == media_type::LAYER && layer.digest != *wanted {
+            return Err(Cause::Digest { name: shown(name), wanted: *wanted, found: layer.digest });
+        }
+    }
+    let bytes = serde_json::to_vec(&manifest).map_err(|e| refused(DocumentError::Json(e)))?;
+    let digest = Digest::of(&bytes);
+    let tags: Vec<String> = item.repo_tags.unwrap_or_default();
+    if tags.is_empty() {
+        plan.found.push(Found { reference: None, manifest: digest, source: None });
+    }
+    for tag in tags {
+        let reference: Reference = tag.parse().map_err(Cause::Name)?;
+        plan.found.push(Found { reference: Some(reference), manifest: digest, source: None });
+    }
+    plan.documents.push(bytes);
+    plan.members.push(item.config);
+    plan.members.extend(item.layers.into_iter().flatten());
+    Ok(())
+}
