@@ -3,9 +3,9 @@
 //! ```text
 //!   parent                                   child
 //!     │ clone3 ──────────────────────────────▶ │
-//!     │ cgroups: make, set, move it in         │ mounts: root, proc, dev, binds, masks
+//!     │ cgroups: make, set                     │ mounts: root, proc, dev, binds, masks
 //!     │ network: veth into its namespace       │
-//!     │ ── Go ───────────────────────────────▶ │ only now: addresses, cgroup view, pivot, rights
+//!     │ ── Go ───────────────────────────────▶ │ only now: cgroups (v1), addresses, pivot, rights
 //!     │ ◀────────────────── Terminal + its fd ─│ with a terminal
 //!     │ ◀──────────── Failed{step,errno,index}─│ or:
 //!     │ ◀─────────────────────── end of stream ─│ the socket closed on exec: the command runs
@@ -33,6 +33,7 @@ pub(crate) enum Step {
     Hostname,
     Join,
     Go,
+    Cgroup,
     Netlink,
     CgroupNamespace,
     CgroupMount,
@@ -61,7 +62,7 @@ pub(crate) enum Step {
 
 impl Step {
     fn from_byte(byte: u8) -> Option<Self> {
-        const ALL: [Step; 36] = {
+        const ALL: [Step; 37] = {
             use Step as S;
             [
                 S::Session,
@@ -76,6 +77,7 @@ impl Step {
                 S::Hostname,
                 S::Join,
                 S::Go,
+                S::Cgroup,
                 S::Netlink,
                 S::CgroupNamespace,
                 S::CgroupMount,

@@ -97,9 +97,6 @@ pub fn join(mut plan: JoinPlan, stdio: Stdio) -> Result<Running, LaunchError> {
     };
     drop((theirs, stdio));
     let started = (|| {
-        if let Some((group, false)) = &plan.group {
-            group.join(pid)?;
-        }
         shake_hands(ours.as_fd(), plan.process.terminal, |failed| describe_process(&plan.process, failed))
     })();
     match started {
@@ -125,6 +122,9 @@ fn walk(
     begin_session()?;
     // The groups first: they are named in the host's view.
     child::await_go(socket)?;
+    if let Some((group, false)) = &plan.group {
+        group.join_self().during(Step::Cgroup)?;
+    }
     sys::process::set_namespaces(plan.container.as_fd(), plan.namespaces & !PID)
         .map_err(errno)
         .during(Step::Join)?;

@@ -108,7 +108,7 @@ pub fn launch(
     meanwhile: impl FnOnce(u32) -> Result<(), Box<dyn Failure>>,
 ) -> Result<Running, LaunchError> {
     let (ours, theirs) = handshake_pair()?;
-    // On v2 the child is born in its group; on v1 it is moved, while it mounts.
+    // On v2 the child is born in its group; on v1 it joins by itself, once it may go.
     let early = if plan.v2 { plan.group.as_ref().map(|g| g.create()).transpose()? } else { None };
     let directory = early.as_ref().and_then(Group::open_v2);
     let (pid, pidfd) = match clone(plan.namespaces, directory.as_ref().map(AsFd::as_fd)) {
@@ -125,10 +125,7 @@ pub fn launch(
         if group.is_none()
             && let Some(planned) = &plan.group
         {
-            let made = planned.create()?;
-            let joined = made.join(pid);
-            group = Some(made);
-            joined?;
+            group = Some(planned.create()?);
         }
         meanwhile(pid).map_err(LaunchError::Meanwhile)?;
         let mounts =
@@ -282,6 +279,7 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
         Step::Groups => "cannot set the groups".to_owned(),
         Step::User => "cannot become the user".to_owned(),
         Step::Init => "cannot start the init process".to_owned(),
+        Step::Cgroup => "cannot join the container's cgroup".to_owned(),
         Step::Join => "cannot join the container's namespaces".to_owned(),
         Step::Go => "the monitor went away during the start".to_owned(),
         Step::Exec if failed.errno == Errno::NOENT && !command().contains('/') => {

@@ -48,20 +48,20 @@ pub(super) fn create(plan: &DirectoryPlan, name: &str) -> Result<(), Error> {
     let path = &plan.parent;
     debug_assert!(path.ends_with(name));
     // Before the group is there, so that its files are: v2 hands controllers down level by level.
-    if plan.v2 {
+    if plan.directory.v2 {
         hand_down(&plan.root);
     }
     match mkdir(path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error).at("create the cgroup", path).map_err(Error::File),
     }
-    if plan.v2 {
+    if plan.directory.v2 {
         hand_down(path);
         set(path, "memory.max", &memory_limit(machine_memory()).to_string());
         set_pids(path);
         return Ok(());
     }
-    match plan.controller {
+    match plan.directory.controller {
         Some(Controller::Memory) => {
             set(path, "memory.limit_in_bytes", &memory_limit(machine_memory()).to_string());
         }

@@ -1,7 +1,5 @@
 //! A container's group: decided before the launch, made during it.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use base::fs::At as _;
@@ -30,14 +28,10 @@ pub(super) struct DirectoryPlan {
     pub(super) root: PathBuf,
     /// The instance's group.
     pub(super) parent: PathBuf,
-    path: PathBuf,
-    /// The file by which the child joins, prepared for the time when it may not allocate.
-    join: CString,
-    pub(super) controller: Option<Controller>,
+    pub(super) directory: Directory,
     writes: Vec<Write>,
     lines: Vec<(&'static str, String)>,
     filter: Option<Vec<Instruction>>,
-    pub(super) v2: bool,
 }
 
 impl GroupPlan {
@@ -59,7 +53,7 @@ impl GroupPlan {
         };
         match &hierarchy.0 {
             Layout::V2 { root, .. } => {
-                let mut directory = DirectoryPlan::new(root, placement, None, true)?;
+                let mut directory = DirectoryPlan::new(root, placement, None, true);
                 directory.filter = rules.v2();
                 directory.writes = plan.possible(hierarchy, limits::v2(&settings))?;
                 plan.directories.push(directory);
@@ -74,7 +68,7 @@ impl GroupPlan {
                 let cpuset = cpuset.then(|| hierarchy.mount(Controller::Cpuset)).flatten();
                 let cpuset = cpuset.map(|path| (Controller::Cpuset, path));
                 for (controller, root) in mounts.iter().cloned().chain(cpuset) {
-                    let mut directory = DirectoryPlan::new(&root, placement, Some(controller), false)?;
+                    let mut directory = DirectoryPlan::new(&root, placement, Some(controller), false);
                     if controller == Controller::Devices {
                         directory.lines = rules.v1();
                     }
@@ -84,7 +78,7 @@ impl GroupPlan {
                     plan.directories.push(directory);
                 }
                 if let Some(root) = systemd {
-                    plan.directories.push(DirectoryPlan::new(root, placement, None, false)?);
+                    plan.directories.push(DirectoryPlan::new(root, placement, None, false));
                 }
             }
         }
@@ -130,22 +124,12 @@ impl GroupPlan {
     }
 
     fn group(&self) -> Group {
-        let directories = self.directories.iter().map(|d| Directory {
-            path: d.path.clone(),
-            controller: d.controller,
-            v2: d.v2,
-        });
-        Group::of(directories.collect())
+        Group::of(self.directories.iter().map(|d| d.directory.clone()).collect())
     }
 
-    /// Moves the *calling thread*, the only one of its process, into the groups that [`create`](Self::create)
-    /// has made. For the time between clone and exec: no memory is allocated, and the paths are the host's.
-    ///
-    /// On v1 this is how to join. A thread that moves itself through `tasks` is spared the lock that moving a
-    /// process takes, behind which on an idle machine lies an RCU grace period: 15 µs against 6 to 15 ms.
-    /// (On v2 there is no such way, but there `CLONE_INTO_CGROUP` is better still.)
+    /// The same as [`Group::join_self`], for a child that has the plan but not the group.
     pub fn join_self(&self) -> Result<(), Errno> {
-        self.directories.iter().try_for_each(|directory| write_to(CWD, &*directory.join, b"0"))
+        self.directories.iter().try_for_each(|d| write_to(CWD, &*d.directory.join, b"0"))
     }
 }
 
@@ -154,45 +138,33 @@ fn lacks(controller: &str, consequence: &str) -> String {
 }
 
 impl DirectoryPlan {
-    fn new(
-        root: &Path,
-        placement: &Placement,
-        controller: Option<Controller>,
-        v2: bool,
-    ) -> Result<Self, Error> {
+    fn new(root: &Path, placement: &Placement, controller: Option<Controller>, v2: bool) -> Self {
         let parent = root.join(&placement.parent);
-        let path = parent.join(&placement.name);
-        let join = path.join(if v2 { "cgroup.procs" } else { "tasks" });
-        // A checked placement has no zero byte, and a mount point cannot have one.
-        let join = CString::new(join.as_os_str().as_bytes())
-            .map_err(|_| Error::Invalid { reason: "a path has a zero byte" })?;
-        Ok(Self {
-            root: root.to_owned(),
-            parent,
-            path,
-            join,
-            controller,
-            writes: Vec::new(),
-            lines: Vec::new(),
-            filter: None,
-            v2,
-        })
+        let directory = Directory::new(parent.join(&placement.name), controller, v2);
+        let root = root.to_owned();
+        Self { root, parent, directory, writes: Vec::new(), lines: Vec::new(), filter: None }
     }
 
     fn create(&self, parent: &str) -> Result<(), Error> {
         const MODE: Mode = Mode::from_raw_mode(0o755);
-        match mkdir(&self.path, MODE) {
+        match mkdir(&self.directory.path, MODE) {
             // The same container started before; or the hierarchy is known under two names.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(Errno::NOENT) => self.create_below_new_parent(parent)?,
-            Err(error) => return Err(error).at("create the cgroup", &self.path).map_err(Error::File),
+            Err(error) => {
+                return Err(error).at("create the cgroup", &self.directory.path).map_err(Error::File);
+            }
         }
         if self.writes.is_empty() && self.lines.is_empty() && self.filter.is_none() {
             return Ok(());
         }
-        let directory =
-            openat(CWD, &self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .at("open the cgroup", &self.path)?;
+        let directory = openat(
+            CWD,
+            &self.directory.path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .at("open the cgroup", &self.directory.path)?;
         for write in &self.writes {
             self.apply(&directory, write, parent)?;
         }
@@ -219,17 +191,19 @@ impl DirectoryPlan {
         let mut attempt = 0;
         loop {
             parent::create(self, parent)?;
-            match mkdir(&self.path, Mode::from_raw_mode(0o755)) {
+            match mkdir(&self.directory.path, Mode::from_raw_mode(0o755)) {
                 Err(Errno::NOENT) if attempt < ATTEMPTS => attempt += 1,
                 Ok(()) | Err(Errno::EXIST) => return Ok(()),
-                Err(error) => return Err(error).at("create the cgroup", &self.path).map_err(Error::File),
+                Err(error) => {
+                    return Err(error).at("create the cgroup", &self.directory.path).map_err(Error::File);
+                }
             }
         }
     }
 
     fn apply(&self, directory: &OwnedFd, write: &Write, parent: &str) -> Result<(), Error> {
         let mut written = write_to(directory, write.file, write.value.as_bytes());
-        if written == Err(Errno::NOENT) && self.v2 {
+        if written == Err(Errno::NOENT) && self.directory.v2 {
             // The parent was made by somebody who did not get to hand the controllers down.
             parent::create(self, parent)?;
             written = write_to(directory, write.file, write.value.as_bytes());

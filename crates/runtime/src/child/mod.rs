@@ -73,6 +73,12 @@ fn walk(
 
     await_go(socket)?;
 
+    // On v2 we were born there.
+    if !plan.v2
+        && let Some(group) = &plan.group
+    {
+        group.join_self().during(Step::Cgroup)?;
+    }
     if !plan.netlink.is_empty() {
         configure_network(&plan.netlink, plan.netlink_replies)?;
     }
@@ -80,9 +86,6 @@ fn walk(
         unshare_cgroup()?;
     }
     mounts::mount_cgroups(plan, &tree)?;
-    for (n, (path, value)) in plan.sysctls.iter().enumerate() {
-        write_proc(tree.proc.as_ref(), path, value, Step::Sysctl, n)?;
-    }
     pivot(&tree.root)?;
     mounts::finish(plan, &tree)?;
     become_command(&mut plan.process, socket, streams, &tree.handles(), plan.init)
