@@ -90,6 +90,24 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
     Socket::open(Protocol::Route)?.transact(&request, 1)
 }
 
+/// Lets a bridge port send a frame back to where it came from.
+///
+/// Where `br_netfilter` is loaded, the kernel translates and bridges a packet without routing it: a container
+/// that uses a port that it publishes itself would never see its own packet again.
+pub(crate) fn reflect(port: u32) -> Result<(), Refusal> {
+    const BRIDGE_FAMILY: u8 = 7;
+    const SETLINK: u16 = 19;
+    const PORT_INFO: u16 = 12;
+    const REFLECT: u16 = 4;
+    let mut header = link_header(port, 0, 0);
+    header[0] = BRIDGE_FAMILY;
+    let mut request = Request::new();
+    request.message(SETLINK, netlink::ACK, &header, |r| {
+        r.nest(PORT_INFO, |r| r.bytes(REFLECT, &[1]));
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
 /// The kernel would allocate a queue for each processor and use one of them.
 fn one_queue(r: &mut Request) {
     r.u32(attr::TX_QUEUES, 1);

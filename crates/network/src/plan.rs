@@ -135,6 +135,8 @@ impl Plan {
         if self.ports.is_empty() {
             return Ok(());
         }
+        link::reflect(subnet::link_index(place.ip))
+            .link(|| format!("prepare the link `{}` for published ports", place.link))?;
         let Bridge { dir, table, .. } = &place.bridge;
         let published = ports::published(&self.ports, place.ip)?;
         // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.

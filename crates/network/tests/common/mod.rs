@@ -59,7 +59,8 @@ fn inside<T: Send>(namespace: PathBuf, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let entered = scope.spawn(move || {
             let file = File::open(&namespace).unwrap();
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network)).unwrap();
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
+                .unwrap();
             work()
         });
         match entered.join() {
@@ -88,7 +89,11 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let (host, neighbour) = (Namespace::new("host"), Namespace::new("neighbour"));
-        run(&format!("ip -n {} link add lan type veth peer name lan netns {}", host.name(), neighbour.name()));
+        run(&format!(
+            "ip -n {} link add lan type veth peer name lan netns {}",
+            host.name(),
+            neighbour.name()
+        ));
         for (namespace, ip) in [(&host, HOST), (&neighbour, NEIGHBOUR)] {
             run(&format!("ip -n {} addr add {ip}/24 dev lan", namespace.name()));
             run(&format!("ip -n {} link set lan up", namespace.name()));
@@ -100,7 +105,8 @@ impl World {
     pub fn prepare(&self, ports: &[PortMapping]) -> Container {
         let id = Id::random().unwrap();
         std::fs::create_dir_all(self.instance.live(&id)).unwrap();
-        let plan = self.host.inside(|| network::prepare(&self.instance, &id, &NetworkMode::Bridge, ports).unwrap());
+        let plan =
+            self.host.inside(|| network::prepare(&self.instance, &id, &NetworkMode::Bridge, ports).unwrap());
         Container { id, plan, process: None, held: None }
     }
 
@@ -112,8 +118,12 @@ impl World {
     }
 
     pub fn release(&self, container: &Container) {
-        self.host.inside(|| container.plan.release(&self.instance, &container.id).unwrap());
+        self.release_again(container);
         std::fs::remove_dir_all(self.instance.live(&container.id)).unwrap();
+    }
+
+    pub fn release_again(&self, container: &Container) {
+        self.host.inside(|| container.plan.release(&self.instance, &container.id).unwrap());
     }
 
     pub fn sweep(&self) -> bool {
@@ -202,7 +212,12 @@ pub fn sleeper() -> Child {
     child
 }
 
-pub fn port(protocol: Protocol, host_ip: Option<Ipv4Addr>, host_port: u16, container_port: u16) -> PortMapping {
+pub fn port(
+    protocol: Protocol,
+    host_ip: Option<Ipv4Addr>,
+    host_port: u16,
+    container_port: u16,
+) -> PortMapping {
     PortMapping { host_ip: host_ip.map(Into::into), host_port, container_port, protocol }
 }
 

@@ -1,0 +1,237 @@
+//! Which packets arrive, and which must not, with real sockets between namespaces.
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use common::{Container, HOST, NEIGHBOUR, PATIENCE, SILENCE, World, connect, exchange, listen, port, tcp};
+use state::options::Protocol;
+
+/// From where somebody asks, whom the server sees.
+fn ask(server: &std::net::TcpListener, to: Ipv4Addr, port: u16, patience: Duration) -> Option<Ipv4Addr> {
+    connect(server, (to, port), patience).map(ipv4)
+}
+
+fn ipv4(peer: SocketAddr) -> Ipv4Addr {
+    match peer {
+        SocketAddr::V4(peer) => *peer.ip(),
+        SocketAddr::V6(peer) => panic!("{peer}"),
+    }
+}
+
+#[test]
+fn a_published_tcp_port_is_reached_from_everywhere() {
+    tcp_from_everywhere(&World::new());
+}
+
+/// `br_netfilter` sends bridged packets through the firewall too, and translates them without routing.
+#[test]
+fn a_published_tcp_port_is_reached_with_and_without_br_netfilter() {
+    for call in ["0", "1"] {
+        let world = World::new();
+        let written =
+            world.host.inside(|| std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", call));
+        if written.is_ok() {
+            tcp_from_everywhere(&world);
+        }
+    }
+}
+
+fn tcp_from_everywhere(world: &World) {
+    let web = world.container(&[tcp(8080)]);
+    let other = world.container(&[]);
+    let gateway = web.plan.address().unwrap().gateway;
+    let server = web.inside(|| listen(80));
+    let ask = |to, port| ask(&server, to, port, PATIENCE);
+    world.neighbour.inside(|| assert_eq!(ask(HOST, 8080), Some(NEIGHBOUR), "from another machine"));
+    world.host.inside(|| {
+        assert_eq!(ask(Ipv4Addr::LOCALHOST, 8080), Some(gateway), "localhost");
+        assert_eq!(ask(Ipv4Addr::new(127, 9, 9, 9), 8080), Some(gateway), "any loopback address");
+        assert_eq!(ask(HOST, 8080), Some(HOST), "the host's address");
+        assert_eq!(ask(web.ip(), 80), Some(gateway), "the container's address");
+    });
+    other.inside(|| {
+        assert_eq!(ask(HOST, 8080), Some(gateway), "a container by the host's address");
+        assert_eq!(ask(gateway, 8080), Some(gateway), "a container by the bridge's address");
+        assert_eq!(ask(web.ip(), 80), Some(other.ip()), "a container directly");
+    });
+    web.inside(|| assert_eq!(ask(HOST, 8080), Some(gateway), "itself by the host's address"));
+}
+
+#[test]
+fn a_published_udp_port_is_reached_from_everywhere() {
+    let world = World::new();
+    let name_server = world.container(&[port(Protocol::Udp, None, 5353, 53)]);
+    let other = world.container(&[]);
+    let server = name_server.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+    let ask = |to: Ipv4Addr| exchange(&server, (to, 5353), PATIENCE).map(ipv4);
+    world.neighbour.inside(|| assert_eq!(ask(HOST), Some(NEIGHBOUR)));
+    world.host.inside(|| assert!(ask(Ipv4Addr::LOCALHOST).is_some()));
+    world.host.inside(|| assert!(ask(HOST).is_some()));
+    other.inside(|| assert!(ask(HOST).is_some()));
+}
+
+#[test]
+fn port_zero_is_a_real_port() {
+    let world = World::new();
+    let web = world.container(&[tcp(0)]);
+    let server = web.inside(|| listen(80));
+    world.host.inside(|| assert!(ask(&server, HOST, web.port(), PATIENCE).is_some()));
+}
+
+#[test]
+fn containers_reach_other_machines_as_the_host() {
+    let world = World::new();
+    let container = world.container(&[]);
+    let server = world.neighbour.inside(|| listen(80));
+    container.inside(|| assert_eq!(ask(&server, NEIGHBOUR, 80, PATIENCE), Some(HOST)));
+}
+
+#[test]
+fn a_port_published_on_one_address_is_reached_there_alone() {
+    let world = World::new();
+    world.host.run("ip addr add 198.51.100.3/24 dev lan");
+    let third = Ipv4Addr::new(198, 51, 100, 3);
+    let web = world.container(&[port(Protocol::Tcp, Some(third), 8080, 80)]);
+    let server = web.inside(|| listen(80));
+    world.neighbour.inside(|| {
+        assert!(ask(&server, third, 8080, PATIENCE).is_some());
+        assert!(ask(&server, HOST, 8080, SILENCE).is_none());
+    });
+    world.host.inside(|| assert!(ask(&server, Ipv4Addr::LOCALHOST, 8080, SILENCE).is_none()));
+}
+
+/// CVE-2025-54388 and the like: neighbours can route 127.0.0.1 to us.
+#[test]
+fn a_port_published_on_loopback_is_for_the_host_alone() {
+    let world = World::new();
+    let web = world.container(&[port(Protocol::Tcp, Some(Ipv4Addr::LOCALHOST), 8080, 80)]);
+    let other = world.container(&[]);
+    let server = web.inside(|| listen(80));
+    world.host.inside(|| assert!(ask(&server, Ipv4Addr::LOCALHOST, 8080, PATIENCE).is_some()));
+    world.neighbour.inside(|| assert!(ask(&server, HOST, 8080, SILENCE).is_none()));
+    other.inside(|| assert!(ask(&server, HOST, 8080, SILENCE).is_none()));
+
+    for command in LEAD_LOOPBACK_AWAY {
+        world.neighbour.run(&command.replace("VIA", &HOST.to_string()).replace("LINK", "lan"));
+        let gateway = web.plan.address().unwrap().gateway;
+        other.run(&command.replace("VIA", &gateway.to_string()).replace("LINK", "eth0"));
+    }
+    world.neighbour.inside(|| assert!(from(NEIGHBOUR, 8080).is_none(), "a neighbour by 127.0.0.1"));
+    other.inside(|| assert!(from(other.ip(), 8080).is_none(), "a container by 127.0.0.1"));
+}
+
+/// So that 127.0.0.1 leads out of a namespace.
+const LEAD_LOOPBACK_AWAY: [&str; 4] = [
+    "ip addr del 127.0.0.1/8 dev lo",
+    "ip route add 127.0.0.1/32 via VIA dev LINK",
+    "sysctl -qw net.ipv4.conf.all.route_localnet=1",
+    "sysctl -qw net.ipv4.conf.LINK.route_localnet=1",
+];
+
+/// Connects to 127.0.0.1, wherever that leads, from an address that can be answered.
+fn from(source: Ipv4Addr, port: u16) -> Option<()> {
+    use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, connect, socket, sockopt};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddrV4::new(source, 0)).unwrap();
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(SILENCE)).unwrap();
+    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).ok()
+}
+
+/// CVE-2020-8558: our bridge routes 127.0.0.0/8, for the host only.
+#[test]
+fn containers_do_not_reach_what_listens_on_the_hosts_loopback() {
+    let world = World::new();
+    let _published = world.container(&[port(Protocol::Tcp, Some(Ipv4Addr::LOCALHOST), 8080, 80)]);
+    let container = world.container(&[]);
+    let gateway = container.plan.address().unwrap().gateway;
+    let _server = world.host.inside(|| std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
+    for command in LEAD_LOOPBACK_AWAY {
+        container.run(&command.replace("VIA", &gateway.to_string()).replace("LINK", "eth0"));
+    }
+    container.inside(|| assert!(from(container.ip(), 7000).is_none()));
+    let table = world.table();
+    let guard = table.lines().find(|line| line.contains("ip daddr 127.0.0.0/8 counter")).unwrap();
+    assert!(!guard.contains("packets 0 "), "the guard saw them: {guard}");
+}
+
+#[test]
+fn containers_cannot_fake_their_source() {
+    let world = World::new();
+    let container = world.container(&[]);
+    let gateway = container.plan.address().unwrap().gateway;
+    let server = world.host.inside(|| UdpSocket::bind((gateway, 7000)).unwrap());
+    server.set_read_timeout(Some(SILENCE)).unwrap();
+    container.run("ip addr add 203.0.113.9/32 dev eth0");
+    container.inside(|| {
+        let liar = UdpSocket::bind("203.0.113.9:0").unwrap();
+        liar.send_to(b"x", (gateway, 7000)).unwrap();
+    });
+    assert!(server.recv(&mut [0; 8]).is_err());
+    assert!(world.table().lines().any(|line| line.contains("ip saddr != ") && !line.contains("packets 0 ")));
+    let honest = container.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    honest.send_to(b"x", (gateway, 7000)).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(server.recv(&mut [0; 8]).unwrap(), 1);
+}
+
+#[test]
+fn machines_that_route_to_the_subnet_reach_only_what_is_published() {
+    let world = World::new();
+    let web = world.container(&[tcp(8080)]);
+    let open = web.inside(|| listen(80));
+    let closed = web.inside(|| listen(81));
+    let network = web.plan.address().unwrap();
+    world.neighbour.run(&format!(
+        "ip route add {}/16 via {HOST}",
+        Ipv4Addr::from_bits(network.gateway.to_bits() & !0xffff)
+    ));
+    world.neighbour.inside(|| {
+        assert!(ask(&closed, web.ip(), 81, SILENCE).is_none());
+        assert!(ask(&open, web.ip(), 80, SILENCE).is_none(), "by its own address it is not published");
+        assert!(ask(&open, HOST, 8080, PATIENCE).is_some());
+    });
+}
+
+#[test]
+fn instances_do_not_reach_each_other() {
+    let world = World::new();
+    let (_dir, other_instance) = common::instance();
+    let ours = world.container(&[]);
+    let id = base::Id::random().unwrap();
+    std::fs::create_dir_all(other_instance.live(&id)).unwrap();
+    let mode = state::options::NetworkMode::Bridge;
+    let plan = world.host.inside(|| network::prepare(&other_instance, &id, &mode, &[]).unwrap());
+    let mut theirs = Container { id, plan, process: None, held: None };
+    theirs.start(&world);
+    let server = theirs.inside(|| listen(80));
+    ours.inside(|| assert!(ask(&server, theirs.ip(), 80, SILENCE).is_none()));
+    world.host.inside(|| assert!(ask(&server, theirs.ip(), 80, PATIENCE).is_some()));
+}
+
+#[test]
+fn a_released_port_is_closed_and_free() {
+    let world = World::new();
+    let mut web = world.container(&[tcp(8080)]);
+    let server = web.inside(|| listen(80));
+    world.neighbour.inside(|| assert!(ask(&server, HOST, 8080, PATIENCE).is_some()));
+    drop(server);
+    web.kill();
+    world.release(&web);
+    let on_host = world.host.inside(|| listen(8080));
+    world.neighbour.inside(|| assert_eq!(ask(&on_host, HOST, 8080, PATIENCE), Some(NEIGHBOUR)));
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let world = World::new();
+    let _listener = world.host.inside(|| listen(8080));
+    let mut container = world.prepare(&[tcp(8080)]);
+    let error = world.host.inside(|| container.plan.reserve_ports().unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        "cannot publish port 8080/tcp: something on this host listens there already"
+    );
+    assert_eq!(base::Failure::kind(&error), base::Kind::Conflict);
+}
