@@ -4,5 +4,6 @@
 pub mod bpf;
 pub mod confine;
 pub mod mount;
+pub mod probe;
 pub mod process;
 pub mod socket;
