@@ -83,13 +83,11 @@ impl Engine {
         }
         let in_use: Vec<Digest> = containers.iter().flat_map(|c| c.image.layers.iter().copied()).collect();
         let layers = self.layer_store();
-        let mut failed = None;
-        store.collect_garbage(&layers.list()?, &in_use, |layer| match layers.remove(layer) {
-            Ok(()) => removed.push(Removed::Deleted(*layer)),
-            Err(error) => failed = Some(error),
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
+        // Held until the layers are gone: nobody can begin to rely on one meanwhile.
+        let garbage = store.collect_garbage(&layers.list()?, &in_use)?;
+        for layer in &garbage.layers {
+            layers.remove(layer)?;
+            removed.push(Removed::Deleted(*layer));
         }
         Ok(removed)
     }
