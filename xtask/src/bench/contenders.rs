@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::stopwatch::Stopwatch;
+use super::stopwatch::{Place, Stopwatch};
 use crate::{image, shell};
 
 /// The image, in every engine's store.
 pub(crate) const IMAGE: &str = "docker.io/bench/busybox:1";
+
+/// Podman raises limits that a root without `CAP_SYS_RESOURCE` may not raise, unless told others.
+pub(crate) const PODMAN_LIMITS: &[&str] = &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
 
 /// Which table a contender stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub(crate) enum Group {
 
 enum How {
     /// A command, `{}` in it replaced by a fresh name, timed from outside.
-    Command { words: Vec<String>, hidden: bool },
+    Command { words: Vec<String>, place: Place },
     /// The floor measures itself: it is no engine, and its own start is not what it measures.
     Floor(&'static str),
 }
@@ -44,8 +47,8 @@ pub(crate) struct Field {
     pub(crate) contenders: Vec<Contender>,
     /// Those who do not, and why.
     pub(crate) absent: Vec<String>,
-    here: Stopwatch,
-    hidden: Option<Stopwatch>,
+    hybrid: bool,
+    watches: Vec<(Place, Stopwatch)>,
     undo: Vec<Vec<String>>,
     docker: Option<Child>,
 }
@@ -60,13 +63,9 @@ impl Field {
         let layer = place.join("layer.tar");
         image::tar(&place.join("rootfs"), &layer)?;
         image::archive(&layer, &place.join("image.tar"), IMAGE, &["sh"])?;
-        let roots = (place.join("root"), place.join("run"));
-        let environment = [("DHOW_ROOT", roots.0.as_path()), ("DHOW_RUN_ROOT", roots.1.as_path())];
-        let here = Stopwatch::start(false, &environment)?;
         let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
-        let hidden = if hybrid { Some(Stopwatch::start(true, &environment)?) } else { None };
-        let (contenders, absent, undo) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { place, contenders, absent, here, hidden, undo, docker: None })
+        let (contenders, absent, watches, undo) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { place, contenders, absent, hybrid, watches, undo, docker: None })
     }
 
     /// Lets everybody in who is installed and can start a container.
@@ -126,22 +125,17 @@ impl Field {
         let program = shell::find(name).context("not installed")?;
         let program = program.display().to_string();
         // runc alone takes both cgroup versions side by side
-        let hidden = name != "runc" && self.hidden.is_some();
+        let place = if name != "runc" && self.hybrid { Place::WithoutCgroup2 } else { Place::Here };
         let bundle = self.bundle(&program, &format!("{name}-true"), &["true"])?;
         let idle = self.bundle(&program, &format!("{name}-idle"), &["sleep", "36000"])?;
         let state = self.path(&format!("{name}-state"))?;
         let words = |rest: &[&str]| words(&program, &[&["--root", &state], rest].concat());
-        self.add_with(
-            &format!("{name} run"),
-            Group::Run,
-            words(&["run", "--bundle", &bundle, "{}"]),
-            hidden,
-        )?;
+        self.add_with(&format!("{name} run"), Group::Run, words(&["run", "--bundle", &bundle, "{}"]), place)?;
         let idle_name = format!("{name}-idle-{}", std::process::id());
         self.undo.push(words(&["delete", "--force", &idle_name]));
         let start = words(&["run", "--detach", "--bundle", &idle, &idle_name]);
-        self.watch(hidden).time(&[start])?;
-        self.add_with(&format!("{name} exec"), Group::Exec, words(&["exec", &idle_name, "true"]), hidden)
+        self.watch(place)?.time(&[start])?;
+        self.add_with(&format!("{name} exec"), Group::Exec, words(&["exec", &idle_name, "true"]), place)
     }
 
     fn enter_podman(&mut self) -> Result<()> {
@@ -154,7 +148,7 @@ impl Field {
     fn podman_words(&self) -> Result<Vec<String>> {
         let (store, run) = (self.path("podman")?, self.path("podman-run")?);
         let mut start = vec!["--root", &store, "--runroot", &run, "--cgroup-manager", "cgroupfs"];
-        if self.hidden.is_some() {
+        if self.hybrid {
             start.extend(["--runtime", "runc"]);
         }
         Ok(words("podman", &start))
@@ -202,6 +196,10 @@ impl Field {
 
     fn enter_engine(&mut self, start: &[String]) -> Result<()> {
         let name = &start[0];
+        let podman = name == "podman";
+        let limits = if podman { PODMAN_LIMITS } else { &[] };
+        // podman makes its bridge and its firewall rules where it runs, and leaves them there
+        let place = if podman { Place::OwnNetwork } else { Place::Here };
         let words = |rest: &[&str]| {
             start.iter().cloned().chain(rest.iter().map(|word| (*word).to_owned())).collect::<Vec<_>>()
         };
@@ -209,12 +207,13 @@ impl Field {
         self.act(&words(&["load", "--input", &archive]))?;
         let idle = format!("dhow-bench-{}", std::process::id());
         self.undo.push(words(&["rm", "--force", &idle]));
-        let none = words(&["run", "--rm", "--network", "none", IMAGE, "true"]);
-        self.add(&format!("{name} run, no network"), Group::Run, none)?;
-        self.add(&format!("{name} run, bridge"), Group::Run, words(&["run", "--rm", IMAGE, "true"]))?;
-        let sleep = ["run", "--detach", "--network", "none", "--name", &idle, IMAGE, "sleep", "36000"];
-        self.act(&words(&sleep))?;
-        self.add(&format!("{name} exec"), Group::Exec, words(&["exec", &idle, "true"]))
+        let run = |rest: &[&str]| words(&[&["run"], limits, rest].concat());
+        let none = run(&["--rm", "--network", "none", IMAGE, "true"]);
+        self.add_with(&format!("{name} run, no network"), Group::Run, none, place)?;
+        self.add_with(&format!("{name} run, bridge"), Group::Run, run(&["--rm", IMAGE, "true"]), place)?;
+        let sleep = ["--detach", "--network", "none", "--name", &idle, IMAGE, "sleep", "36000"];
+        self.act(&run(&sleep))?;
+        self.add_with(&format!("{name} exec"), Group::Exec, words(&["exec", &idle, "true"]), place)
     }
 
     /// A bundle with the runtime's own default specification, without a terminal.
@@ -239,21 +238,31 @@ impl Field {
         shell::text(command.args(args))
     }
 
-    /// The clock that a contender needs.
-    pub(crate) fn watch(&mut self, hidden: bool) -> &mut Stopwatch {
-        match &mut self.hidden {
-            Some(watch) if hidden => watch,
-            _ => &mut self.here,
-        }
+    /// The clock at a place, started when first needed.
+    pub(crate) fn watch(&mut self, place: Place) -> Result<&mut Stopwatch> {
+        let index = if let Some(index) = self.watches.iter().position(|(there, _)| *there == place) {
+            index
+        } else {
+            let (root, run) = (self.place.join("root"), self.place.join("run"));
+            let environment = [("DHOW_ROOT", root.as_path()), ("DHOW_RUN_ROOT", run.as_path())];
+            self.watches.push((place, Stopwatch::start(place, &environment)?));
+            self.watches.len() - 1
+        };
+        Ok(&mut self.watches[index].1)
+    }
+
+    /// The clock for bare crun.
+    pub(crate) fn crun_watch(&mut self) -> Result<&mut Stopwatch> {
+        self.watch(if self.hybrid { Place::WithoutCgroup2 } else { Place::Here })
     }
 
     fn add(&mut self, name: &str, group: Group, words: Vec<String>) -> Result<()> {
-        self.add_with(name, group, words, false)
+        self.add_with(name, group, words, Place::Here)
     }
 
     /// Adds one who has shown once that it can.
-    fn add_with(&mut self, name: &str, group: Group, words: Vec<String>, hidden: bool) -> Result<()> {
-        let how = How::Command { words, hidden };
+    fn add_with(&mut self, name: &str, group: Group, words: Vec<String>, place: Place) -> Result<()> {
+        let how = How::Command { words, place };
         self.contenders.push(Contender { name: name.to_owned(), group, how });
         self.time(self.contenders.len() - 1, usize::MAX).map(drop)
     }
@@ -262,12 +271,12 @@ impl Field {
     pub(crate) fn time(&mut self, index: usize, round: usize) -> Result<Duration> {
         let contender = &self.contenders[index];
         match &contender.how {
-            How::Command { words, hidden } => {
-                let hidden = *hidden;
+            How::Command { words, place } => {
+                let place = *place;
                 let fresh = format!("bench-{}-{index}-{round}", std::process::id());
                 let words = words.iter().map(|word| word.replace("{}", &fresh)).collect();
                 let name = contender.name.clone();
-                self.watch(hidden).time(&[words]).with_context(|| format!("measuring {name}"))
+                self.watch(place)?.time(&[words]).with_context(|| format!("measuring {name}"))
             }
             How::Floor(mode) => {
                 let mut floor = shell::program(shell::binaries("release").join("dhow-floor"));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail};
 
-use super::contenders::{Field, IMAGE, dhow};
+use super::contenders::{Field, IMAGE, PODMAN_LIMITS, dhow};
 use crate::shell;
 
 const CONTAINERS: usize = 100;
@@ -35,10 +35,10 @@ fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<f64> {
     };
     let names: Vec<String> = (0..CONTAINERS).map(|n| format!("idle{n}")).collect();
     let mut outcome = Ok(());
+    let limits = if keeper == "conmon" { PODMAN_LIMITS } else { &[] };
     for name in &names {
-        outcome = field
-            .act(&command(&["run", "-d", "--network", "none", "--name", name, IMAGE, "sleep", "36000"]))
-            .map(drop);
+        let idle = ["-d", "--network", "none", "--name", name, IMAGE, "sleep", "36000"];
+        outcome = field.act(&command(&[&["run"], limits, &idle].concat())).map(drop);
         if outcome.is_err() {
             break;
         }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::contenders::{Field, IMAGE, dhow};
+use super::stopwatch::Place;
 use super::table::median;
 
 const AT_ONCE: usize = 50;
@@ -26,9 +27,9 @@ pub(crate) fn run() -> Result<()> {
     };
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let took = field.watch(false).time(&ours)?.as_secs_f64() * 1e3;
+        let took = field.watch(Place::Here)?.time(&ours)?.as_secs_f64() * 1e3;
         std::thread::sleep(std::time::Duration::from_secs(1));
-        let beside = theirs(round).map(|commands| field.watch(true).time(&commands)).transpose()?;
+        let beside = theirs(round).map(|commands| field.crun_watch()?.time(&commands)).transpose()?;
         std::thread::sleep(std::time::Duration::from_secs(1));
         // the first round warms up
         if round > 0 {
@@ -45,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
         println!("{verdict:>8}: {ratio:.2} times as long (at most {PROMISE})");
     }
     let double = [ours.as_slice(), ours.as_slice()].concat();
-    let took = field.watch(false).time(&double)?.as_secs_f64() * 1e3;
+    let took = field.watch(Place::Here)?.time(&double)?.as_secs_f64() * 1e3;
     println!("{} × dhow, without an error           {took:8.0} ms", double.len());
     Ok(())
 }

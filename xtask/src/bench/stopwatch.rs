@@ -16,6 +16,17 @@ use serde_json::{Value, json};
 /// The hidden task that is the clock.
 pub(crate) const STOPWATCH: &str = "bench-stopwatch";
 
+/// Where a clock stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where we are.
+    Here,
+    /// Where cgroup v2 beside v1 cannot be seen.
+    WithoutCgroup2,
+    /// In a network namespace of its own, which takes bridges and firewall rules along when it goes.
+    OwnNetwork,
+}
+
 /// The clock's other end.
 pub(crate) struct Stopwatch {
     child: Child,
@@ -24,14 +35,18 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts one here, or where cgroup v2 beside v1 cannot be seen.
-    pub(crate) fn start(hide_cgroup2: bool, environment: &[(&str, &Path)]) -> Result<Self> {
+    /// Starts one.
+    pub(crate) fn start(place: Place, environment: &[(&str, &Path)]) -> Result<Self> {
         let me = std::env::current_exe().context("finding this program")?;
-        let mut command = if hide_cgroup2 {
+        let (namespace, prepare) = match place {
+            Place::Here => (None, ""),
+            Place::WithoutCgroup2 => (Some("--mount"), "umount /sys/fs/cgroup/unified"),
+            Place::OwnNetwork => (Some("--net"), "ip link set lo up"),
+        };
+        let mut command = if let Some(namespace) = namespace {
             let mut command = Command::new("unshare");
-            command
-                .args(["--mount", "sh", "-c", "umount /sys/fs/cgroup/unified && exec \"$0\" \"$@\""])
-                .arg(me);
+            let script = format!("{prepare} && exec \"$0\" \"$@\"");
+            command.args([namespace, "--mount", "sh", "-c", &script]).arg(me);
             command
         } else {
             Command::new(me)
