@@ -32,10 +32,11 @@ pub(crate) fn limits() -> Section {
             Some(limit) => limit.to_string(),
         };
         let limit = getrlimit(resource);
-        let mut text = show(limit.current);
-        if limit.maximum != limit.current {
-            text += &format!(", can be raised to {}", show(limit.maximum));
-        }
+        let text = if limit.maximum == limit.current {
+            show(limit.current)
+        } else {
+            format!("{}, can be raised to {}", show(limit.current), show(limit.maximum))
+        };
         facts.push((label, Value::text(text)));
     }
     Section::facts("Limits", facts)

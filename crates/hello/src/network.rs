@@ -124,7 +124,7 @@ fn take(kind: u16, body: &[u8], links: &mut BTreeMap<u32, Link>) {
         link.up = word(8).unwrap_or_default() & IFF_UP != 0;
         for (attribute, value) in attributes(body.get(16..).unwrap_or_default()) {
             match attribute {
-                IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+                IFLA_IFNAME => link.name = String::from_utf8_lossy(value).replace('\0', ""),
                 IFLA_ADDRESS if value.iter().any(|&b| b != 0) => {
                     link.mac = value.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":");
                 }

@@ -107,12 +107,11 @@ fn others() -> usize {
 
 fn ids(status: &Status) -> String {
     let effective = |name| status.field(name).split_whitespace().nth(1).unwrap_or("?").to_owned();
-    let mut text = format!("{}:{}", effective("Uid"), effective("Gid"));
-    let groups = status.field("Groups");
-    if !groups.is_empty() {
-        text += &format!(", also in {groups}");
+    let (user, group) = (effective("Uid"), effective("Gid"));
+    match status.field("Groups") {
+        "" => format!("{user}:{group}"),
+        groups => format!("{user}:{group}, also in {groups}"),
     }
-    text
 }
 
 /// `0 100000 65536` → `0–65535 are 100000–165535 outside`.

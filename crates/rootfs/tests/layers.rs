@@ -1,5 +1,4 @@
 //! What layers mean: the OCI image specification's layer.md, entry by entry. Wants root.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

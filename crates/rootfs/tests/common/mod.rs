@@ -176,7 +176,7 @@ fn walk(root: &Path, path: &Path, lines: &mut BTreeMap<PathBuf, String>, links: 
     let what = if kind.is_dir() {
         "dir".to_owned()
     } else if kind.is_symlink() {
-        format!("symlink {:?}", std::fs::read_link(path).unwrap())
+        format!("symlink {}", std::fs::read_link(path).unwrap().display())
     } else if kind.is_file() {
         format!("file {} {}", stat.size(), Digest::of(&std::fs::read(path).unwrap()).short())
     } else if kind.is_fifo() {
@@ -186,13 +186,14 @@ fn walk(root: &Path, path: &Path, lines: &mut BTreeMap<PathBuf, String>, links: 
     };
     let first = links.entry(stat.ino()).or_insert_with(|| name.clone()).clone();
     let line = format!(
-        "{what} {:o} {}:{} {}.{:09} {} {first:?} {:?}",
+        "{what} {:o} {}:{} {}.{:09} {} {} {:?}",
         stat.mode(),
         stat.uid(),
         stat.gid(),
         stat.mtime(),
         stat.mtime_nsec(),
         if kind.is_dir() { 0 } else { stat.nlink() },
+        first.display(),
         xattrs(path),
     );
     lines.insert(name, line);
