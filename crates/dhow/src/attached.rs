@@ -90,11 +90,14 @@ impl End {
 
 /// Stays attached until the end. The terminal is restored when this returns.
 pub(crate) fn run(mut session: Session, signals: &Signals, how: How) -> Result<End> {
+    for warning in session.warnings() {
+        output::talk(&format!("dhow: warning: {warning}"));
+    }
     let raw = (how.tty && how.input && terminal::stdin_is_terminal()).then(RawMode::enter).transpose()?;
     if how.tty {
         resize(&session);
     }
-    let mut attached = Attached { how, input: Input::default(), more: false };
+    let mut attached = Attached { how, input: Input::default(), more: true };
     if !attached.how.input {
         attached.input.state = InputState::Ended;
     }
@@ -109,7 +112,8 @@ pub(crate) fn run(mut session: Session, signals: &Signals, how: How) -> Result<E
 struct Attached {
     how: How,
     input: Input,
-    /// The session may hold events that have arrived already: do not sleep before they are taken.
+    /// The session may hold events that have arrived already (at first: behind the word that the command was
+    /// started): do not sleep before they are taken.
     more: bool,
 }
 
@@ -232,13 +236,13 @@ impl Attached {
                 self.input.state = InputState::Ending;
                 false
             }
-            Ok(length) => match &mut self.how.detach {
-                Some(keys) => keys.feed(&chunk[..length], &mut self.input.waiting),
-                None => {
-                    self.input.waiting.extend_from_slice(&chunk[..length]);
-                    false
+            Ok(length) => {
+                if let Some(keys) = &mut self.how.detach {
+                    return keys.feed(&chunk[..length], &mut self.input.waiting);
                 }
-            },
+                self.input.waiting.extend_from_slice(&chunk[..length]);
+                false
+            }
         }
     }
 }

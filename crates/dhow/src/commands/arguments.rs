@@ -70,7 +70,7 @@ fn describe(name: &str, error: &clap::Error) -> Error {
             let first = whole.lines().next().unwrap_or_default();
             let mut message = format!("{name}: {}", first.strip_prefix("error: ").unwrap_or(first));
             if let Some(values) = error.get(ContextKind::ValidValue) {
-                message.push_str(&format!(": want one of {values}"));
+                message = format!("{message}: want one of {values}");
             }
             Error::Flag { message, hints: vec![see] }
         }

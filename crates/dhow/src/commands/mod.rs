@@ -110,9 +110,12 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
 ];
 
+/// What stands behind a noun, and the words that it means.
+type Translations = &'static [(&'static str, &'static [&'static str])];
+
 /// Docker's management commands: the noun, what stands behind it, and the verb with the arguments that this
 /// means.
-const NOUNS: &[(&str, &[(&str, &[&str])])] = &[
+const NOUNS: &[(&str, Translations)] = &[
     (
         "container",
         &[
@@ -181,9 +184,9 @@ fn expand_noun(words: &mut Vec<OsString>) -> Result<()> {
     }
 }
 
-fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> Error {
+fn unknown(name: &str, mut known: impl Iterator<Item = &'static str>) -> Error {
     let last = name.rsplit(' ').next().unwrap_or_default();
-    let close = known.filter(|k| k.starts_with(last) && !last.is_empty() || distance(k, last) <= 1).next();
+    let close = known.find(|k| k.starts_with(last) && !last.is_empty() || distance(k, last) <= 1);
     let hint = match close {
         Some(close) => format!("did you mean `{close}`?"),
         None => "see `dhow --help`".to_owned(),

@@ -6,7 +6,7 @@ use clap::Parser;
 use engine::{PullPolicy, StartHow};
 use state::options::ContainerOptions;
 
-use crate::attached::{self, How, Signals};
+use crate::attached::{self, End, How, Signals};
 use crate::commands::Run;
 use crate::detach_keys::DetachKeys;
 use crate::error::{Error, Result};
@@ -167,9 +167,7 @@ impl Run for Arguments {
         let engine = context.engine().map_err(starting)?;
         let created = engine.create(options, pull, &*progress::choose(quiet)).map_err(Error::Starting)?;
         context.trace("the container is created");
-        for warning in &created.warnings {
-            output::talk(&format!("dhow: warning: {warning}"));
-        }
+        warn(&created.warnings);
         let id = created.id.to_string();
         if let Some(path) = cidfile {
             std::fs::write(&path, &id).map_err(|source| Error::File {
@@ -179,7 +177,8 @@ impl Run for Arguments {
             })?;
         }
         if detach {
-            engine.start(created, StartHow { attach: false }).map_err(Error::Starting)?;
+            let session = engine.start(created, StartHow { attach: false }).map_err(Error::Starting)?;
+            warn(session.warnings());
             return output::line(&id).map(|()| 0);
         }
         // From here on a signal is the container's, not ours.
@@ -188,7 +187,18 @@ impl Run for Arguments {
         context.trace("the command runs");
         let end = attached::run(session, &signals, how)?;
         context.trace("the command has ended");
+        if end == End::Lost {
+            // The records know more: whoever reads them puts right what a dead monitor has left.
+            output::talk("dhow: warning: the container's monitor has died, and the container with it");
+            return engine.wait(&id).map(|code| code as u8).map_err(Error::Starting);
+        }
         end.exit_code()
+    }
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        output::talk(&format!("dhow: warning: {warning}"));
     }
 }
 

@@ -52,7 +52,7 @@ impl FromStr for Mount {
                     propagation = Some(value.to_owned());
                 }
                 "tmpfs-size" if value.parse::<super::size::Bytes>().is_ok() => {
-                    options.push(format!("size={value}"))
+                    options.push(format!("size={value}"));
                 }
                 "tmpfs-mode" if u32::from_str_radix(value, 8).is_ok_and(|m| m <= 0o7777) => {
                     options.push(format!("mode={value}"));

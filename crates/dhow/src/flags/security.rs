@@ -24,7 +24,7 @@ pub(crate) fn resolve(options: &[String]) -> Result<SecurityOptions> {
             ("seccomp", Some("unconfined")) => all.seccomp = SeccompChoice::Unconfined,
             ("seccomp", Some("builtin")) => all.seccomp = SeccompChoice::Default,
             ("seccomp", Some(path)) if !path.is_empty() => {
-                all.seccomp = SeccompChoice::Profile(profile(path)?)
+                all.seccomp = SeccompChoice::Profile(profile(path)?);
             }
             ("apparmor", Some(profile)) if !profile.is_empty() => all.apparmor = Some(profile.to_owned()),
             _ => {
