@@ -28,7 +28,12 @@ use globals::{Context, Start};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    ExitCode::from(dhow(words))
+    // A panic has unwound (the terminal is restored) and has said where it was; 101 might be a command's code.
+    let code = std::panic::catch_unwind(|| dhow(words)).unwrap_or_else(|_| {
+        output::talk("dhow: this is a mistake in dhow, not yours");
+        125
+    });
+    ExitCode::from(code)
 }
 
 fn dhow(words: Vec<OsString>) -> u8 {

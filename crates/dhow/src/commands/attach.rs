@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_stdin: bool,
     /// Pass signals on to it (where it has no terminal)
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
     /// The keys that leave it running and return
     #[arg(long, value_name = "KEYS")]

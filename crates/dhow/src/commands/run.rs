@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEYS", help_heading = "Running")]
     detach_keys: Option<DetachKeys>,
     /// Pass signals on to it (where it has no terminal)
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
+    #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
     sig_proxy: bool,
     /// The signal that asks it to stop
     #[arg(long, value_name = "SIGNAL", help_heading = "Running")]
@@ -189,8 +189,9 @@ impl Run for Arguments {
         context.trace("the command has ended");
         if end == End::Lost {
             // The records know more: whoever reads them puts right what a dead monitor has left.
+            let code = engine.wait(&id).map_err(|_| Error::Lost)?;
             output::talk("dhow: warning: the container's monitor has died, and the container with it");
-            return engine.wait(&id).map(|code| code as u8).map_err(Error::Starting);
+            return Ok(code as u8);
         }
         end.exit_code()
     }
@@ -260,6 +261,17 @@ mod tests {
     fn options(line: &str) -> Result<ContainerOptions> {
         let words = line.split_whitespace().map(Into::into).collect();
         parse::<Arguments>("run", words)?.unwrap().options()
+    }
+
+    #[test]
+    fn signals_are_passed_on_unless_told_otherwise() {
+        let sig_proxy = |line: &str| {
+            let words = line.split_whitespace().map(Into::into).collect();
+            parse::<Arguments>("run", words).unwrap().unwrap().sig_proxy
+        };
+        assert!(
+            sig_proxy("image") && sig_proxy("--sig-proxy image") && !sig_proxy("--sig-proxy=false image")
+        );
     }
 
     #[test]
