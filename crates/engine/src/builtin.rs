@@ -8,13 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base::fs::{self, At, Durability};
-use base::{Digest, Failure, Kind};
+use base::{Digest, Failure, Kind, Timestamp};
 use image::{Reference, Resolved, platform, write};
 use oci::image::{Execution, ImageConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
 use crate::error::Result;
+use crate::inspect::rfc3339;
 use crate::reconcile::Encode;
 use crate::unpack::unpack_from_store;
 
@@ -73,7 +74,7 @@ impl Engine {
             Ok(program) => program,
             // What was imported before still serves.
             Err(_) if existing.is_some() => return Ok(existing),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let about = std::fs::metadata(&program).at("examine", &program)?;
         let now = |manifest| Stamp {
@@ -90,16 +91,19 @@ impl Engine {
         if about.size() > MAX_PROGRAM {
             return Err(Error::TooLarge { path: program, size: about.size() }.into());
         }
-        let image = self.import(reference, &fs::read(&program)?)?;
+        let modified =
+            Timestamp(about.mtime().saturating_mul(1_000_000_000).saturating_add(about.mtime_nsec()));
+        let image = self.import(reference, &fs::read(&program)?, modified)?;
         let stamp = serde_json::to_vec(&now(image.manifest)).map_err(Encode)?;
         fs::write_atomic(&stamp_path, &stamp, Durability::Volatile)?;
         Ok(Some(image))
     }
 
-    fn import(&self, reference: &Reference, program: &[u8]) -> Result<Resolved> {
+    fn import(&self, reference: &Reference, program: &[u8], made: Timestamp) -> Result<Resolved> {
         let store = self.image_store()?;
         let ingest = store.ingest()?;
         let config = ImageConfig {
+            created: Some(rfc3339(made)),
             platform: platform::host(),
             config: Some(Execution {
                 entrypoint: Some(vec!["/hello".to_owned()]),

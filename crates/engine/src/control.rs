@@ -91,7 +91,7 @@ impl Engine {
         match first_word(stream, id, found.record.options.tty) {
             Ok(session) => Ok(Some(session)),
             // It hung up: it has ended, or died.
-            Err(_) if held(&self.instance, id)? != Held::Held => Ok(None),
+            Err(_) if held(&self.instance, id)? != Held::Owned => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -100,7 +100,7 @@ impl Engine {
     pub(crate) fn await_release(&self, id: &Id) -> Result<()> {
         let deadline = Instant::now() + RELEASING;
         let mut pause = Duration::from_micros(200);
-        while held(&self.instance, id)? == Held::Held && Instant::now() < deadline {
+        while held(&self.instance, id)? == Held::Owned && Instant::now() < deadline {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }

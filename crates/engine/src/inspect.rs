@@ -53,7 +53,7 @@ impl Engine {
                 "Image": record.image.reference,
                 "WorkingDir": resolved.working_dir,
                 "Labels": options.labels,
-                "StopSignal": resolved.stop_signal.to_string(),
+                "StopSignal": options.stop_signal.clone().unwrap_or_else(|| resolved.stop_signal.to_string()),
                 "StopTimeout": resolved.stop_timeout,
             },
             "NetworkSettings": network_settings(&found),
@@ -174,9 +174,8 @@ fn port_map(ports: &[PortMapping]) -> Value {
             "HostPort": port.host_port.to_string(),
         });
         let key = format!("{}/{}", port.container_port, port.protocol);
-        match map.entry(key).or_insert_with(|| json!([])) {
-            Value::Array(bindings) => bindings.push(binding),
-            _ => {}
+        if let Value::Array(bindings) = map.entry(key).or_insert_with(|| json!([])) {
+            bindings.push(binding);
         }
     }
     Value::Object(map)

@@ -54,7 +54,7 @@ impl Engine {
         let LogOptions { follow, tail, since, until } = options;
         let instance = self.instance.clone();
         // The log is complete when its writer, the monitor, has let go.
-        let ended = move || held(&instance, &id).map_or(true, |h| h != Held::Held);
+        let ended = move || held(&instance, &id).map_or(true, |h| h != Held::Owned);
         let reader = Reader::open(&path, Options { tail, since, until, follow }, ended)?;
         Ok(Box::new(Lines(reader)))
     }

@@ -29,7 +29,7 @@ pub(crate) enum Held {
     /// There is one, and its owner has died.
     Abandoned,
     /// Its owner lives.
-    Held,
+    Owned,
 }
 
 /// How often a lock is asked for again while it is waited for: `flock` itself cannot be given up on.
@@ -105,7 +105,7 @@ pub(crate) fn held_at(live: &Path) -> fs::Result<Held> {
     };
     match flock(&dir, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(Held::Abandoned),
-        Err(Errno::WOULDBLOCK) => Ok(Held::Held),
+        Err(Errno::WOULDBLOCK) => Ok(Held::Owned),
         Err(e) => Err(e).at("lock", live),
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         let id = Id::random().unwrap();
         assert_eq!(held(&instance, &id).unwrap(), Held::Absent);
         let owner = Owner::take(&instance, &id).unwrap().unwrap();
-        assert_eq!(held(&instance, &id).unwrap(), Held::Held);
+        assert_eq!(held(&instance, &id).unwrap(), Held::Owned);
         assert!(Owner::take(&instance, &id).unwrap().is_none());
         drop(owner);
         assert_eq!(held(&instance, &id).unwrap(), Held::Absent);

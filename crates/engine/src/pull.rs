@@ -131,7 +131,7 @@ impl Engine {
                 (chosen.digest, Some(top.digest))
             }
         };
-        let image = self.pull_configuration(&client, &location, &ingest, &manifest)?;
+        let image = pull_configuration(&client, &location, &ingest, &manifest)?;
         self.pull_layers(&client, &location, &ingest, &image, progress)?;
         let image = ingest.commit(Some(reference), &manifest, source.as_ref())?;
         let same = before.is_some_and(|before| before.id == image.id);
@@ -141,26 +141,6 @@ impl Engine {
             status: if same { PullStatus::UpToDate } else { PullStatus::Newer },
             image: crate::images::summary(&image, Vec::new()),
         })
-    }
-
-    /// The image's configuration, and with it what its layers are when unpacked.
-    fn pull_configuration(
-        &self,
-        client: &Client,
-        location: &Location,
-        ingest: &Ingest,
-        manifest: &Digest,
-    ) -> Result<Resolved> {
-        let bytes = ingest.store().read_blob(manifest)?;
-        let Document::Manifest(parsed) = classify(&bytes, None)? else {
-            return Err(PullError::NestedIndex.into());
-        };
-        let config = BlobRequest { digest: parsed.config.digest, size: parsed.config.size };
-        if !ingest.has_blob(&config.digest)? {
-            let bytes = client.small_blob(location, &config)?;
-            ingest.write_blob(&config.digest, Some(config.size), &bytes[..])?;
-        }
-        Ok(ingest.inspect(manifest)?)
     }
 
     fn pull_layers(
@@ -207,6 +187,25 @@ impl Engine {
     pub(crate) fn image_store(&self) -> Result<image::Store> {
         Ok(image::Store::open(&self.instance)?)
     }
+}
+
+/// The image's configuration, and with it what its layers are when unpacked.
+fn pull_configuration(
+    client: &Client,
+    location: &Location,
+    ingest: &Ingest,
+    manifest: &Digest,
+) -> Result<Resolved> {
+    let bytes = ingest.store().read_blob(manifest)?;
+    let Document::Manifest(parsed) = classify(&bytes, None)? else {
+        return Err(PullError::NestedIndex.into());
+    };
+    let config = BlobRequest { digest: parsed.config.digest, size: parsed.config.size };
+    if !ingest.has_blob(&config.digest)? {
+        let bytes = client.small_blob(location, &config)?;
+        ingest.write_blob(&config.digest, Some(config.size), &bytes[..])?;
+    }
+    Ok(ingest.inspect(manifest)?)
 }
 
 /// One layer, from the network to its place.

@@ -39,7 +39,7 @@ impl Engine {
     pub fn reconcile(&self) -> Result<()> {
         for name in fs::names(&self.instance.live_containers())? {
             if let Ok(id) = name.parse::<Id>()
-                && held(&self.instance, &id)? == Held::Abandoned
+                && self.settled(&id)? == Held::Abandoned
             {
                 self.reconcile_abandoned(&id)?;
             }
@@ -52,11 +52,25 @@ impl Engine {
 
     /// Puts one container right, if it has to be.
     pub(crate) fn reconcile_one(&self, id: &Id) -> Result<()> {
-        match held(&self.instance, id)? {
-            Held::Held => Ok(()),
+        match self.settled(id)? {
+            Held::Owned => Ok(()),
             Held::Abandoned => self.reconcile_abandoned(id),
             Held::Absent => self.reconcile_rebooted(id),
         }
+    }
+
+    /// Whether somebody owns the container, not counting an owner who is being killed: `kill -9` returns before
+    /// its target is gone, and whoever looks then must not be told that all is well.
+    fn settled(&self, id: &Id) -> Result<Held> {
+        let now = held(&self.instance, id)?;
+        if now == Held::Owned
+            && let Ok(Some(live)) = records::live(&self.instance, id)
+            && is_being_killed(live.monitor_pid)
+        {
+            self.await_release(id)?;
+            return Ok(held(&self.instance, id)?);
+        }
+        Ok(now)
     }
 
     /// A container without a live directory: had it run when the machine went down?
@@ -74,6 +88,7 @@ impl Engine {
         if record.options.auto_remove {
             return self.remove_files(&record.id, &record.name, owner);
         }
+        remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(id)))?;
         if !dir.join(file::EXIT).exists() {
             write_exit(&dir, LOST, None, "the machine was restarted while it ran")?;
         }
@@ -86,7 +101,7 @@ impl Engine {
 
     fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
         let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
-        let request = self.read_request(owner.live());
+        let request = read_request(owner.live());
         let group = Group::existing(&Hierarchy::detect()?, &self.placement(id));
         group.kill()?;
         remove_group(&group)?;
@@ -123,12 +138,6 @@ impl Engine {
         }
     }
 
-    /// A request that a killed command has half written counts as none: then nothing was acted on.
-    fn read_request(&self, live: &Path) -> Option<Request> {
-        let bytes = fs::read_if_exists(&live.join(file::REQUEST)).ok()??;
-        serde_json::from_slice(&bytes).ok()
-    }
-
     fn record_end(&self, record: &Record, had_monitor: bool) -> Result<()> {
         let live = records::live(&self.instance, &record.id)?;
         let exit = records::exit(&self.instance, &record.id)?;
@@ -159,7 +168,7 @@ impl Engine {
     /// Directories of containers whose makers were killed before anybody could see them.
     fn sweep_half_made(&self) -> Result<()> {
         for (_, id) in hidden(&self.instance.containers()) {
-            if held(&self.instance, &id)? != Held::Held
+            if held(&self.instance, &id)? != Held::Owned
                 && let Some(_owner) = Owner::take(&self.instance, &id)?
             {
                 self.remove_half_made(&id, None)?;
@@ -213,12 +222,28 @@ impl Engine {
         for name in fs::names(&self.instance.removing()).unwrap_or_default() {
             // A monitor that is still at it holds the lock; two at once would do no harm, only work twice.
             let released = self.instance.live_containers().join(format!(".{name}"));
-            let busy = held_at(&released).is_ok_and(|h| h == Held::Held);
+            let busy = held_at(&released).is_ok_and(|h| h == Held::Owned);
             if !busy {
                 fs::remove_dir_all(&self.instance.removing().join(name)).ok();
             }
         }
     }
+}
+
+/// A request that a killed command has half written counts as none: then nothing was acted on.
+fn read_request(live: &Path) -> Option<Request> {
+    let bytes = fs::read_if_exists(&live.join(file::REQUEST)).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Whether SIGKILL is pending for the process: then it executes nothing any more (proc_pid_status(5)).
+fn is_being_killed(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let kill = 1_u64 << (crate::signal::KILL - 1);
+    status.lines().any(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|bits| bits & kill != 0))
+    })
 }
 
 /// The directories named `.ID`: being made, or being removed.

@@ -124,7 +124,7 @@ pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
     let exit = exit(instance, id)?;
     let Some(record) = record(instance, id)? else { return Ok(None) };
     let ended = exit.as_ref().is_some_and(|e| live.as_ref().is_none_or(|l| e.started == Some(l.started)));
-    let status = match Status::of(owner != Held::Absent, live.is_some(), owner == Held::Held, exit.is_some())
+    let status = match Status::of(owner != Held::Absent, live.is_some(), owner == Held::Owned, exit.is_some())
     {
         Status::Running | Status::Created if ended => Status::Exited,
         other => other,

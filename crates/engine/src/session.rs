@@ -33,6 +33,7 @@ pub enum Event {
 pub struct Session {
     sender: SessionSender,
     frames: Frames,
+    chunk: Vec<u8>,
     pid: u32,
     tty: bool,
     ended: bool,
@@ -53,7 +54,7 @@ const CHUNK: usize = 64 * 1024;
 impl Session {
     pub(crate) fn new(stream: UnixStream, frames: Frames, pid: u32, tty: bool) -> Self {
         let sender = SessionSender { stream: Arc::new(stream), writing: Arc::default() };
-        Self { sender, frames, pid, tty, ended: false, warnings: Vec::new() }
+        Self { sender, frames, chunk: vec![0; CHUNK], pid, tty, ended: false, warnings: Vec::new() }
     }
 
     pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
@@ -81,6 +82,10 @@ impl Session {
     }
 
     /// The next event; blocks until there is one.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends by itself, and there is more to do with a session"
+    )]
     pub fn next(&mut self) -> Event {
         loop {
             match self.buffered() {
@@ -126,11 +131,10 @@ impl Session {
 
     fn receive(&mut self, block: bool) {
         use rustix::net::{RecvFlags, recv};
-        let mut chunk = [0; CHUNK];
         let flags = if block { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        match recv(&*self.sender.stream, &mut chunk[..], flags) {
+        match recv(&*self.sender.stream, &mut self.chunk[..], flags) {
             Ok((0, _)) => self.ended = true,
-            Ok((n, _)) => self.frames.push(&chunk[..n]),
+            Ok((n, _)) => self.frames.push(&self.chunk[..n]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.ended = true,
         }
@@ -191,8 +195,11 @@ impl SessionSender {
     }
 }
 
+/// A first frame, if one came before the end.
+type First = Option<(Tag, Vec<u8>)>;
+
 /// Reads one frame after another until `Started` or `Failed`; what comes behind it in the same read stays.
-pub(crate) fn read_start(stream: &mut UnixStream) -> io::Result<(Frames, Option<(Tag, Vec<u8>)>)> {
+pub(crate) fn read_start(stream: &mut UnixStream) -> io::Result<(Frames, First)> {
     let mut frames = Frames::default();
     let mut chunk = [0; 4096];
     loop {
