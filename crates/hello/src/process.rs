@@ -75,7 +75,7 @@ pub(crate) fn process(status: &Status) -> Section {
         "Process",
         vec![
             ("pid", Value::text(pid)),
-            ("user, group", Value::text(ids(status))),
+            ("user and group", Value::text(ids(status))),
             ("user id map", Value::text(id_map("/proc/self/uid_map"))),
             ("group id map", Value::text(id_map("/proc/self/gid_map"))),
             ("host name", Value::text(uname.nodename().to_string_lossy())),

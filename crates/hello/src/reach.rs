@@ -19,7 +19,7 @@ pub(crate) fn host() -> Section {
         ("kernel's settings", write("/proc/sys/kernel/core_pattern")),
         ("sysrq", write("/proc/sysrq-trigger")),
         ("/sys", writable("/sys")),
-        ("control groups", writable("/sys/fs/cgroup")),
+        ("control groups", groups()),
         ("host's disks", disk()),
         ("files by handle", call(probe::open_by_handle())),
         ("mounts", call(probe::mount())),
@@ -90,6 +90,22 @@ fn writable(path: &str) -> Reach {
         Ok(()) => Reach::Reachable,
         Err(e) => denied(&e.into()),
     }
+}
+
+/// Whether any mount of the control groups can be written to. In version 1 each controller has its own.
+fn groups() -> Reach {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut last = Reach::Absent("not mounted".to_owned());
+    for line in text.lines() {
+        let kind = line.split_once(" - ").and_then(|(_, theirs)| theirs.split(' ').next());
+        if let (Some("cgroup" | "cgroup2"), Some(target)) = (kind, line.split(' ').nth(4)) {
+            match writable(target) {
+                Reach::Reachable => return Reach::Reachable,
+                other => last = other,
+            }
+        }
+    }
+    last
 }
 
 /// Makes a device file of the first disk, where a file can be made, and opens it for reading.
