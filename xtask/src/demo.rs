@@ -56,7 +56,8 @@ impl Demo {
         self.start(&["run", "--rm", "hello"])?;
 
         say("The same with less: 64 MB of memory, no network, no way to write.");
-        self.start(&["run", "--rm", "--memory", "64m", "--network", "none", "--read-only", "hello"])?;
+        let less = ["run", "--rm", "--memory", "64m", "--network", "none", "--read-only", "hello"];
+        self.start_and_show(&less, &["Limits", "Interfaces", "Network"])?;
 
         let archive = self.debian()?;
         say("That archive is loaded, as `docker load` would.");
@@ -152,14 +153,29 @@ impl Demo {
 
     /// Shows a command and what it prints.
     fn dhow(&self, args: &[&str]) -> Result<Duration> {
+        self.show(args, &[])
+    }
+
+    /// The same with only those of its paragraphs that begin with one of these words (none: all).
+    fn show(&self, args: &[&str], paragraphs: &[&str]) -> Result<Duration> {
         println!("   $ dhow {}", typed(args));
         let began = Instant::now();
         let output = shell::quiet(&mut self.command(args))?;
         let took = began.elapsed();
         let mut out = std::io::stdout().lock();
-        for stream in [&output.stdout, &output.stderr] {
-            for line in String::from_utf8_lossy(stream).lines() {
-                writeln!(out, "   {line}")?;
+        for stream in [&output.stderr, &output.stdout] {
+            for (n, paragraph) in String::from_utf8_lossy(stream).trim_end().split("\n\n").enumerate() {
+                if paragraph.is_empty() {
+                    continue;
+                }
+                if paragraphs.is_empty() {
+                    if n > 0 {
+                        writeln!(out)?;
+                    }
+                    writeln!(out, "   {}", paragraph.replace('\n', "\n   "))?;
+                } else if paragraphs.iter().any(|word| paragraph.starts_with(word)) {
+                    writeln!(out, "   {}\n   …", paragraph.replace('\n', "\n   "))?;
+                }
             }
         }
         Ok(took)
@@ -167,7 +183,11 @@ impl Demo {
 
     /// The same for one that starts a process, with the time it took.
     fn start(&mut self, args: &[&str]) -> Result<()> {
-        let took = self.dhow(args)?;
+        self.start_and_show(args, &[])
+    }
+
+    fn start_and_show(&mut self, args: &[&str], paragraphs: &[&str]) -> Result<()> {
+        let took = self.show(args, paragraphs)?;
         println!("   [{:.1} ms, from the command to its end]", took.as_secs_f64() * 1e3);
         let mut title = typed(args);
         if let Some((short, _)) = title.char_indices().nth(60) {
