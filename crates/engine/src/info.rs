@@ -75,6 +75,7 @@ impl Engine {
         let hierarchy = cgroup::Hierarchy::detect()?;
         let parent = self.instance.global_name();
         let limits = cgroup::parent_limits(&hierarchy, &parent);
+        let planned = cgroup::planned_parent_limits(self.config.memory_reserve);
         let mut warnings = Vec::new();
         if !hierarchy.is_v2() && !crate::start::swap_is_accounted() {
             warnings.push("No swap limit support: -m bounds memory alone".to_owned());
@@ -96,7 +97,7 @@ impl Engine {
             architecture: text(kernel.machine()),
             cpus: processors().into(),
             memory_total: memory_total().unwrap_or(0),
-            containers_memory_limit: limits.memory,
+            containers_memory_limit: limits.memory.or(planned.memory),
             cgroup_parent: parent,
             default_pids_limit: Some(self.config.pids_limit).filter(|limit| *limit > 0),
             security_options: self.security_options(),

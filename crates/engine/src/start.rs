@@ -191,7 +191,11 @@ impl Engine {
 
     /// Where the container's cgroup is.
     pub(crate) fn placement(&self, id: &Id) -> Placement {
-        Placement { parent: self.instance.global_name(), name: id.to_string() }
+        Placement {
+            parent: self.instance.global_name(),
+            name: id.to_string(),
+            memory_reserve: self.config.memory_reserve,
+        }
     }
 
     /// The compiled system call filter of a container.

@@ -9,7 +9,7 @@
 //!
 //! v2 is the model: [`limits`] turns the specification into typed settings and those into files and values; v1 is
 //! another column of the same table, and one such group per hierarchy. A launch decides first
-//! ([`GroupPlan::new`]), then makes ([`GroupPlan::create`]), then the child joins: on v2 it is cloned into
+//! ([`GroupPlan::new`]), then makes ([`GroupPlan::make`], [`GroupPlan::restrict`]), then the child joins: on v2 it is cloned into
 //! [`Group::open_v2`], on v1 it moves itself ([`GroupPlan::join_self`]).
 //!
 //! Not here: systemd's own management of groups over D-Bus, and the statistics.
@@ -39,6 +39,9 @@ pub struct Placement {
     pub parent: String,
     /// The container's own: its id.
     pub name: String,
+    /// Bytes of the machine's memory that all containers together must leave; none: 5 %, at least 512 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_reserve: Option<u64>,
 }
 
 impl Placement {

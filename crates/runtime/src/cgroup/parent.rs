@@ -18,9 +18,9 @@ use super::{Error, check_name};
 
 const MIB: u64 = 1 << 20;
 
-/// What the host keeps for itself: 5 %, at least 512 MiB, but no more than half.
-fn memory_limit(total: u64) -> u64 {
-    total - (total / 20).max(512 * MIB).min(total / 2)
+/// What the host keeps for itself: what its configuration says, or 5 %, at least 512 MiB; but no more than half.
+fn memory_limit(total: u64, reserve: Option<u64>) -> u64 {
+    total - reserve.unwrap_or((total / 20).max(512 * MIB)).min(total / 2)
 }
 
 /// Likewise: a tenth, at least 1024, no more than half.
@@ -57,13 +57,13 @@ pub(super) fn create(plan: &DirectoryPlan, name: &str) -> Result<(), Error> {
     }
     if plan.directory.v2 {
         hand_down(path);
-        set(path, "memory.max", &memory_limit(machine_memory()).to_string());
+        set(path, "memory.max", &memory_limit(machine_memory(), plan.reserve).to_string());
         set_pids(path);
         return Ok(());
     }
     match plan.directory.controller {
         Some(Controller::Memory) => {
-            set(path, "memory.limit_in_bytes", &memory_limit(machine_memory()).to_string());
+            set(path, "memory.limit_in_bytes", &memory_limit(machine_memory(), plan.reserve).to_string());
         }
         Some(Controller::Pids) => set_pids(path),
         Some(Controller::Cpuset) => inherit_cpuset(&plan.root, path),
@@ -119,9 +119,9 @@ pub fn parent_limits(hierarchy: &Hierarchy, parent: &str) -> Limits {
 }
 
 /// What [`parent_limits`] would be if a container were there.
-pub fn planned_parent_limits() -> Limits {
+pub fn planned_parent_limits(memory_reserve: Option<u64>) -> Limits {
     Limits {
-        memory: Some(memory_limit(machine_memory())),
+        memory: Some(memory_limit(machine_memory(), memory_reserve)),
         pids: machine_pids().map(pids_limit),
         ..Limits::default()
     }
@@ -156,8 +156,7 @@ pub fn join_monitors(hierarchy: &Hierarchy, parent: &str) -> Result<(), Error> {
 pub fn open_monitors_v2(hierarchy: &Hierarchy, parent: &str) -> Result<Option<OwnedFd>, Error> {
     check_name(parent)?;
     let root = match &hierarchy.0 {
-        Layout::V2 { root, .. } => root,
-        Layout::V1 { unified: Some(root), .. } => root,
+        Layout::V2 { root, .. } | Layout::V1 { unified: Some(root), .. } => root,
         Layout::V1 { unified: None, .. } => return Ok(None),
     };
     let path = root.join(format!("{parent}-monitors"));
@@ -233,10 +232,12 @@ mod tests {
     #[test]
     fn the_host_keeps_its_share() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(memory_limit(100 * GIB), 95 * GIB);
-        assert_eq!(memory_limit(4 * GIB), 4 * GIB - 512 * MIB);
-        assert_eq!(memory_limit(512 * MIB), 256 * MIB);
-        assert_eq!(memory_limit(0), 0);
+        assert_eq!(memory_limit(100 * GIB, None), 95 * GIB);
+        assert_eq!(memory_limit(4 * GIB, None), 4 * GIB - 512 * MIB);
+        assert_eq!(memory_limit(512 * MIB, None), 256 * MIB);
+        assert_eq!(memory_limit(0, None), 0);
+        assert_eq!(memory_limit(4 * GIB, Some(GIB)), 3 * GIB);
+        assert_eq!(memory_limit(4 * GIB, Some(9 * GIB)), 2 * GIB);
         assert_eq!(pids_limit(32_768), 32_768 - 3276);
         assert_eq!(pids_limit(4000), 2976);
         assert_eq!(pids_limit(100), 50);

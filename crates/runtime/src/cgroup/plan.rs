@@ -29,6 +29,8 @@ pub(super) struct DirectoryPlan {
     /// The instance's group.
     pub(super) parent: PathBuf,
     pub(super) directory: Directory,
+    /// What the instance's group leaves of the machine's memory.
+    pub(super) reserve: Option<u64>,
     writes: Vec<Write>,
     lines: Vec<(&'static str, String)>,
     filter: Option<Vec<Instruction>>,
@@ -109,18 +111,30 @@ impl GroupPlan {
         &self.warnings
     }
 
-    /// Makes the groups, and the instance's group above them where it is missing, and sets their limits.
-    /// On failure nothing is left.
+    /// [`make`](Self::make), then [`restrict`](Self::restrict). On failure nothing is left.
     pub fn create(&self) -> Result<Group, Error> {
+        let group = self.make()?;
+        self.restrict().inspect_err(|_| {
+            // The cause is what counts; an empty group that stays does no harm.
+            group.remove().ok();
+        })?;
+        Ok(group)
+    }
+
+    /// Makes the groups, still without limits, and the instance's group above them where it is missing. On
+    /// failure nothing is left.
+    pub fn make(&self) -> Result<Group, Error> {
         let group = self.group();
-        match self.directories.iter().try_for_each(|directory| directory.create(&self.parent)) {
-            Ok(()) => Ok(group),
-            Err(error) => {
-                // The cause is what counts; an empty group that stays does no harm.
-                group.remove().ok();
-                Err(error)
-            }
-        }
+        self.directories.iter().try_for_each(|d| d.make(&self.parent)).inspect_err(|_| {
+            group.remove().ok();
+        })?;
+        Ok(group)
+    }
+
+    /// Sets the limits and the device filter. Its own step, so that on v2 it can go on while a child that was born
+    /// in the group mounts; nothing of the container may run before.
+    pub fn restrict(&self) -> Result<(), Error> {
+        self.directories.iter().try_for_each(|d| d.restrict(&self.parent))
     }
 
     fn group(&self) -> Group {
@@ -142,19 +156,21 @@ impl DirectoryPlan {
         let parent = root.join(&placement.parent);
         let directory = Directory::new(parent.join(&placement.name), controller, v2);
         let root = root.to_owned();
-        Self { root, parent, directory, writes: Vec::new(), lines: Vec::new(), filter: None }
+        let reserve = placement.memory_reserve;
+        Self { root, parent, directory, reserve, writes: Vec::new(), lines: Vec::new(), filter: None }
     }
 
-    fn create(&self, parent: &str) -> Result<(), Error> {
+    fn make(&self, parent: &str) -> Result<(), Error> {
         const MODE: Mode = Mode::from_raw_mode(0o755);
         match mkdir(&self.directory.path, MODE) {
             // The same container started before; or the hierarchy is known under two names.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(Errno::NOENT) => self.create_below_new_parent(parent)?,
-            Err(error) => {
-                return Err(error).at("create the cgroup", &self.directory.path).map_err(Error::File);
-            }
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(Errno::NOENT) => self.make_below_new_parent(parent),
+            Err(error) => Err(error).at("create the cgroup", &self.directory.path).map_err(Error::File),
         }
+    }
+
+    fn restrict(&self, parent: &str) -> Result<(), Error> {
         if self.writes.is_empty() && self.lines.is_empty() && self.filter.is_none() {
             return Ok(());
         }
@@ -186,7 +202,7 @@ impl DirectoryPlan {
     }
 
     /// Another command may sweep the parent away at the very moment, when it finds it empty.
-    fn create_below_new_parent(&self, parent: &str) -> Result<(), Error> {
+    fn make_below_new_parent(&self, parent: &str) -> Result<(), Error> {
         const ATTEMPTS: u32 = 10;
         let mut attempt = 0;
         loop {

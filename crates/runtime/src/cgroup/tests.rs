@@ -22,7 +22,7 @@ impl Place {
     fn new(name: &str) -> Self {
         let hierarchy = Hierarchy::detect().unwrap();
         let parent = format!("dhow-test-{name}-{}", std::process::id());
-        Self { hierarchy, placement: Placement { parent, name: "one".to_owned() } }
+        Self { hierarchy, placement: Placement { parent, name: "one".to_owned(), memory_reserve: None } }
     }
 
     fn plan(&self, resources: &Resources) -> GroupPlan {
@@ -37,32 +37,32 @@ impl Place {
         Group::existing(&self.hierarchy, &self.placement)
     }
 
-    /// A shell that waits for a line before it does what it is told, joined.
-    fn shell(&self, group: &Group, script: &str) -> Child {
-        let child = Command::new("/bin/sh")
-            .args(["-c", &format!("read go; {script}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        group.join(child.id()).unwrap();
-        child
-    }
-
-    fn run(&self, group: &Group, script: &str) -> (bool, String) {
-        use std::io::Write as _;
-        let mut child = self.shell(group, script);
-        child.stdin.take().unwrap().write_all(b"\n").unwrap();
-        let output = child.wait_with_output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-    }
-
     fn path(&self, controller: Controller) -> std::path::PathBuf {
         let root = self.hierarchy.mount(controller).unwrap();
         root.join(&self.placement.parent).join(&self.placement.name)
     }
+}
+
+/// A shell that waits for a line before it does what it is told, joined.
+fn shell(group: &Group, script: &str) -> Child {
+    let child = Command::new("/bin/sh")
+        .args(["-c", &format!("read go; {script}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    group.join(child.id()).unwrap();
+    child
+}
+
+fn run(group: &Group, script: &str) -> (bool, String) {
+    use std::io::Write as _;
+    let mut child = shell(group, script);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 impl Drop for Place {
@@ -124,7 +124,7 @@ fn too_many_processes_are_refused() {
     let place = Place::new("pids");
     let resources = Resources { pids: Some(Pids { limit: 3 }), ..Resources::default() };
     let group = place.create(&resources);
-    let (ok, text) = place.run(&group, "sleep 5 & sleep 5 & sleep 5 & sleep 5 & wait");
+    let (ok, text) = run(&group, "sleep 5 & sleep 5 & sleep 5 & sleep 5 & wait");
     assert!(!ok && text.to_lowercase().contains("fork"), "{text}");
 }
 
@@ -133,7 +133,7 @@ fn a_greedy_process_dies_and_it_is_known_why() {
     let place = Place::new("oom");
     let group = place.create(&limits());
     assert!(!group.oom_killed());
-    let (ok, _) = place.run(&group, "head -c 200m /dev/zero | tail >/dev/null");
+    let (ok, _) = run(&group, "head -c 200m /dev/zero | tail >/dev/null");
     assert!(!ok);
     assert!(group.oom_killed());
     assert!(place.existing().oom_killed());
@@ -148,13 +148,13 @@ fn only_harmless_devices_open() {
     // Making a node is allowed, using it is not.
     let script =
         format!("mknod {0} b 7 0 && head -c 1 /dev/zero >/dev/null && ! head -c 1 {0}", node.display());
-    let (ok, text) = place.run(&group, &script);
+    let (ok, text) = run(&group, &script);
     assert!(ok && text.contains("not permitted"), "{text}");
     group.remove().unwrap();
 
     let rule = oci::runtime::DeviceRule { allow: true, ..oci::runtime::DeviceRule::default() };
     let group = place.create(&Resources { devices: vec![rule], ..Resources::default() });
-    let (_, text) = place.run(&group, &format!("head -c 1 {}", node.display()));
+    let (_, text) = run(&group, &format!("head -c 1 {}", node.display()));
     assert!(!text.contains("not permitted"), "{text}");
 }
 
@@ -164,7 +164,7 @@ fn killing_reaches_nested_groups_and_removing_takes_them_along() {
     let group = place.create(&Resources::default());
     let nested = place.path(Controller::Pids).join("inner/most");
     std::fs::create_dir_all(&nested).unwrap();
-    let mut children: Vec<_> = (0..4).map(|_| place.shell(&group, "sleep 100")).collect();
+    let mut children: Vec<_> = (0..4).map(|_| shell(&group, "sleep 100")).collect();
     std::fs::write(nested.join("cgroup.procs"), children[0].id().to_string()).unwrap();
     assert!(!sweep_parent(&place.hierarchy, &place.placement.parent).unwrap());
 
@@ -237,7 +237,7 @@ fn a_cpuset_is_joined_where_it_is_asked_for() {
         ..Resources::default()
     };
     let group = place.create(&cpu("0"));
-    let (ok, text) = place.run(&group, "grep Cpus_allowed_list /proc/self/status");
+    let (ok, text) = run(&group, "grep Cpus_allowed_list /proc/self/status");
     assert!(ok && text.trim_end().ends_with("\t0"), "{text}");
     group.remove().unwrap();
     let error = place.plan(&cpu("900")).create().unwrap_err();
@@ -298,7 +298,7 @@ fn monitors_stand_beside_the_limit() {
 fn names_lead_nowhere_else() {
     let hierarchy = Hierarchy::detect().unwrap();
     for name in ["", "..", "a/b", "/", ".", "a\0b", "dhow/../x", &"x".repeat(300)] {
-        let placement = Placement { parent: "dhow-test".to_owned(), name: name.to_owned() };
+        let placement = Placement { parent: "dhow-test".to_owned(), name: name.to_owned(), memory_reserve: None };
         assert!(GroupPlan::new(&hierarchy, &placement, None).is_err(), "{name:?}");
         let nothing = Group::existing(&hierarchy, &placement);
         nothing.kill().unwrap();
@@ -312,7 +312,7 @@ fn names_lead_nowhere_else() {
 #[test]
 fn what_is_missing_is_an_error_or_a_warning() {
     let bare = Hierarchy(Layout::V1 { mounts: Vec::new(), systemd: None, unified: None });
-    let placement = Placement { parent: "dhow-test-bare".to_owned(), name: "one".to_owned() };
+    let placement = Placement { parent: "dhow-test-bare".to_owned(), name: "one".to_owned(), memory_reserve: None };
     let error = GroupPlan::new(&bare, &placement, Some(&limits())).unwrap_err();
     assert!(matches!(error, Error::Missing { limit: "memory limit", .. }));
     let resources = Resources { pids: Some(Pids { limit: 3 }), ..Resources::default() };
