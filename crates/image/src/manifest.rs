@@ -111,6 +111,7 @@ pub fn classify(bytes: &[u8], content_type: Option<&str>) -> Result<Document, Do
     if said.is_some_and(|t| class(t) == Some(Class::Schema1)) {
         return Err(DocumentError::Schema1);
     }
+    refuse_list(bytes)?;
     let probe: Probe = serde_json::from_slice(bytes).map_err(DocumentError::Json)?;
     if probe.schema_version == Some(1) || probe.fs_layers.is_some() {
         return Err(DocumentError::Schema1);
@@ -139,6 +140,15 @@ pub fn classify(bytes: &[u8], content_type: Option<&str>) -> Result<Document, Do
         _ => serde_json::from_slice(bytes).map(Document::Manifest),
     }
     .map_err(DocumentError::Json)
+}
+
+/// To serde a list of values is as good as an object of named ones; to everybody else it is none of these
+/// documents.
+fn refuse_list(bytes: &[u8]) -> Result<(), DocumentError> {
+    match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
+        Some(b'[') => Err(DocumentError::Neither),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +226,7 @@ pub fn parse_config(bytes: &[u8], manifest: &Manifest) -> Result<ImageConfig, Do
     if bytes.len() as u64 > MAX_DOCUMENT {
         return Err(DocumentError::TooLarge);
     }
+    refuse_list(bytes)?;
     let config: ImageConfig = serde_json::from_slice(bytes).map_err(DocumentError::Json)?;
     let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
     if layers != diff_ids {
@@ -283,7 +294,7 @@ mod tests {
         assert!(matches!(classify(schema1, None), Err(DocumentError::Schema1)));
         assert!(matches!(classify(b"{}", Some(media_type::DOCKER_SCHEMA1)), Err(DocumentError::Schema1)));
         assert!(matches!(classify(b"<html>", None), Err(DocumentError::Json(_))));
-        assert!(matches!(classify(b"[1]", None), Err(DocumentError::Json(_))));
+        assert!(matches!(classify(b" [2]", None), Err(DocumentError::Neither)));
         assert!(matches!(classify(b"{}", None), Err(DocumentError::Neither)));
         assert!(matches!(classify(&vec![b' '; (4 << 20) + 1], None), Err(DocumentError::TooLarge)));
     }

@@ -188,7 +188,9 @@ impl Client {
         let asked = Asked { location, what: &what };
         let response = self.get(asked, &location.url("tags/list?n=1000")?, HeaderMap::new()).await?;
         let list: TagList = self.json(asked, response).await?;
-        Ok(list.tags.unwrap_or_default())
+        let mut tags = list.tags.unwrap_or_default();
+        tags.sort_unstable();
+        Ok(tags)
     }
 
     /// A successful answer to a GET, logged in where that is asked for, tried again where that may help.
