@@ -28,7 +28,7 @@ use crate::addresses::Addresses;
 use crate::error::Attempt;
 use crate::nft;
 use crate::subnet::{self, Subnet};
-use crate::{Error, Result, link, ports};
+use crate::{Error, Result, conntrack, link, ports};
 
 /// [`Network::format`] as this code writes and reads it.
 const FORMAT: u32 = 1;
@@ -275,10 +275,12 @@ impl Bridge {
 
     /// Removes the published ports of the container at `ip`. A lock is held.
     pub(crate) fn unpublish(&self, ip: Ipv4Addr) -> Result<()> {
-        for port in ports::remembered(&self.dir, ip)? {
-            nft::elements::remove(&self.table, &port)
+        let published = ports::remembered(&self.dir, ip)?;
+        for port in &published {
+            nft::elements::remove(&self.table, port)
                 .firewall(|| format!("unpublish port {}", port.host_port))?;
         }
+        conntrack::forget(&published).firewall(|| format!("forget the flows to {ip}"))?;
         ports::forget(&self.dir, ip)
     }
 }

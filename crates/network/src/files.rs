@@ -1,5 +1,6 @@
 //! The contents of a container's `/etc/hosts` and `/etc/resolv.conf`.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -36,9 +37,10 @@ fn own_hosts(mode: &NetworkMode, hostname: &str, address: Option<Ipv4Addr>) -> S
     // A name with blanks or line ends would be other names, or other lines.
     let good = !hostname.is_empty() && hostname.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if let (Some(ip), true) = (address, good) {
-        text.push_str(&format!("{ip}\t{hostname}"));
+        // Writing to a string cannot fail.
+        write!(text, "{ip}\t{hostname}").ok();
         if let Some((short, _)) = hostname.split_once('.').filter(|(short, _)| !short.is_empty()) {
-            text.push_str(&format!(" {short}"));
+            write!(text, " {short}").ok();
         }
         text.push('\n');
     }
@@ -117,7 +119,10 @@ fn for_container(host: &str, behind: &str) -> ResolvConf {
             FALLBACK[0], FALLBACK[1]
         ));
     }
-    let mut text: String = resolvers.iter().map(|ip| format!("nameserver {ip}\n")).collect();
+    let mut text = String::new();
+    for ip in resolvers {
+        writeln!(text, "nameserver {ip}").ok(); // cannot fail
+    }
     // Everything else is kept: search, domain, options, sortlist.
     for line in source.lines().map(str::trim) {
         let comment = line.is_empty() || line.starts_with(['#', ';']);

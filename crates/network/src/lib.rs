@@ -11,6 +11,7 @@
 
 mod addresses;
 mod bridge;
+mod conntrack;
 mod error;
 pub mod files;
 mod link;

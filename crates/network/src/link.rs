@@ -270,16 +270,32 @@ pub(crate) fn reachable() -> Result<Reachable, Refusal> {
             None => {}
         }
     })?;
+    addresses(&socket, |ip, prefix, link| found.networks.push((Subnet::around(ip, prefix), link)))?;
+    Ok(found)
+}
+
+/// The host's addresses.
+pub(crate) fn local_addresses() -> Result<Vec<Ipv4Addr>, Refusal> {
+    let mut found = Vec::new();
+    addresses(&Socket::open(Protocol::Route)?, |ip, _, _| found.push(ip))?;
+    Ok(found)
+}
+
+/// Each address with its prefix and link.
+fn addresses(socket: &Socket, mut each: impl FnMut(Ipv4Addr, u8, u32)) -> Result<(), Refusal> {
     let mut ifaddrmsg = [0; 8];
     ifaddrmsg[0] = INET;
     socket.dump(GETADDR, &ifaddrmsg, |payload| {
         const ADDRESS: u16 = 1;
+        const LOCAL: u16 = 2;
         let (Some(&prefix), Some(attributes)) = (payload.get(1), payload.get(8..)) else { return };
-        if let Some(ip) = parse::attribute(attributes, ADDRESS).and_then(ipv4) {
-            found.networks.push((Subnet::around(ip, prefix), parse::u32_at(payload, 4).unwrap_or(0)));
+        // On a point-to-point link the address is the peer's, and says what lies behind the link.
+        for kind in [ADDRESS, LOCAL] {
+            if let Some(ip) = parse::attribute(attributes, kind).and_then(ipv4) {
+                each(ip, prefix, parse::u32_at(payload, 4).unwrap_or(0));
+            }
         }
-    })?;
-    Ok(found)
+    })
 }
 
 fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {

@@ -14,9 +14,9 @@ use crate::bridge::Bridge;
 use crate::error::Attempt;
 use crate::link::{self, Pair};
 use crate::netlink::Request;
-use crate::nft::elements;
+use crate::nft::elements::{self, Published};
 use crate::subnet::{self, Subnet};
-use crate::{PortReservations, Result, ports};
+use crate::{PortReservations, Result, conntrack, ports};
 
 /// Messages for one `send(2)` on a `NETLINK_ROUTE` socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,28 +137,11 @@ impl Plan {
         }
         link::reflect(subnet::link_index(place.ip))
             .link(|| format!("prepare the link `{}` for published ports", place.link))?;
-        let Bridge { dir, table, .. } = &place.bridge;
         let published = ports::published(&self.ports, place.ip)?;
         // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.
-        ports::remember(dir, place.ip, &published)?;
-        let refused = match elements::add(table, &published) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refusal,
-        };
-        match refused.errno {
-            // The table went after the claim, with the rule set; a new one gets our ports from the file.
-            Errno::NOENT => place.bridge.mend_table(place.subnet),
-            // We hold the sockets, so what the map says is left from a monitor that died.
-            Errno::EXIST => {
-                let _lock = Lock::exclusive(dir)?;
-                for port in &published {
-                    elements::remove_any(table, port)
-                        .firewall(|| format!("take over port {}", port.host_port))?;
-                }
-                elements::add(table, &published).firewall(|| format!("publish the ports of {}", place.ip))
-            }
-            _ => Err(refused).firewall(|| format!("publish the ports of {}", place.ip)),
-        }
+        ports::remember(&place.bridge.dir, place.ip, &published)?;
+        place.publish(&published)?;
+        conntrack::forget(&published).firewall(|| "forget the flows to published ports".to_owned())
     }
 
     /// Gives address and ports back. May be called any number of times, by the monitor or by whoever finds
@@ -200,6 +183,28 @@ impl Plan {
 }
 
 impl OnBridge {
+    fn publish(&self, ports: &[Published]) -> Result<()> {
+        let Bridge { dir, table, .. } = &self.bridge;
+        let refused = match elements::add(table, ports) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        match refused.errno {
+            // The table went after the claim, with the rule set; a new one gets our ports from the file.
+            Errno::NOENT => self.bridge.mend_table(self.subnet),
+            // We hold the sockets, so what the map says is left from a monitor that died.
+            Errno::EXIST => {
+                let _lock = Lock::exclusive(dir)?;
+                for port in ports {
+                    elements::remove_any(table, port)
+                        .firewall(|| format!("take over port {}", port.host_port))?;
+                }
+                elements::add(table, ports).firewall(|| format!("publish the ports of {}", self.ip))
+            }
+            _ => Err(refused).firewall(|| format!("publish the ports of {}", self.ip)),
+        }
+    }
+
     fn link(&self, pid: u32) -> Result<()> {
         let pair = Pair {
             name: &self.link,

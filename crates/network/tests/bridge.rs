@@ -1,4 +1,5 @@
 //! What stands after which call, as `ip` and `nft` see it.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
@@ -235,42 +236,30 @@ fn modes_without_a_bridge_touch_nothing() {
 fn what_it_costs() {
     let world = World::new();
     let _first = world.container(&[]);
-    let median = |work: &mut dyn FnMut()| {
-        let mut times: Vec<Duration> = (0..200)
-            .map(|_| {
-                let start = std::time::Instant::now();
-                work();
-                start.elapsed()
-            })
-            .collect();
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
+    let id = base::Id::random().unwrap();
+    std::fs::create_dir_all(world.instance.live(&id)).unwrap();
     world.host.inside(|| {
-        let id = base::Id::random().unwrap();
-        std::fs::create_dir_all(world.instance.live(&id)).unwrap();
-        let mut plans = Vec::new();
-        let prepare = median(&mut || {
-            plans.push(network::prepare(&world.instance, &id, &NetworkMode::Bridge, &[]).unwrap())
-        });
-        let mut sleepers: Vec<_> = plans.iter().take(60).map(|_| common::sleeper()).collect();
-        let mut n = 0;
-        let mut attach: Vec<Duration> = sleepers
-            .iter()
-            .map(|s| {
-                n += 1;
-                let start = std::time::Instant::now();
-                plans[n - 1].attach(s.id()).unwrap();
-                start.elapsed()
-            })
-            .collect();
-        attach.sort_unstable();
-        let mut left = plans.iter();
-        let release = median(&mut || left.next().unwrap().release(&world.instance, &id).unwrap());
-        println!("prepare {prepare:?}, attach {:?}, release {release:?}", attach[attach.len() / 2]);
-        for sleeper in &mut sleepers {
-            sleeper.kill().unwrap();
-            sleeper.wait().unwrap();
+        let (mut prepare, mut attach, mut release) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..60 {
+            let mut init = common::sleeper();
+            let plan = timed(&mut prepare, || {
+                network::prepare(&world.instance, &id, &NetworkMode::Bridge, &[]).unwrap()
+            });
+            timed(&mut attach, || plan.attach(init.id()).unwrap());
+            init.kill().unwrap();
+            init.wait().unwrap();
+            timed(&mut release, || plan.release(&world.instance, &id).unwrap());
+        }
+        for (name, mut times) in [("prepare", prepare), ("attach", attach), ("release", release)] {
+            times.sort_unstable();
+            println!("{name}: {:?}", times[times.len() / 2]);
         }
     });
+}
+
+fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
+    let start = std::time::Instant::now();
+    let result = work();
+    times.push(start.elapsed());
+    result
 }

@@ -1,4 +1,5 @@
 //! Which packets arrive, and which must not, with real sockets between namespaces.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
@@ -162,18 +163,22 @@ fn containers_cannot_fake_their_source() {
     let container = world.container(&[]);
     let gateway = container.plan.address().unwrap().gateway;
     let server = world.host.inside(|| UdpSocket::bind((gateway, 7000)).unwrap());
-    server.set_read_timeout(Some(SILENCE)).unwrap();
-    container.run("ip addr add 203.0.113.9/32 dev eth0");
-    container.inside(|| {
-        let liar = UdpSocket::bind("203.0.113.9:0").unwrap();
-        liar.send_to(b"x", (gateway, 7000)).unwrap();
-    });
-    assert!(server.recv(&mut [0; 8]).is_err());
-    assert!(world.table().lines().any(|line| line.contains("ip saddr != ") && !line.contains("packets 0 ")));
+    // The honest one first: it also makes the neighbours know each other's hardware addresses.
     let honest = container.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
     honest.send_to(b"x", (gateway, 7000)).unwrap();
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(server.recv(&mut [0; 8]).unwrap(), 1);
+
+    container.run("ip addr add 203.0.113.9/32 dev eth0");
+    let liar = container.inside(|| UdpSocket::bind("203.0.113.9:0").unwrap());
+    liar.send_to(b"x", (gateway, 7000)).unwrap();
+    server.set_read_timeout(Some(SILENCE)).unwrap();
+    assert!(server.recv(&mut [0; 8]).is_err());
+    let table = world.table();
+    assert!(
+        table.lines().any(|line| line.contains("ip saddr != ") && !line.contains("packets 0 ")),
+        "the guard saw it: {table}"
+    );
 }
 
 #[test]
@@ -234,4 +239,28 @@ fn a_taken_port_is_named() {
         "cannot publish port 8080/tcp: something on this host listens there already"
     );
     assert_eq!(base::Failure::kind(&error), base::Kind::Conflict);
+}
+
+/// A client that never stops sending from its one port must reach whoever has the port now.
+#[test]
+fn datagrams_follow_the_port_to_its_next_container() {
+    let world = World::new();
+    let published = [port(Protocol::Udp, None, 5353, 53)];
+    let client = world.neighbour.inside(|| UdpSocket::bind("0.0.0.0:4000").unwrap());
+    let ask = |server: &UdpSocket| {
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send_to(b"x", (HOST, 5353)).ok(); // the host may have said that nobody is there
+        client.send_to(b"x", (HOST, 5353)).unwrap();
+        server.recv(&mut [0; 8]).map(drop)
+    };
+    client.send_to(b"before anybody is there", (HOST, 5353)).unwrap();
+    for _ in 0..2 {
+        let mut container = world.container(&published);
+        let server = container.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+        ask(&server).unwrap();
+        container.kill();
+        world.release(&container);
+    }
+    let on_host = world.host.inside(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
+    ask(&on_host).unwrap();
 }

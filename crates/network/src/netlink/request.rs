@@ -92,6 +92,12 @@ impl Request {
         }
     }
 
+    /// Attributes as the kernel once wrote them.
+    pub(crate) fn raw(&mut self, attributes: &[u8]) {
+        self.bytes.extend_from_slice(attributes);
+        self.pad();
+    }
+
     /// How many messages there are.
     pub(crate) fn len(&self) -> usize {
         self.messages as usize

@@ -1,6 +1,6 @@
 //! A small world of network namespaces: a host with a link to a neighbour, and containers on its bridge.
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(unreachable_pub, reason = "test helpers")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
