@@ -6,7 +6,9 @@ use crate::report::{Body, Section};
 
 pub(crate) fn mounts() -> Section {
     let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let rows = String::from_utf8_lossy(&text).lines().filter_map(row).collect();
+    let mut rows: Vec<_> = String::from_utf8_lossy(&text).lines().filter_map(row).collect();
+    // The order of mounting says nothing to a reader; among those at one place the last is on top, and stays so.
+    rows.sort_by(|a, b| a[1].cmp(&b[1]));
     Section { title: "Mounts", body: Body::Table { columns: &["type", "at", "mode", "options"], rows } }
 }
 

@@ -7,7 +7,7 @@
 //!                                      mean      a root
 //! ```
 //!
-//! A layer comes from strangers. Its names are allegations ([`name`]), every size is bounded ([`limits`]),
+//! A layer comes from strangers. Its names are allegations (`name`), every size is bounded (`limits`),
 //! and nothing in it becomes policy of the host. Layers are unpacked independently of one another, so that
 //! all of an image's can be unpacked at once, and are shared by all images.
 
