@@ -2,7 +2,7 @@
 //!
 //! A container can make directories nested as deep as it has inodes. Recursion with a descriptor per level,
 //! as `std::fs::remove_dir_all` does it, then ends in `EMFILE` or in a stack overflow. Here what lies deeper
-//! than [`DEEPEST`] is moved up to the top of the tree and removed from there: the depth costs time, but
+//! than `DEEPEST` is moved up to the top of the tree and removed from there: the depth costs time, but
 //! neither descriptors nor stack.
 //!
 //! Nothing outside the tree is touched: every step is relative to the descriptor of a directory, no symlink
