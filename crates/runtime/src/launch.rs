@@ -109,7 +109,7 @@ pub fn launch(
 ) -> Result<Running, LaunchError> {
     let (ours, theirs) = handshake_pair()?;
     // On v2 the child is born in its group; on v1 it joins by itself, once it may go.
-    let early = if plan.v2 { plan.group.as_ref().map(|g| g.create()).transpose()? } else { None };
+    let early = if plan.v2 { plan.group.as_ref().map(|g| g.make()).transpose()? } else { None };
     let directory = early.as_ref().and_then(Group::open_v2);
     let (pid, pidfd) = match clone(plan.namespaces, directory.as_ref().map(AsFd::as_fd)) {
         Ok(Cloned::Child) => child::run(&mut plan, theirs.as_fd(), stdio.streams()),
@@ -122,10 +122,11 @@ pub fn launch(
     drop((theirs, stdio));
     let mut group = early;
     let started = (|| {
-        if group.is_none()
-            && let Some(planned) = &plan.group
-        {
-            group = Some(planned.create()?);
+        if let Some(planned) = &plan.group {
+            if group.is_none() {
+                group = Some(planned.make()?);
+            }
+            planned.restrict()?;
         }
         meanwhile(pid).map_err(LaunchError::Meanwhile)?;
         let mounts =

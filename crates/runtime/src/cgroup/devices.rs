@@ -130,7 +130,7 @@ impl Rules {
         }
         let file = |allow| if allow { "devices.allow" } else { "devices.deny" };
         let mut list = vec![(file(self.allow), "a".to_owned())];
-        for rule in self.exceptions.iter() {
+        for rule in &self.exceptions {
             let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
             let access: String = [(READ, 'r'), (WRITE, 'w'), (MAKE, 'm')]
                 .into_iter()

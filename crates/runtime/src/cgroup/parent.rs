@@ -44,9 +44,8 @@ fn machine_pids() -> Option<u64> {
 
 /// Makes the instance's group in one hierarchy and sets its limits; fine if it exists (then the limits are set
 /// again, which repairs what a crash left half made).
-pub(super) fn create(plan: &DirectoryPlan, name: &str) -> Result<(), Error> {
+pub(super) fn create(plan: &DirectoryPlan) -> Result<(), Error> {
     let path = &plan.parent;
-    debug_assert!(path.ends_with(name));
     // Before the group is there, so that its files are: v2 hands controllers down level by level.
     if plan.directory.v2 {
         hand_down(&plan.root);

@@ -18,7 +18,6 @@ use super::{Error, Placement, devices, parent};
 #[derive(Debug)]
 pub struct GroupPlan {
     pub(super) directories: Vec<DirectoryPlan>,
-    pub(super) parent: String,
     warnings: Vec<String>,
 }
 
@@ -48,11 +47,7 @@ impl GroupPlan {
         let resources = resources.unwrap_or(&none);
         let settings = limits::settings(resources)?;
         let rules = devices::resolve(&resources.devices)?;
-        let mut plan = Self {
-            directories: Vec::with_capacity(6),
-            parent: placement.parent.clone(),
-            warnings: Vec::new(),
-        };
+        let mut plan = Self { directories: Vec::with_capacity(6), warnings: Vec::new() };
         match &hierarchy.0 {
             Layout::V2 { root, .. } => {
                 let mut directory = DirectoryPlan::new(root, placement, None, true);
@@ -125,7 +120,7 @@ impl GroupPlan {
     /// failure nothing is left.
     pub fn make(&self) -> Result<Group, Error> {
         let group = self.group();
-        self.directories.iter().try_for_each(|d| d.make(&self.parent)).inspect_err(|_| {
+        self.directories.iter().try_for_each(DirectoryPlan::make).inspect_err(|_| {
             group.remove().ok();
         })?;
         Ok(group)
@@ -134,7 +129,7 @@ impl GroupPlan {
     /// Sets the limits and the device filter. Its own step, so that on v2 it can go on while a child that was born
     /// in the group mounts; nothing of the container may run before.
     pub fn restrict(&self) -> Result<(), Error> {
-        self.directories.iter().try_for_each(|d| d.restrict(&self.parent))
+        self.directories.iter().try_for_each(DirectoryPlan::restrict)
     }
 
     fn group(&self) -> Group {
@@ -160,17 +155,17 @@ impl DirectoryPlan {
         Self { root, parent, directory, reserve, writes: Vec::new(), lines: Vec::new(), filter: None }
     }
 
-    fn make(&self, parent: &str) -> Result<(), Error> {
+    fn make(&self) -> Result<(), Error> {
         const MODE: Mode = Mode::from_raw_mode(0o755);
         match mkdir(&self.directory.path, MODE) {
             // The same container started before; or the hierarchy is known under two names.
             Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(Errno::NOENT) => self.make_below_new_parent(parent),
+            Err(Errno::NOENT) => self.make_below_new_parent(),
             Err(error) => Err(error).at("create the cgroup", &self.directory.path).map_err(Error::File),
         }
     }
 
-    fn restrict(&self, parent: &str) -> Result<(), Error> {
+    fn restrict(&self) -> Result<(), Error> {
         if self.writes.is_empty() && self.lines.is_empty() && self.filter.is_none() {
             return Ok(());
         }
@@ -182,7 +177,7 @@ impl DirectoryPlan {
         )
         .at("open the cgroup", &self.directory.path)?;
         for write in &self.writes {
-            self.apply(&directory, write, parent)?;
+            self.apply(&directory, write)?;
         }
         for (file, line) in &self.lines {
             match write_to(&directory, *file, line.as_bytes()) {
@@ -202,11 +197,11 @@ impl DirectoryPlan {
     }
 
     /// Another command may sweep the parent away at the very moment, when it finds it empty.
-    fn make_below_new_parent(&self, parent: &str) -> Result<(), Error> {
+    fn make_below_new_parent(&self) -> Result<(), Error> {
         const ATTEMPTS: u32 = 10;
         let mut attempt = 0;
         loop {
-            parent::create(self, parent)?;
+            parent::create(self)?;
             match mkdir(&self.directory.path, Mode::from_raw_mode(0o755)) {
                 Err(Errno::NOENT) if attempt < ATTEMPTS => attempt += 1,
                 Ok(()) | Err(Errno::EXIST) => return Ok(()),
@@ -217,11 +212,11 @@ impl DirectoryPlan {
         }
     }
 
-    fn apply(&self, directory: &OwnedFd, write: &Write, parent: &str) -> Result<(), Error> {
+    fn apply(&self, directory: &OwnedFd, write: &Write) -> Result<(), Error> {
         let mut written = write_to(directory, write.file, write.value.as_bytes());
         if written == Err(Errno::NOENT) && self.directory.v2 {
             // The parent was made by somebody who did not get to hand the controllers down.
-            parent::create(self, parent)?;
+            parent::create(self)?;
             written = write_to(directory, write.file, write.value.as_bytes());
         }
         match written {

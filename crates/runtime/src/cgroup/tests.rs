@@ -298,7 +298,8 @@ fn monitors_stand_beside_the_limit() {
 fn names_lead_nowhere_else() {
     let hierarchy = Hierarchy::detect().unwrap();
     for name in ["", "..", "a/b", "/", ".", "a\0b", "dhow/../x", &"x".repeat(300)] {
-        let placement = Placement { parent: "dhow-test".to_owned(), name: name.to_owned(), memory_reserve: None };
+        let placement =
+            Placement { parent: "dhow-test".to_owned(), name: name.to_owned(), memory_reserve: None };
         assert!(GroupPlan::new(&hierarchy, &placement, None).is_err(), "{name:?}");
         let nothing = Group::existing(&hierarchy, &placement);
         nothing.kill().unwrap();
@@ -312,7 +313,8 @@ fn names_lead_nowhere_else() {
 #[test]
 fn what_is_missing_is_an_error_or_a_warning() {
     let bare = Hierarchy(Layout::V1 { mounts: Vec::new(), systemd: None, unified: None });
-    let placement = Placement { parent: "dhow-test-bare".to_owned(), name: "one".to_owned(), memory_reserve: None };
+    let placement =
+        Placement { parent: "dhow-test-bare".to_owned(), name: "one".to_owned(), memory_reserve: None };
     let error = GroupPlan::new(&bare, &placement, Some(&limits())).unwrap_err();
     assert!(matches!(error, Error::Missing { limit: "memory limit", .. }));
     let resources = Resources { pids: Some(Pids { limit: 3 }), ..Resources::default() };

@@ -118,11 +118,11 @@ impl Arch {
         const SIXTY_FOUR: u32 = 0x8000_0000;
         const LITTLE: u32 = 0x4000_0000;
         match self {
-            Self::X86_64 | Self::X32 => SIXTY_FOUR | LITTLE | 62,
-            Self::X86 => LITTLE | 3,
-            Self::Aarch64 => SIXTY_FOUR | LITTLE | 183,
-            Self::Arm => LITTLE | 40,
-            Self::Riscv64 => SIXTY_FOUR | LITTLE | 243,
+            Self::X86_64 | Self::X32 => SIXTY_FOUR | LITTLE | 0x3e,
+            Self::X86 => LITTLE | 0x03,
+            Self::Aarch64 => SIXTY_FOUR | LITTLE | 0xb7,
+            Self::Arm => LITTLE | 0x28,
+            Self::Riscv64 => SIXTY_FOUR | LITTLE | 0xf3,
         }
     }
 
@@ -197,9 +197,9 @@ mod tests {
     fn each_convention_has_its_own_numbers() {
         assert_eq!(Arch::X86_64.number("execve"), Some(59));
         assert_eq!(Arch::X86.number("execve"), Some(11));
-        assert_eq!(Arch::X32.number("execve"), Some(520 | X32_BIT));
-        assert_eq!(Arch::X32.number("pwritev2"), Some(547 | X32_BIT));
-        assert_eq!(Arch::X32.number("openat"), Some(257 | X32_BIT));
+        assert_eq!(Arch::X32.number("execve"), Some(520 + X32_BIT));
+        assert_eq!(Arch::X32.number("pwritev2"), Some(547 + X32_BIT));
+        assert_eq!(Arch::X32.number("openat"), Some(257 + X32_BIT));
         assert_eq!(Arch::Aarch64.number("execve"), Some(221));
         assert_eq!(Arch::Aarch64.number("open"), None);
         assert_eq!(Arch::Arm.number("set_tls"), Some(0x000f_0005));

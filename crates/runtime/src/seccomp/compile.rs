@@ -100,13 +100,12 @@ fn intervals<'a>(table: &'a Table, rules: &'a Rules) -> Vec<Interval<'a>> {
     let mut list = Vec::new();
     fill(&mut list, table, rules, 0);
     if table.arch == Arch::X86_64 {
-        match rules.tables.iter().find(|t| t.arch == Arch::X32) {
-            Some(x32) => fill(&mut list, x32, rules, X32_BIT),
-            None => {
-                push(&mut list, X32_BIT, Part::Always(action::KILL_PROCESS));
-                // -1 is what a tracer writes to skip a call; it is nobody's convention.
-                push(&mut list, u32::MAX, Part::Always(action::ERRNO | action::ENOSYS));
-            }
+        if let Some(x32) = rules.tables.iter().find(|t| t.arch == Arch::X32) {
+            fill(&mut list, x32, rules, X32_BIT);
+        } else {
+            push(&mut list, X32_BIT, Part::Always(action::KILL_PROCESS));
+            // -1 is what a tracer writes to skip a call; it is nobody's convention.
+            push(&mut list, u32::MAX, Part::Always(action::ERRNO | action::ENOSYS));
         }
     }
     list

@@ -232,6 +232,35 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_takes_our_filter_and_does_what_it_says() {
+        use rustix::net::{AddressFamily, SocketType, socket};
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        use sys::confine::{Instruction, set_seccomp_filter};
+        use sys::process::{Cloned, clone, exit_now, unshare};
+
+        let program = compile(&default_profile(Set::DEFAULT)).unwrap();
+        let convert = |i: &SockFilter| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+        let instructions: Vec<_> = program.instructions().iter().map(convert).collect();
+        let Cloned::Parent { pidfd, .. } = clone(0, None).unwrap() else {
+            let refused = |family| {
+                socket(AddressFamily::from_raw(family), SocketType::DGRAM, None).err()
+                    == Some(rustix::io::Errno::PERM)
+            };
+            let ready = rustix::thread::set_no_new_privs(true).is_ok()
+                && set_seccomp_filter(&instructions, program.flags()).is_ok();
+            let right = ready
+                && refused(38)
+                && refused(40)
+                && socket(AddressFamily::UNIX, SocketType::DGRAM, None).is_ok()
+                && unshare(libc::CLONE_NEWUSER as u32).is_err_and(|e| e.raw_os_error() == Some(libc::EPERM));
+            exit_now(if right { 7 } else { i32::from(ready) });
+        };
+        use std::os::fd::AsFd as _;
+        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(7));
+    }
+
+    #[test]
     fn a_profile_that_needs_a_listener_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let text = USER.replace("SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY");

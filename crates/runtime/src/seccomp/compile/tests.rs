@@ -64,7 +64,7 @@ fn naive(filter: &Seccomp, native: Arch, call: &Call) -> u32 {
     let default = value(&filter.default_action, filter.default_errno_ret);
     let is_x32 = native == Arch::X86_64 && call.arch == native.audit() && call.number >= X32_BIT;
     let arch = if is_x32 && !listed(Arch::X32) {
-        return if call.number == u32::MAX { action::ERRNO | 38 } else { action::KILL_PROCESS };
+        return if call.number == u32::MAX { action::ERRNO | action::ENOSYS } else { action::KILL_PROCESS };
     } else if is_x32 {
         Arch::X32
     } else if call.arch == native.audit() {
@@ -104,7 +104,7 @@ fn naive(filter: &Seccomp, native: Arch, call: &Call) -> u32 {
         .filter(|n| !(arch == Arch::Arm && *n >= 0xf_0000))
         .max();
     let newer = highest.is_some_and(|h| call.number > h);
-    if newer && action::hides_new_calls(default) { action::ERRNO | 38 } else { default }
+    if newer && action::hides_new_calls(default) { action::ERRNO | action::ENOSYS } else { default }
 }
 
 /// Values whose halves collide often.
