@@ -5,7 +5,7 @@
 //! twice, so that nothing can be swapped in between (CVE-2021-30465, CVE-2025-31133).
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use base::Root;
@@ -78,6 +78,10 @@ pub(super) fn build(plan: &LaunchPlan) -> Outcome<Tree> {
         }
     }
     mask(plan, &root, &tree)?;
+    // While /proc/sys can still be written: the mount that makes it read-only would be in the way.
+    for (n, (path, value)) in plan.sysctls.iter().enumerate() {
+        super::write_proc(tree.proc.as_ref(), path, value, Step::Sysctl, n)?;
+    }
     make_readonly(plan, &root)?;
     Ok(tree)
 }
@@ -102,13 +106,19 @@ fn mount_root(plan: &RootPlan) -> Outcome<OwnedFd> {
             attached(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
         })()
         .during(Step::Root),
-        RootSourcePlan::OldOverlay { options, .. } => {
+        RootSourcePlan::OldOverlay { options, directories } => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            for (path, place) in directories {
+                let directory = openat(CWD, path.as_c_str(), flags, Mode::empty()).during(Step::Root)?;
+                sys::process::duplicate_to(directory.as_fd(), place.as_raw_fd())
+                    .map_err(errno)
+                    .during(Step::Root)?;
+            }
             rustix::process::chdir(c"/proc/self/fd").during(Step::Root)?;
             sys::mount::mount_old(c"overlay", &plan.mountpoint, c"overlay", 0, options)
                 .map_err(errno)
                 .during(Step::Root)?;
             rustix::process::chdir(c"/").during(Step::Root)?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat(CWD, plan.mountpoint.as_c_str(), flags, Mode::empty()).during(Step::Root)
         }
         RootSourcePlan::Directory(tree) => {

@@ -28,8 +28,10 @@ pub(crate) enum RootSourcePlan {
     /// Through `fsconfig(lowerdir+)`, Linux 6.7.
     Overlay { lowers: Vec<CString>, upper: CString, work: CString, volatile: bool },
     /// Through `mount(2)` for kernels before: its options are one page, so that the directories are named by
-    /// descriptor numbers, relative to `/proc/self/fd`, as which they hold some hundred layers.
-    OldOverlay { options: CString, _open: Vec<OwnedFd> },
+    /// descriptor numbers, relative to `/proc/self/fd`, as which they hold some hundred layers. The descriptors
+    /// hold the numbers: the child opens the paths anew in their places, since overlayfs (6.1, for one) takes only
+    /// mounts of the namespace that it is mounted in.
+    OldOverlay { options: CString, directories: Vec<(CString, OwnedFd)> },
     /// A directory as it is: a copy of its mounts, attached nowhere yet.
     Directory(OwnedFd),
 }
@@ -77,18 +79,18 @@ fn old_overlay(
     work: &Path,
     volatile: bool,
 ) -> Result<RootSourcePlan, PlanError> {
-    let mut open_fds = Vec::with_capacity(lowers.len() + 2);
+    let mut directories = Vec::with_capacity(lowers.len() + 2);
     let mut options = String::from("lowerdir=");
     for (n, lower) in lowers.iter().enumerate() {
         let fd = open(lower, OFlags::PATH | OFlags::DIRECTORY)?;
         // Writing to a String cannot fail.
         let _ = write!(options, "{}{}", if n > 0 { ":" } else { "" }, fd.as_raw_fd());
-        open_fds.push(fd);
+        directories.push((path_string(lower)?, fd));
     }
     for (key, path) in [("upperdir", upper), ("workdir", work)] {
         let fd = open(path, OFlags::PATH | OFlags::DIRECTORY)?;
         let _ = write!(options, ",{key}={}", fd.as_raw_fd());
-        open_fds.push(fd);
+        directories.push((path_string(path)?, fd));
     }
     if volatile {
         options.push_str(",volatile");
@@ -96,7 +98,7 @@ fn old_overlay(
     if options.len() > 4000 {
         return Err(PlanError::Unsupported(format!("{} layers on a kernel before 6.7", lowers.len())));
     }
-    Ok(RootSourcePlan::OldOverlay { options: c_string("root", options)?, _open: open_fds })
+    Ok(RootSourcePlan::OldOverlay { options: c_string("root", options)?, directories })
 }
 
 fn path_string(path: &Path) -> Result<CString, PlanError> {
