@@ -64,7 +64,8 @@ impl Engine {
         let stamp_path = self.instance.cache().join(STAMP);
         let stamp: Option<Stamp> =
             fs::read_if_exists(&stamp_path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let existing = self.image_store()?.resolve(reference)?;
+        let store = self.image_store()?;
+        let existing = store.resolve(reference)?;
         if let Some(image) = &existing
             && stamp.as_ref().is_none_or(|stamp| stamp.manifest != image.manifest)
         {
@@ -83,10 +84,10 @@ impl Engine {
             modified: (about.mtime(), about.mtime_nsec()),
             inode: about.ino(),
         };
-        if let Some(image) = existing
+        if let Some(image) = &existing
             && stamp == Some(now(image.manifest))
         {
-            return Ok(Some(image));
+            return Ok(existing);
         }
         if about.size() > MAX_PROGRAM {
             return Err(Error::TooLarge { path: program, size: about.size() }.into());
@@ -96,7 +97,21 @@ impl Engine {
         let image = self.import(reference, &fs::read(&program)?, modified)?;
         let stamp = serde_json::to_vec(&now(image.manifest)).map_err(Encode)?;
         fs::write_atomic(&stamp_path, &stamp, Durability::Volatile)?;
+        // The one of the binary before has lost its name, and nobody ever gave it another.
+        if let Some(old) = existing.filter(|old| old.id != image.id) {
+            store.untag(&Resolved { reference: String::new(), ..old })?;
+        }
         Ok(Some(image))
+    }
+
+    /// The image that a user's text stands for, the built-in one included.
+    pub(crate) fn find_image(&self, text: &str) -> Result<Resolved> {
+        if let Ok(reference) = text.parse()
+            && let Some(image) = self.builtin(&reference)?
+        {
+            return Ok(image);
+        }
+        Ok(self.image_store()?.find(text)?)
     }
 
     fn import(&self, reference: &Reference, program: &[u8], made: Timestamp) -> Result<Resolved> {

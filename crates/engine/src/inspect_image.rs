@@ -12,7 +12,7 @@ impl Engine {
     /// All that is known of an image.
     pub fn inspect_image(&self, name: &str) -> Result<Value> {
         let store = self.image_store()?;
-        let image = store.find(name)?;
+        let image = self.find_image(name)?;
         let names: Vec<Resolved> = store.list()?.into_iter().filter(|r| r.id == image.id).collect();
         let digests: Vec<String> = names
             .iter()

@@ -219,12 +219,13 @@ impl Engine {
 
     /// Finishes removals that somebody was killed in. Errors wait for the next who comes.
     pub(crate) fn sweep_removing(&self) {
-        for name in fs::names(&self.instance.removing()).unwrap_or_default() {
+        for entry in std::fs::read_dir(self.instance.removing()).into_iter().flatten().flatten() {
             // A monitor that is still at it holds the lock; two at once would do no harm, only work twice.
-            let released = self.instance.live_containers().join(format!(".{name}"));
-            let busy = held_at(&released).is_ok_and(|h| h == Held::Owned);
-            if !busy {
-                fs::remove_dir_all(&self.instance.removing().join(name)).ok();
+            let mut released = std::ffi::OsString::from(".");
+            released.push(entry.file_name());
+            let released = self.instance.live_containers().join(released);
+            if !held_at(&released).is_ok_and(|h| h == Held::Owned) {
+                fs::remove_dir_all(&entry.path()).ok();
             }
         }
     }

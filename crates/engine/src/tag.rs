@@ -23,16 +23,8 @@ impl Engine {
         if target.digest().is_some() {
             return Err(NotATag(target.to_string()).into());
         }
-        let store = self.image_store()?;
-        let image = match source.parse::<Reference>() {
-            Ok(reference) => self.builtin(&reference)?,
-            Err(_) => None,
-        };
-        let image = match image {
-            Some(image) => image,
-            None => store.find(source)?,
-        };
-        store.tag(&target, &image)?;
+        let image = self.find_image(source)?;
+        self.image_store()?.tag(&target, &image)?;
         Ok(())
     }
 }
