@@ -163,7 +163,6 @@ pub struct Garbage {
 
 impl Store {
     /// The store of an instance. Touches nothing on disk.
-    #[expect(clippy::unnecessary_wraps, reason = "opening may come to check a format version")]
     pub fn open(instance: &Instance) -> Result<Self> {
         Ok(Self { content: instance.content(), names: instance.image_names() })
     }

@@ -57,10 +57,11 @@ impl Credentials {
         })?;
         let mut logins = BTreeMap::new();
         for (name, entry) in config.auths {
-            let login = login(entry)
-                .ok_or_else(|| broken(&format!("the `auth` of `{name}` is not user:password in base64")))?;
-            if let Some(login) = login {
-                logins.insert(key(&name), login);
+            match login(entry) {
+                Ok(Some(login)) => drop(logins.insert(key(&name), login)),
+                // An entry without a login, as credential helpers leave behind.
+                Ok(None) => {}
+                Err(why) => return Err(broken(&format!("the `auth` of `{name}` is not {why}"))),
             }
         }
         Ok(Self(logins))
@@ -77,20 +78,20 @@ impl Credentials {
     }
 }
 
-/// `Some(None)`: an entry without a login, as credential helpers leave behind. `None`: a broken one.
-fn login(entry: Entry) -> Option<Option<Login>> {
+fn login(entry: Entry) -> std::result::Result<Option<Login>, &'static str> {
     if let Some(token) = entry.identitytoken.filter(|t| !t.is_empty()) {
-        return Some(Some(Login::Identity(token)));
+        return Ok(Some(Login::Identity(token)));
     }
     if let Some(auth) = entry.auth.filter(|a| !a.is_empty()) {
-        let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
-        let (user, password) = text.split_once(':')?;
+        let bytes = STANDARD.decode(auth.trim()).map_err(|_| "base64")?;
+        let text = String::from_utf8(bytes).map_err(|_| "UTF-8")?;
+        let (user, password) = text.split_once(':').ok_or("user:password")?;
         // Old clients pad with zeros.
         let password = password.trim_end_matches('\0').to_owned();
-        return Some(Some(Login::Password { user: user.to_owned(), password }));
+        return Ok(Some(Login::Password { user: user.to_owned(), password }));
     }
     let user = entry.username.filter(|u| !u.is_empty());
-    Some(user.zip(entry.password).map(|(user, password)| Login::Password { user, password }))
+    Ok(user.zip(entry.password).map(|(user, password)| Login::Password { user, password }))
 }
 
 /// One spelling for each registry: Docker writes `https://index.docker.io/v1/`, `host`, `https://host`, …

@@ -24,7 +24,7 @@ const BUNDLES: [&str; 5] = [
 const MAX_REDIRECTS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(20);
 /// How long an answer or its next bytes may take.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn client(scheme: Scheme, settings: &Settings) -> Result<reqwest::Client> {
     let setup = |e: reqwest::Error| Error::Setup(Box::new(e));

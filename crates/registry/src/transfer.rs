@@ -42,7 +42,7 @@ pub(crate) fn all<E: Failure>(
             thread::Builder::new()
                 .name("blob".to_owned())
                 .spawn_scoped(scope, move || {
-                    let mut reader = Chunks { chunks, current: Bytes::new(), ended: false };
+                    let mut reader = Chunks { from: chunks, current: Bytes::new(), ended: false };
                     // Nobody waits any more where another blob has failed.
                     done.send(sink(blob, &mut reader)).ok();
                 })
@@ -116,7 +116,7 @@ async fn fetch(client: &Client, location: &Location, blob: &BlobRequest, feed: F
 
 /// The consuming end of a transfer.
 struct Chunks {
-    chunks: mpsc::Receiver<Option<Bytes>>,
+    from: mpsc::Receiver<Option<Bytes>>,
     current: Bytes,
     ended: bool,
 }
@@ -124,7 +124,7 @@ struct Chunks {
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.current.is_empty() {
-            match self.chunks.blocking_recv() {
+            match self.from.blocking_recv() {
                 Some(Some(chunk)) => self.current = chunk,
                 Some(None) => self.ended = true,
                 None if self.ended => {}

@@ -1,5 +1,7 @@
 //! Against Debian's docker-registry, filled by skopeo.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::io::Read;

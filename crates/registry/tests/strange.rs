@@ -1,5 +1,7 @@
 //! Against a registry that misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::sync::Mutex;

@@ -44,7 +44,7 @@ impl<'i> Files<'i> {
         let mut files = Self { ingest, directory: None, members: HashMap::new() };
         match source {
             Source::Path(path) if path.is_dir() => {
-                files.directory = Some(Root::open(&path).at("open", &path)?)
+                files.directory = Some(Root::open(&path).at("open", &path)?);
             }
             Source::Path(path) => files.read_archive(base::fs::open(&path)?)?,
             Source::Stream(stream) => files.read_archive(stream)?,
@@ -135,12 +135,11 @@ impl<'i> Files<'i> {
         if let Some(root) = &self.directory
             && !self.members.contains_key(&name)
         {
-            let member = match self.stored(&name)? {
-                Some(stored) => stored,
-                None => {
-                    let mut file = open_in(root, &name)?;
-                    self.spool(|buffer| file.read(buffer).map_err(Cause::Read), &mut vec![0; 128 << 10])?
-                }
+            let member = if let Some(stored) = self.stored(&name)? {
+                stored
+            } else {
+                let mut file = open_in(root, &name)?;
+                self.spool(|buffer| file.read(buffer).map_err(Cause::Read), &mut vec![0; 128 << 10])?
             };
             self.members.insert(name.clone(), member);
         }

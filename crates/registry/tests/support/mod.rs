@@ -1,5 +1,6 @@
 //! Registries to test against: Debian's docker-registry, and one that misbehaves on demand.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
