@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use base::fs::{self, At};
 use base::{Failure, Id, Kind};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use state::Instance;
@@ -127,14 +128,24 @@ fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]
         openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
     let cgroup = monitors_group(instance);
     let strings = [PROGRAM, role].map(|s| CString::new(s).unwrap_or_default()).to_vec();
-    let spawn = Spawn {
-        program: file.as_fd(),
-        arguments: Arguments::new(strings, 0),
-        environment: Arguments::new(Vec::new(), 0),
-        inherit: inherit.to_vec(),
-        cgroup: cgroup.as_ref().map(AsFd::as_fd),
+    let spawn = |cgroup: Option<&OwnedFd>| {
+        let spawn = Spawn {
+            program: file.as_fd(),
+            arguments: Arguments::new(strings.clone(), 0),
+            environment: Arguments::new(Vec::new(), 0),
+            inherit: inherit.to_vec(),
+            cgroup: cgroup.map(AsFd::as_fd),
+        };
+        spawn.start(null.as_fd())
     };
-    spawn.start(null.as_fd()).map_err(failed)?;
+    match spawn(cgroup.as_ref()) {
+        // The monitor that was the last has swept the group away since we opened it.
+        Err(e) if e.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
+            spawn(monitors_group(instance).as_ref())
+        }
+        started => started,
+    }
+    .map_err(failed)?;
     Ok(())
 }
 
