@@ -92,6 +92,11 @@ impl Dhow {
         self.equip(invocation.arg(bin_dir().join("dhow"))).args(args)
     }
 
+    /// Any command line, with the instance in its environment.
+    pub fn wrap(&self, invocation: Invocation) -> Invocation {
+        self.equip(invocation)
+    }
+
     fn equip(&self, invocation: Invocation) -> Invocation {
         invocation
             .env("DHOW_ROOT", self.root())

@@ -1,0 +1,73 @@
+//! `dhow logs`.
+
+use harness::{Dhow, eventually};
+
+#[track_caller]
+fn background(dhow: &Dhow, script: &str) {
+    dhow.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+}
+
+#[test]
+fn the_streams_are_kept_apart_and_whole() {
+    let dhow = Dhow::new("logs");
+    background(&dhow, "echo out; echo err >&2; printf 'no line break'");
+    dhow.ok(&["wait", "box"]);
+    let output = dhow.run(&["logs", "box"]);
+    assert_eq!((&*output.stdout, &*output.stderr), ("out\nno line break", "err\n"));
+    // bytes that are no UTF-8 do not stop anything
+    dhow.ok(&["rm", "box"]);
+    background(&dhow, r"printf '\377\000x\n'; echo after");
+    dhow.ok(&["wait", "box"]);
+    assert!(dhow.ok(&["logs", "box"]).ends_with("x\nafter"));
+}
+
+#[test]
+fn tail_since_and_times_select() {
+    let dhow = Dhow::new("tail");
+    background(&dhow, "seq 1 1000; sleep 1.2; echo late");
+    dhow.ok(&["wait", "box"]);
+    assert_eq!(dhow.ok(&["logs", "--tail", "3", "box"]), "999\n1000\nlate");
+    assert_eq!(dhow.ok(&["logs", "--tail", "0", "box"]), "");
+    assert_eq!(dhow.ok(&["logs", "-n", "all", "box"]).lines().count(), 1001);
+    let timed = dhow.ok(&["logs", "-t", "--tail", "1", "box"]);
+    let (time, text) = timed.split_once(' ').unwrap();
+    assert!(text == "late" && time.len() == 30 && time.ends_with('Z'), "{timed}");
+    assert_eq!(dhow.ok(&["logs", "--since", time, "box"]), "late");
+    assert_eq!(dhow.ok(&["logs", "--since", "1h", "box"]).lines().count(), 1001);
+    dhow.fails(125, &["logs", "--tail", "x", "box"]);
+    dhow.fails(1, &["logs", "nosuch"]);
+}
+
+#[test]
+fn follow_goes_on_until_the_end() {
+    let dhow = Dhow::new("follow");
+    background(&dhow, "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two");
+    let follower = dhow.spawn(&["logs", "-f", "box"]);
+    follower.expect("one\n");
+    dhow.ok(&["exec", "box", "touch", "/go"]);
+    follower.expect("two\n");
+    let output = follower.wait();
+    assert_eq!((output.code, &*output.stdout), (0, "one\ntwo\n"));
+}
+
+#[test]
+fn the_file_is_dockers_and_rotates_where_the_configuration_says() {
+    let dhow = Dhow::new("rotate");
+    std::fs::write(dhow.config(), "[log]\nmax_size = \"8k\"\nmax_files = 3\n").unwrap();
+    background(&dhow, "seq 1 2000");
+    dhow.ok(&["wait", "box"]);
+    let path = dhow.inspect("box")["LogPath"].as_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((&line["log"], &line["stream"]), (&"2000\n".into(), &"stdout".into()));
+    assert!(line["time"].as_str().unwrap().ends_with('Z'));
+    let files = || {
+        let dir = std::path::Path::new(&path).parent().unwrap();
+        let name = std::path::Path::new(&path).file_name().unwrap().to_string_lossy().into_owned();
+        let entries = std::fs::read_dir(dir).unwrap().flatten();
+        entries.filter(|e| e.file_name().to_string_lossy().starts_with(&name)).count()
+    };
+    eventually("old files to go", || (files() <= 3).then_some(()));
+    let kept = dhow.ok(&["logs", "box"]);
+    assert!(kept.ends_with("\n1999\n2000") && kept.lines().count() < 2000, "{kept}");
+}
