@@ -97,7 +97,13 @@ impl Error {
     /// What to do next.
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
-            Self::Engine(e) | Self::Starting(e) => e.hints(),
+            Self::Engine(e) | Self::Starting(e) => {
+                let mut hints = e.hints();
+                if e.kind() == Kind::Permission && !rustix::process::geteuid().is_root() {
+                    hints.push("run dhow as root: sudo dhow …".to_owned());
+                }
+                hints
+            }
             Self::Flag { hints, .. } | Self::Usage { hints, .. } => hints.clone(),
             Self::NoTerminal => vec!["leave out -t where the input is no terminal".to_owned()],
             _ => Vec::new(),
