@@ -257,6 +257,7 @@ impl Store {
         if garbage.lock.is_none() {
             return Ok(garbage);
         }
+        self.sweep_temporaries()?;
         // A record that cannot be read stops the collection here: what it needs is not known.
         let mut needed: HashSet<Digest> = crate::ingest::protected(&self.content)?;
         for record in self.list()? {
@@ -403,6 +404,9 @@ impl Store {
     /// them write: so whatever has a temporary name belongs to none that lives.
     pub(crate) fn sweep_temporaries(&self) -> Result<()> {
         for dir in [&self.names, &self.content] {
+            if !dir.exists() {
+                continue;
+            }
             for entry in std::fs::read_dir(dir).at("list", dir)? {
                 let entry = entry.at("list", dir)?;
                 let path = entry.path();

@@ -355,3 +355,70 @@ fn a_load_that_is_killed_leaves_a_store_that_works() {
     }
     assert_eq!(fixture.load("layout").unwrap().len(), 2);
 }
+
+/// Docker writes an OCI layout since version 25, with the table of old beside it.
+#[test]
+fn docker_25_archives_are_oci_layouts_with_whole_names() {
+    let fixture = Fixture::new();
+    fixture.layout("x", "hello");
+    let path = fixture.path("layout/index.json");
+    let index = std::fs::read_to_string(&path).unwrap();
+    let named = index.replace(
+        r#""org.opencontainers.image.ref.name":"x""#,
+        r#""io.containerd.image.name":"docker.io/library/tool:3","org.opencontainers.image.ref.name":"3""#,
+    );
+    assert_ne!(index, named);
+    std::fs::write(&path, named).unwrap();
+    std::fs::write(fixture.path("layout/manifest.json"), r#"[{"Config":"not used","Layers":[]}]"#).unwrap();
+    fixture.run("tar", &["-C", "layout", "-cf", "docker.tar", "."]);
+    let loaded = fixture.load("docker.tar").unwrap();
+    assert_eq!(loaded.len(), 1);
+    assert_eq!(name(&loaded[0].1), "tool:3");
+}
+
+#[test]
+fn an_index_is_followed_to_the_platform() {
+    let fixture = Fixture::new();
+    fixture.layout("x", "hello");
+    let image = fixture.load("layout").unwrap().remove(0).1;
+    let blob = |text: &str| {
+        let digest = Digest::of(text.as_bytes());
+        std::fs::write(fixture.path("layout/blobs/sha256").join(digest.hex()), text).unwrap();
+        format!(r#""digest":"{digest}","size":{}"#, text.len())
+    };
+    let entry = |digest: &str, size: u64, architecture: &str, more: &str| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":{size},
+               "platform":{{"os":"linux","architecture":"{architecture}"}}{more}}}"#
+        )
+    };
+    let absent = Digest::of(b"absent").to_string();
+    let index_of = |entries: &[String]| {
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#,
+            entries.join(",")
+        );
+        let top = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{media_type}",{},
+               "annotations":{{"org.opencontainers.image.ref.name":"many:1"}}}}]}}"#,
+            blob(&text)
+        );
+        std::fs::write(fixture.path("layout/index.json"), top).unwrap();
+        Digest::of(text.as_bytes())
+    };
+    let own = entry(&image.manifest.to_string(), image.manifest_size, &platform::host().architecture, "");
+    let other = entry(&absent, 5, "s390x", "");
+    let attestation = r#","annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#;
+    let told = entry(&absent, 5, &platform::host().architecture, attestation);
+    let index = index_of(&[other.clone(), told, own]);
+    let (found, record) = fixture.load("layout").unwrap().remove(0);
+    assert_eq!((found.source, record.manifest, record.source), (Some(index), image.manifest, Some(index)));
+    // Known by the digest of the index, as registries give it.
+    let pinned: Reference = format!("many@{index}").parse().unwrap();
+    assert_eq!(fixture.store.resolve(&pinned).unwrap().unwrap().id, image.id);
+
+    index_of(&[other]);
+    let text = base::failure::chain(&fixture.refused("layout"));
+    assert!(text.contains("no image for linux/") && text.contains("only for linux/s390x"), "{text}");
+}

@@ -210,3 +210,29 @@ fn a_busy_registry_is_asked_again() {
     let error = client(Credentials::default()).manifest(&server.location(), "1").unwrap_err();
     assert!(matches!(error, Error::Unavailable { status: 429, .. }), "{error}");
 }
+
+/// The proxy variables are read from the environment, so this runs itself once more with them set.
+#[test]
+fn proxies_are_used_but_not_to_ourselves() {
+    const CHILD: &str = "DHOW_TEST_LOOPBACK";
+    if let Ok(port) = std::env::var(CHILD) {
+        let far = Location { host: "registry.invalid".to_owned(), repository: "x".to_owned() };
+        assert!(client(Credentials::default()).manifest(&far, "1").is_err());
+        let near = Location { host: format!("127.0.0.1:{port}"), repository: "x".to_owned() };
+        client(Credentials::default()).manifest(&near, "1").unwrap();
+        return;
+    }
+    let proxy = Strange::start(|_| answer("502 Bad Gateway", "", b""));
+    let server = Strange::start(|_| answer("200 OK", "", MANIFEST));
+    let address = format!("http://127.0.0.1:{}", proxy.port);
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "proxies_are_used_but_not_to_ourselves"])
+        .env(CHILD, server.port.to_string())
+        .envs([("HTTPS_PROXY", &address), ("HTTP_PROXY", &address), ("http_proxy", &address)])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let asked: Vec<String> = proxy.requests.lock().unwrap().iter().map(|r| r.path.clone()).collect();
+    assert!(!asked.is_empty() && asked.iter().all(|path| path == "registry.invalid:443"), "{asked:?}");
+    assert_eq!(server.requests.lock().unwrap().len(), 1);
+}
