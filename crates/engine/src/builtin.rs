@@ -114,7 +114,8 @@ impl Engine {
         Ok(self.image_store()?.find(text)?)
     }
 
-    fn import(&self, reference: &Reference, program: &[u8], made: Timestamp) -> Result<Resolved> {
+    /// Writes an image of one program, under this name.
+    pub(crate) fn import(&self, reference: &Reference, program: &[u8], made: Timestamp) -> Result<Resolved> {
         let store = self.image_store()?;
         let ingest = store.ingest()?;
         let config = ImageConfig {

@@ -102,3 +102,6 @@ fn absolute(path: &Path) -> base::fs::Result<PathBuf> {
     use base::fs::At;
     std::path::absolute(path).at("make absolute", path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,69 @@ pub(crate) fn read_start(stream: &mut UnixStream) -> io::Result<(Frames, First)>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::protocol::{read_frame, write_frame};
+
+    fn pair() -> (UnixStream, Session) {
+        let (monitor, door) = UnixStream::pair().unwrap();
+        (monitor, Session::new(door, Frames::default(), 1, false))
+    }
+
+    #[test]
+    fn events_come_in_order_and_the_end_is_the_end() {
+        let (mut monitor, mut session) = pair();
+        assert_eq!(session.try_next(), None);
+        write_frame(&mut monitor, Tag::Output, b"out").unwrap();
+        write_frame(&mut monitor, Tag::Errors, b"err").unwrap();
+        write_frame(&mut monitor, Tag::Exited, br#"{"code":7,"oom_killed":true}"#).unwrap();
+        drop(monitor);
+        assert_eq!(session.next(), Event::Output(b"out".to_vec()));
+        assert_eq!(session.try_next(), Some(Event::Errors(b"err".to_vec())));
+        assert_eq!(session.next(), Event::Exited { code: 7, oom_killed: true });
+        assert_eq!(session.next(), Event::Lost);
+    }
+
+    #[test]
+    fn a_monitor_that_hangs_up_or_talks_nonsense_is_lost() {
+        let (monitor, mut session) = pair();
+        drop(monitor);
+        assert_eq!(session.next(), Event::Lost);
+        let (mut monitor, mut session) = pair();
+        monitor.write_all(&[18, 255, 255, 255, 255]).unwrap();
+        assert_eq!(session.next(), Event::Lost);
+    }
+
+    #[test]
+    fn what_is_sent_arrives_framed() {
+        let (mut monitor, session) = pair();
+        session.resize(24, 80).unwrap();
+        session.signal(15).unwrap();
+        session.sender().send_input(b"in").unwrap();
+        session.end_input().unwrap();
+        drop(session);
+        let mut frames = Vec::new();
+        while let Some(frame) = read_frame(&mut monitor).unwrap() {
+            frames.push(frame);
+        }
+        let expected = [
+            (Tag::Resize, vec![24, 0, 80, 0]),
+            (Tag::Signal, vec![15, 0, 0, 0]),
+            (Tag::Input, b"in".to_vec()),
+            (Tag::InputEnd, vec![]),
+        ];
+        assert_eq!(frames, expected);
+    }
+
+    #[test]
+    fn what_comes_behind_the_first_frame_is_kept() {
+        let (mut monitor, mut door) = UnixStream::pair().unwrap();
+        write_frame(&mut monitor, Tag::Started, &9_u32.to_le_bytes()).unwrap();
+        write_frame(&mut monitor, Tag::Output, b"early").unwrap();
+        let (frames, first) = read_start(&mut door).unwrap();
+        assert_eq!(first, Some((Tag::Started, vec![9, 0, 0, 0])));
+        assert_eq!(Session::new(door, frames, 9, false).next(), Event::Output(b"early".to_vec()));
+    }
+}
