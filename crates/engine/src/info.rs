@@ -116,7 +116,7 @@ impl Engine {
             Confinement::Unconfined => {}
             Confinement::Profile(path) => options.push(format!("seccomp ({path})")),
         }
-        if apparmor::is_enabled() {
+        if apparmor::is_available() {
             match &self.config.apparmor {
                 Confinement::Default => options.push(format!("apparmor ({})", apparmor::DEFAULT_PROFILE)),
                 Confinement::Unconfined => {}

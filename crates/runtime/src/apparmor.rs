@@ -37,9 +37,9 @@ pub fn is_enabled() -> bool {
 pub enum Outcome {
     /// Confine with [`DEFAULT_PROFILE`].
     Loaded,
-    /// This kernel has no AppArmor: nothing to do, nothing to say.
+    /// There is no AppArmor, or it cannot be used and the user has been told: run without, nothing to say.
     Disabled,
-    /// It has, but the profile cannot be loaded: run without, and show this warning.
+    /// The kernel has it, but the profile cannot be loaded: run without, and show this warning.
     Degraded(String),
 }
 
@@ -54,20 +54,31 @@ pub fn ensure_loaded(run: &Path) -> Result<Outcome, Error> {
     if marker.exists() {
         return Ok(Outcome::Loaded);
     }
-    let loaded = match PARSERS.iter().map(Path::new).find(|path| path.exists()) {
-        Some(parser) => load(parser, &profile(Path::new(INCLUDES), own_profile().as_deref())),
-        None if is_listed() => Ok(()),
-        None => Err("apparmor_parser is not installed".to_owned()),
+    let parser = parser();
+    let reason = match &parser {
+        Some(parser) => load(parser, &profile(Path::new(INCLUDES), own_profile().as_deref())).err(),
+        None if is_listed() => None,
+        None => Some("apparmor_parser is not installed".to_owned()),
     };
-    match loaded {
-        Ok(()) => {
-            fs::write_atomic(&marker, b"", Durability::Volatile)?;
-            Ok(Outcome::Loaded)
-        }
-        Err(reason) => Ok(Outcome::Degraded(format!(
-            "containers run without AppArmor's confinement: cannot load the profile {DEFAULT_PROFILE}: {reason}"
-        ))),
+    let Some(reason) = reason else {
+        fs::write_atomic(&marker, b"", Durability::Volatile)?;
+        return Ok(Outcome::Loaded);
+    };
+    // Said once in a boot, not with every container; and again when it changes for want of what. `info` goes on
+    // saying it.
+    let said = run.join(if parser.is_some() { "apparmor-failed" } else { "apparmor-missing" });
+    if said.exists() {
+        return Ok(Outcome::Disabled);
     }
+    fs::write_atomic(&said, b"", Durability::Volatile)?;
+    Ok(Outcome::Degraded(format!(
+        "containers run without AppArmor's confinement: cannot load the profile {DEFAULT_PROFILE}: {reason}"
+    )))
+}
+
+/// True where containers are, or can be, confined by our default profile.
+pub fn is_available() -> bool {
+    is_enabled() && (is_listed() || parser().is_some())
 }
 
 /// What to write to `/proc/thread-self/attr/apparmor/exec` (or `attr/exec`) before the exec.
@@ -218,8 +229,7 @@ impl Failure for Error {
     }
 }
 
-/// Where the parser is, for `info`.
-pub fn parser() -> Option<PathBuf> {
+fn parser() -> Option<PathBuf> {
     PARSERS.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
@@ -248,10 +258,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         match ensure_loaded(dir.path()).unwrap() {
             Outcome::Disabled => assert!(!is_enabled()),
-            Outcome::Degraded(warning) => assert!(warning.contains(DEFAULT_PROFILE), "{warning}"),
+            Outcome::Degraded(warning) => {
+                assert!(warning.contains(DEFAULT_PROFILE), "{warning}");
+                assert_eq!(ensure_loaded(dir.path()).unwrap(), Outcome::Disabled, "once is enough");
+            }
             Outcome::Loaded => {
                 assert!(is_listed());
-                assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+                assert!(is_available());
                 assert_eq!(ensure_loaded(dir.path()).unwrap(), Outcome::Loaded);
                 check_confinement();
             }
