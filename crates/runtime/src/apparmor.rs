@@ -55,6 +55,12 @@ pub fn ensure_loaded(run: &Path) -> Result<Outcome, Error> {
         return Ok(Outcome::Loaded);
     }
     let parser = parser();
+    // Tried and said once in a boot, not with every container; and again when the parser comes or goes. `info`
+    // goes on saying it.
+    let said = run.join(if parser.is_some() { "apparmor-failed" } else { "apparmor-missing" });
+    if said.exists() {
+        return Ok(Outcome::Disabled);
+    }
     let reason = match &parser {
         Some(parser) => load(parser, &profile(Path::new(INCLUDES), own_profile().as_deref())).err(),
         None if is_listed() => None,
@@ -64,12 +70,6 @@ pub fn ensure_loaded(run: &Path) -> Result<Outcome, Error> {
         fs::write_atomic(&marker, b"", Durability::Volatile)?;
         return Ok(Outcome::Loaded);
     };
-    // Said once in a boot, not with every container; and again when it changes for want of what. `info` goes on
-    // saying it.
-    let said = run.join(if parser.is_some() { "apparmor-failed" } else { "apparmor-missing" });
-    if said.exists() {
-        return Ok(Outcome::Disabled);
-    }
     fs::write_atomic(&said, b"", Durability::Volatile)?;
     Ok(Outcome::Degraded(format!(
         "containers run without AppArmor's confinement: cannot load the profile {DEFAULT_PROFILE}: {reason}"
