@@ -1,15 +1,22 @@
 //! Completion: each shell's script asks `dhow __complete WORDS…` and offers what it prints, so that commands,
 //! flags, containers and images are always those of this moment. Where we know nothing, the shell offers files.
 
-use crate::commands::{Group, Names, VERBS, find};
+use crate::commands::{Group, Names, VERBS, find, translations};
 use crate::globals::Context;
 
 /// `~/.bashrc`: `source <(dhow completion bash)`.
 pub(crate) const BASH: &str = r#"# bash completion for dhow
 _dhow() {
-    local IFS=$'\n' cur=${COMP_WORDS[COMP_CWORD]}
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD-1}")
-    COMPREPLY=($(compgen -W "$(dhow __complete -- "${words[@]}" "$cur" 2>/dev/null)" -- "$cur"))
+    local line=${COMP_LINE:0:COMP_POINT} words cur
+    read -ra words <<<"$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    cur=${words[-1]}
+    local IFS=$'\n'
+    COMPREPLY=($(dhow __complete -- "${words[@]:1}" 2>/dev/null))
+    # Bash takes a colon for the end of a word: it wants only what follows the last one.
+    if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}")
+    fi
 }
 complete -o default -F _dhow dhow
 "#;
@@ -41,6 +48,19 @@ pub(crate) fn verbs(prefix: &str) -> Vec<String> {
 
 /// What may follow a verb and these words of its.
 pub(crate) fn arguments(context: &Context, words: &[String], prefix: &str) -> Vec<String> {
+    if let Some(verbs) = words.first().and_then(|name| translations(name)) {
+        let Some((_, meant)) = words.get(1).and_then(|second| verbs.iter().find(|(name, _)| name == second))
+        else {
+            return verbs
+                .iter()
+                .map(|(name, _)| (*name).to_owned())
+                .filter(|name| name.starts_with(prefix))
+                .collect();
+        };
+        let words: Vec<String> =
+            meant.iter().map(|w| (*w).to_owned()).chain(words[2..].iter().cloned()).collect();
+        return arguments(context, &words, prefix);
+    }
     let Some(verb) = words.first().and_then(|name| find(name)) else { return Vec::new() };
     let tree = (verb.tree)();
     let flag = |word: &str| {
@@ -106,6 +126,8 @@ mod tests {
         assert_eq!(after(&["run"], "--cap-"), ["--cap-add", "--cap-drop"]);
         assert_eq!(after(&["run", "--pull"], "m"), ["missing"]);
         assert_eq!(after(&["completion"], "z"), ["zsh"]);
+        assert_eq!(after(&["container"], "r"), ["run", "rm", "remove"]);
+        assert_eq!(after(&["container", "rm"], "--f"), ["--force"]);
         assert!(after(&["run", "--env-file"], "").is_empty() && after(&["nope"], "").is_empty());
     }
 }

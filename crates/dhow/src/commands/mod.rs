@@ -111,7 +111,7 @@ pub(crate) const VERBS: &[Verb] = &[
 ];
 
 /// What stands behind a noun, and the words that it means.
-type Translations = &'static [(&'static str, &'static [&'static str])];
+pub(crate) type Translations = &'static [(&'static str, &'static [&'static str])];
 
 /// Docker's management commands: the noun, what stands behind it, and the verb with the arguments that this
 /// means.
@@ -153,6 +153,11 @@ const NOUNS: &[(&str, Translations)] = &[
 /// The verb of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// What may stand behind a noun, if it is one.
+pub(crate) fn translations(noun: &str) -> Option<Translations> {
+    NOUNS.iter().find(|(name, _)| *name == noun).map(|(_, verbs)| *verbs)
 }
 
 /// Runs the verb that the words begin with.
