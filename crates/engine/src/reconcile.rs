@@ -47,7 +47,18 @@ impl Engine {
         self.sweep_released()?;
         self.sweep_half_made()?;
         self.sweep_removing();
+        self.sweep_unused();
         Ok(())
+    }
+
+    /// Bridge, table and parent groups that outlived their last user, because the monitor that waited to remove
+    /// them was killed. That monitor holds the lock of RUN; where it lives, this is its business.
+    pub(crate) fn sweep_unused(&self) {
+        let unused = std::fs::read_dir(self.instance.live_containers())
+            .is_ok_and(|mut entries| entries.next().is_none());
+        if unused && let Ok(Some(_lock)) = Lock::try_exclusive(self.instance.run()) {
+            self.sweep_shared();
+        }
     }
 
     /// Puts one container right, if it has to be.

@@ -28,6 +28,7 @@ impl Engine {
         }
         self.remove_files(id, &found.record.name, owner)?;
         self.sweep_removing();
+        self.sweep_unused();
         Ok(())
     }
 }
