@@ -69,7 +69,7 @@ impl Engine {
                 || found.live.is_none()
                     && (found.record.options.auto_remove || found.status == Status::Created)
         };
-        if !found.as_ref().is_some_and(unsettled) {
+        if !found.as_ref().is_none_or(unsettled) {
             return Ok(found);
         }
         self.reconcile_one(id)?;

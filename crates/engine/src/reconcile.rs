@@ -6,6 +6,7 @@
 //! | live directory abandoned, without it | the command was killed before it had a monitor | remove what was half made |
 //! | no live directory, no exit.json, but the root has been mounted | the machine was rebooted | write exit.json (255), as Docker does |
 //! | no live directory, `--rm` | the same | remove the container |
+//! | a container without a (whole) record | the power was cut while it was made | remove it |
 //! | a claim of a name by an id that has neither | killed while it made or removed a container | release the claim |
 //!
 //! Everything is done under the container's own lock and looked at again under it, so any number of commands
@@ -46,6 +47,7 @@ impl Engine {
         }
         self.sweep_released()?;
         self.sweep_half_made()?;
+        self.sweep_names()?;
         self.sweep_removing();
         self.sweep_unused();
         Ok(())
@@ -87,27 +89,27 @@ impl Engine {
     /// A container without a live directory: had it run when the machine went down?
     pub(crate) fn reconcile_rebooted(&self, id: &Id) -> Result<()> {
         let dir = self.instance.container(id);
-        if dir.join(file::EXIT).exists() && !self.removes_itself(id)? {
-            return Ok(());
-        }
-        if !self.removes_itself(id)? && !has_been_mounted(&dir) {
+        let unsettled = || -> Result<bool> {
+            let Some(record) = records::record(&self.instance, id)? else { return Ok(dir.exists()) };
+            let ran = || has_been_mounted(&dir);
+            Ok(record.options.auto_remove || records::exit(&self.instance, id)?.is_none() && ran())
+        };
+        if !unsettled()? {
             return Ok(());
         }
         let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
         // Looked at again now that nobody else acts: it may have ended in order meanwhile.
-        let Some(record) = records::record(&self.instance, id)? else { return Ok(()) };
+        if !unsettled()? {
+            return Ok(());
+        }
+        let Some(record) = records::record(&self.instance, id)? else {
+            return self.remove_half_made(id, None);
+        };
         if record.options.auto_remove {
             return self.remove_files(&record.id, &record.name, owner);
         }
         remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(id)))?;
-        if !dir.join(file::EXIT).exists() {
-            write_exit(&dir, LOST, None, "the machine was restarted while it ran")?;
-        }
-        Ok(())
-    }
-
-    fn removes_itself(&self, id: &Id) -> Result<bool> {
-        Ok(records::record(&self.instance, id)?.is_some_and(|record| record.options.auto_remove))
+        write_exit(&dir, LOST, None, "the machine was restarted while it ran")
     }
 
     fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
@@ -173,6 +175,8 @@ impl Engine {
             claim::release(&names, &name, id.as_str())?;
         }
         fs::remove_dir_all(&self.instance.containers().join(format!(".{id}")))?;
+        // A power cut can leave it in its place, but without a record.
+        fs::remove_dir_all(&self.instance.container(id))?;
         Ok(())
     }
 
@@ -183,6 +187,34 @@ impl Engine {
                 && let Some(_owner) = Owner::take(&self.instance, &id)?
             {
                 self.remove_half_made(&id, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims of names whose makers or removers were killed in the middle. More names than containers tell that
+    /// there may be some: only then are they all looked at.
+    fn sweep_names(&self) -> Result<()> {
+        let dir = self.instance.container_names();
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match name.strip_prefix('.') {
+                None => names.push(name),
+                // A claim that was never made: `.<id>.<name>`.
+                Some(rest) => {
+                    let owner = rest.split('.').next().and_then(|id| id.parse::<Id>().ok());
+                    if let Some(id) = owner
+                        && held(&self.instance, &id)? != Held::Owned
+                    {
+                        fs::remove_file(&entry.path())?;
+                    }
+                }
+            }
+        }
+        if names.len() > records::all(&self.instance)?.len() {
+            for name in names {
+                self.reconcile_name(&name)?;
             }
         }
         Ok(())

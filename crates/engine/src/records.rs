@@ -133,6 +133,16 @@ pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
     Ok(Some(Found { record, exit, live, status }))
 }
 
+/// What a power cut leaves of a file that was not synced: nothing, a beginning, or blocks of zeros. Records are
+/// not synced (that would cost a start more than all the rest), so such a one counts as none.
+fn is_torn(bytes: &[u8]) -> bool {
+    use serde_json::error::Category;
+    let cut = || {
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err_and(|e| e.classify() == Category::Eof)
+    };
+    bytes.contains(&0) || bytes.last() != Some(&b'}') && cut()
+}
+
 /// What every record begins with.
 #[derive(serde::Deserialize)]
 struct Head {
@@ -141,6 +151,9 @@ struct Head {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = fs::read_if_exists(path)? else { return Ok(None) };
+    if is_torn(&bytes) {
+        return Ok(None);
+    }
     let shown = || path.display().to_string();
     serde_json::from_slice(&bytes).map(Some).map_err(|source| match serde_json::from_slice::<Head>(&bytes) {
         // Whatever else it says, it is not for us.
@@ -193,7 +206,11 @@ mod tests {
         let path = scratch.instance.container(&id).join(file::EXIT);
         std::fs::write(&path, r#"{"format":99,"words":["new"]}"#).unwrap();
         assert!(matches!(exit(&scratch.instance, &id), Err(Error::TooNew { format: 99, .. })));
-        std::fs::write(&path, "{").unwrap();
+        for torn in ["", "{", "{\"format\":1,\0\0"] {
+            std::fs::write(&path, torn).unwrap();
+            assert!(matches!(exit(&scratch.instance, &id), Ok(None)), "{torn:?}");
+        }
+        std::fs::write(&path, "{}").unwrap();
         assert!(matches!(exit(&scratch.instance, &id), Err(Error::Broken { .. })));
     }
 }

@@ -117,6 +117,10 @@ fn a_name_that_a_dead_maker_claimed_is_free() {
     let names = engine.instance().container_names();
     assert!(claim::take(&names, "name", Id::random().unwrap().as_str()).unwrap());
     drop(create(&engine, options(Some("name"))).unwrap());
+    assert!(claim::take(&names, "other", Id::random().unwrap().as_str()).unwrap());
+    fs::write(names.join(format!(".{}.third", Id::random().unwrap())), "").unwrap();
+    engine.reconcile().unwrap();
+    assert_eq!(fs::read_dir(&names).unwrap().count(), 1, "the one that is used");
     // A power cut can leave a claim without content.
     fs::write(names.join("torn"), "").unwrap();
     drop(create(&engine, options(Some("torn"))).unwrap());
@@ -139,6 +143,17 @@ fn after_a_reboot_what_ran_has_ended_and_what_removes_itself_is_gone() {
     assert_eq!(states, [("waits", Status::Created, None), ("ran", Status::Exited, Some(255))]);
     assert_eq!(engine.wait("ran").unwrap(), 255);
     assert_eq!(engine.wait("fleeting").unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_container_whose_record_a_power_cut_took_is_gone() {
+    let Scratch { engine, _dir } = scratch();
+    let created = create(&engine, options(Some("torn"))).unwrap();
+    fs::write(engine.instance().container(&created.id).join(file::RECORD), "").unwrap();
+    drop(created);
+    assert_eq!(engine.inspect_container("torn").unwrap_err().kind(), Kind::NotFound);
+    assert!(engine.containers(true).unwrap().is_empty());
+    assert_eq!(traces(&engine), [""; 0]);
 }
 
 #[test]

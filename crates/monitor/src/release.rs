@@ -16,6 +16,9 @@ use state::lock::Lock;
 /// them costs more than its start.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What cannot be removed in so many rounds is stuck, and no reason for a process to stay: commands try again.
+const ROUNDS: u32 = 5;
+
 /// Records the end (or, with `--rm`, takes the container out of sight with one rename), releases its claims, and
 /// takes the live directory away. Each step is tried whatever became of the one before; what fails is left for the
 /// reconciler, which does the same for monitors that died.
@@ -56,7 +59,7 @@ pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
 fn sweep(request: &Request) {
     let instance = &request.instance;
     let dir = instance.run();
-    loop {
+    for _ in 0..ROUNDS {
         let Ok(Some(lock)) = Lock::try_exclusive(dir) else { return };
         sleep(GRACE);
         let swept = network::sweep(instance).unwrap_or(false) & sweep_groups(&instance.global_name());
