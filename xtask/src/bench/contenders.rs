@@ -89,6 +89,11 @@ impl Field {
         }
     }
 
+    /// The directory that everything lies in.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// Loads the image into Dhow's store of this field.
     pub(crate) fn load_dhow(&mut self) -> Result<()> {
         let archive = self.path("image.tar")?;

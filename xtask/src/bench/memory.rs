@@ -1,7 +1,7 @@
 //! What an idle container costs: the proportional memory (PSS) of the processes that an engine leaves beside
 //! it, over a hundred containers.
 
-use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -29,7 +29,6 @@ pub(crate) fn run() -> Result<()> {
 
 /// Starts the containers, adds up their keepers, removes the containers.
 fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<f64> {
-    let before = processes(keeper);
     let command = |args: &[&str]| {
         engine.iter().cloned().chain(args.iter().map(|arg| (*arg).to_owned())).collect::<Vec<_>>()
     };
@@ -44,7 +43,7 @@ fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<f64> {
         }
     }
     std::thread::sleep(std::time::Duration::from_secs(2));
-    let keepers: Vec<u32> = processes(keeper).difference(&before).copied().collect();
+    let keepers: Vec<u32> = processes(keeper, field.place());
     let sum: Result<u64> = keepers.iter().map(|pid| pss(*pid)).sum();
     let mut remove = command(&["rm", "-f"]);
     remove.extend(names);
@@ -57,13 +56,20 @@ fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<f64> {
     Ok(sum? as f64 / CONTAINERS as f64)
 }
 
-fn processes(name: &str) -> BTreeSet<u32> {
+/// The processes of that name that hold something open below the place, or name it on their command line:
+/// others of the name may run beside ours.
+fn processes(name: &str, place: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
-        let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        path.file_name().is_some_and(|file| file == name) || comm.trim_end() == name
+        let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let holds = || {
+            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file.starts_with(place))
+        };
+        program.trim_end() == name
+            && (String::from_utf8_lossy(&command).contains(&place.display().to_string()) || holds())
     })
     .collect()
 }
