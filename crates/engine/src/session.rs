@@ -107,7 +107,7 @@ impl Session {
 
     fn buffered(&mut self) -> Option<Event> {
         loop {
-            match self.frames.next() {
+            match self.frames.take() {
                 Ok(Some((Tag::Output, bytes))) => return Some(Event::Output(bytes)),
                 Ok(Some((Tag::Errors, bytes))) => return Some(Event::Errors(bytes)),
                 Ok(Some((Tag::Exited, payload))) => {
@@ -203,7 +203,7 @@ pub(crate) fn read_start(stream: &mut UnixStream) -> io::Result<(Frames, First)>
     let mut frames = Frames::default();
     let mut chunk = [0; 4096];
     loop {
-        if let Some(first) = frames.next()? {
+        if let Some(first) = frames.take()? {
             return Ok((frames, Some(first)));
         }
         match stream.read(&mut chunk) {

@@ -71,7 +71,7 @@ impl Client {
             Ok((n, _)) => {
                 self.frames.push(&buffer[..n]);
                 loop {
-                    match self.frames.next() {
+                    match self.frames.take() {
                         Ok(Some((tag, payload))) => self.take(tag, payload, wishes),
                         Ok(None) => break,
                         Err(_) => {

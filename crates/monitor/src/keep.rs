@@ -107,7 +107,7 @@ struct Started {
     group: Option<runtime::cgroup::Group>,
     mounts: Option<OwnedFd>,
     ports: network::PortReservations,
-    started: Timestamp,
+    began: Timestamp,
 }
 
 fn start(request: &mut Request, live: &OwnedFd) -> Result<Started, Box<dyn Failure>> {
@@ -168,7 +168,7 @@ fn start(request: &mut Request, live: &OwnedFd) -> Result<Started, Box<dyn Failu
         waiting_input: Vec::new(),
         input_ended: false,
     };
-    Ok(Started { keeper, group: running.group, mounts: running.mounts, ports, started: began })
+    Ok(Started { keeper, group: running.group, mounts: running.mounts, ports, began })
 }
 
 impl Started {
@@ -187,7 +187,7 @@ impl Started {
             format: FORMAT,
             code,
             oom_killed,
-            started: Some(self.started),
+            started: Some(self.began),
             finished: Timestamp::now(),
             error: None,
         };

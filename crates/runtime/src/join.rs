@@ -96,9 +96,8 @@ pub fn join(mut plan: JoinPlan, stdio: Stdio) -> Result<Running, LaunchError> {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, stdio));
-    let started = (|| {
-        shake_hands(ours.as_fd(), plan.process.terminal, |failed| describe_process(&plan.process, failed))
-    })();
+    let started =
+        shake_hands(ours.as_fd(), plan.process.terminal, |failed| describe_process(&plan.process, failed));
     match started {
         Ok(terminal) => Ok(Running { pid, pidfd, group: None, terminal, mounts: None }),
         Err(error) => {

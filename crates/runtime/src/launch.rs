@@ -72,8 +72,8 @@ pub enum LaunchError {
         what: String,
         /// What it means.
         kind: Kind,
-        /// What the kernel said.
-        source: io::Error,
+        /// What the kernel said, where it was the kernel that refused.
+        source: Option<io::Error>,
     },
     /// The child broke off.
     #[error("the new process ended before it executed the command")]
@@ -303,5 +303,7 @@ fn child_error(what: String, failed: Failed) -> LaunchError {
         | (Step::UnknownUser | Step::UnknownGroup | Step::Accounts | Step::MountOverProc, _) => Kind::Invalid,
         _ => base::failure::kind_of_io(&source),
     };
+    // A name that is not in a file is nothing that the kernel has said.
+    let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
     LaunchError::Child { what, kind, source }
 }

@@ -1,5 +1,7 @@
 //! Launches real processes in real namespaces, on a root made of one static busybox. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,13 +20,28 @@ impl Scratch {
     fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("dhow-launch-{}-{name}", std::process::id()));
         fs::remove_dir_all(&dir).ok();
-        for below in ["lower/bin", "lower/etc", "lower/tmp", "lower/proc", "lower/dev", "lower/sys", "upper", "work", "m"] {
+        for below in [
+            "lower/bin",
+            "lower/etc",
+            "lower/tmp",
+            "lower/proc",
+            "lower/dev",
+            "lower/sys",
+            "upper",
+            "work",
+            "m",
+        ] {
             fs::create_dir_all(dir.join(below)).unwrap();
         }
         fs::copy("/bin/busybox", dir.join("lower/bin/busybox")).expect("busybox-static is installed");
         symlink("busybox", dir.join("lower/bin/sh")).unwrap();
-        fs::write(dir.join("lower/etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/srv/app:/bin/sh\n").unwrap();
-        fs::write(dir.join("lower/etc/group"), "root:x:0:\nstaff:x:50:root,app\napp:x:1000:\nlog:x:4:app\n").unwrap();
+        fs::write(
+            dir.join("lower/etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/srv/app:/bin/sh\n",
+        )
+        .unwrap();
+        fs::write(dir.join("lower/etc/group"), "root:x:0:\nstaff:x:50:root,app\napp:x:1000:\nlog:x:4:app\n")
+            .unwrap();
         Self(dir)
     }
 
@@ -35,7 +52,13 @@ impl Scratch {
             source: Some(kind.into()),
             options: options.iter().map(|s| (*s).to_owned()).collect(),
         };
-        let kinds = [NamespaceKind::Mount, NamespaceKind::Pid, NamespaceKind::Ipc, NamespaceKind::Uts, NamespaceKind::Network];
+        let kinds = [
+            NamespaceKind::Mount,
+            NamespaceKind::Pid,
+            NamespaceKind::Ipc,
+            NamespaceKind::Uts,
+            NamespaceKind::Network,
+        ];
         Bundle {
             spec: Spec {
                 root: Some(Root { path: self.0.join("m"), readonly: false }),
@@ -43,7 +66,11 @@ impl Scratch {
                 mounts: vec![
                     mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
                     mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-                    mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+                    mount(
+                        "/dev/pts",
+                        "devpts",
+                        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+                    ),
                     mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
                 ],
                 process: Some(Process {
@@ -51,12 +78,23 @@ impl Scratch {
                     env: vec!["PATH=/bin".to_owned()],
                     cwd: "/".into(),
                     user: User { username: Some(String::new()), ..User::default() },
-                    capabilities: Some(Capabilities { bounding: vec!["CAP_CHOWN".into()], ..Capabilities::default() }),
+                    capabilities: Some(Capabilities {
+                        bounding: vec!["CAP_CHOWN".into()],
+                        ..Capabilities::default()
+                    }),
                     ..Process::default()
                 }),
                 linux: Some(Linux {
                     namespaces: kinds.map(|kind| Namespace { kind, path: None }).to_vec(),
-                    masked_paths: ["/proc/keys", "/proc/acpi", "/proc/scsi", "/sys/firmware", "/proc/no-such"].map(PathBuf::from).to_vec(),
+                    masked_paths: [
+                        "/proc/keys",
+                        "/proc/acpi",
+                        "/proc/scsi",
+                        "/sys/firmware",
+                        "/proc/no-such",
+                    ]
+                    .map(PathBuf::from)
+                    .to_vec(),
                     readonly_paths: ["/proc/sys", "/proc/bus"].map(PathBuf::from).to_vec(),
                     ..Linux::default()
                 }),
@@ -166,14 +204,19 @@ fn capabilities_are_bounded() {
     let (_, text) = shell(&scratch, "busybox grep Cap /proc/self/status");
     // Root regains on exec what the bounding set holds, and no more: CapInh, CapPrm, CapEff, CapBnd, CapAmb.
     let lines: Vec<_> = text.lines().map(|l| l.split_whitespace().nth(1).unwrap()).collect();
-    assert_eq!(lines, ["0000000000000000", "0000000000000001", "0000000000000001", "0000000000000001", "0000000000000000"]);
+    assert_eq!(
+        lines,
+        ["0000000000000000", "0000000000000001", "0000000000000001", "0000000000000001", "0000000000000000"]
+    );
 }
 
 #[test]
 fn what_cannot_be_executed_has_dockers_codes() {
     let scratch = Scratch::new("exec");
     fs::write(scratch.0.join("lower/bin/plain"), "text").unwrap();
-    let kind = |args: &[&str]| run(&scratch.bundle(args)).map_err(|e| (e.kind(), base::failure::chain(&*e))).unwrap_err();
+    let kind = |args: &[&str]| {
+        run(&scratch.bundle(args)).map_err(|e| (e.kind(), base::failure::chain(&*e))).unwrap_err()
+    };
     assert_eq!(kind(&["nope"]).0, Kind::CommandNotFound);
     assert_eq!(kind(&["/bin/nope"]).0, Kind::CommandNotFound);
     assert_eq!(kind(&["plain"]).0, Kind::CommandNotExecutable);
@@ -184,7 +227,11 @@ fn what_cannot_be_executed_has_dockers_codes() {
 #[test]
 fn a_terminal_is_the_controlling_one_and_the_console() {
     let scratch = Scratch::new("tty");
-    let mut bundle = scratch.bundle(&["sh", "-c", "busybox tty; busybox stty size; busybox ls -l /dev/console; echo ok >/dev/console"]);
+    let mut bundle = scratch.bundle(&[
+        "sh",
+        "-c",
+        "busybox tty; busybox stty size; busybox ls -l /dev/console; echo ok >/dev/console",
+    ]);
     let process = bundle.spec.process.as_mut().unwrap();
     process.terminal = true;
     process.console_size = Some(oci::runtime::ConsoleSize { height: 33, width: 99 });
@@ -223,7 +270,8 @@ fn symlinks_of_the_image_do_not_lead_mounts_out() {
     fs::create_dir_all(&outside).unwrap();
     for name in ["dev", "proc", "sys"] {
         fs::remove_dir(scratch.0.join("lower").join(name)).unwrap();
-        symlink(format!("../../../../../../../..{}", outside.display()), scratch.0.join("lower").join(name)).unwrap();
+        symlink(format!("../../../../../../../..{}", outside.display()), scratch.0.join("lower").join(name))
+            .unwrap();
     }
     // Dangling inside the root: refused; nothing appears outside either way.
     let _ = run(&scratch.bundle(&["sh", "-c", ":"]));
@@ -237,7 +285,14 @@ fn account_files_that_are_traps_are_refused() {
         let passwd = scratch.0.join("lower/etc/passwd");
         fs::remove_file(&passwd).unwrap();
         if trap {
-            rustix::fs::mknodat(rustix::fs::CWD, &passwd, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o644), 0).unwrap();
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &passwd,
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::from_raw_mode(0o644),
+                0,
+            )
+            .unwrap();
         } else {
             fs::write(&passwd, vec![b'x'; 2 << 20]).unwrap();
         }
@@ -251,7 +306,11 @@ fn a_bind_mount_is_read_only_where_asked_and_not_allowed_in_proc() {
     let scratch = Scratch::new("bind");
     let source = scratch.0.join("source");
     fs::write(&source, "hello").unwrap();
-    let mut bundle = scratch.bundle(&["sh", "-c", "busybox cat /new/file; busybox echo x >/new/file || busybox echo refused"]);
+    let mut bundle = scratch.bundle(&[
+        "sh",
+        "-c",
+        "busybox cat /new/file; busybox echo x >/new/file || busybox echo refused",
+    ]);
     let bind = |to: &str| Mount {
         destination: to.into(),
         source: Some(source.clone()),
@@ -263,7 +322,10 @@ fn a_bind_mount_is_read_only_where_asked_and_not_allowed_in_proc() {
     assert!(text.starts_with("hello") && text.ends_with("refused\n"), "{text}");
     let mut bundle = scratch.bundle(&["sh", "-c", ":"]);
     bundle.spec.mounts.push(bind("/proc/version"));
-    assert!(base::failure::chain(&*run(&bundle).map(|_| ()).unwrap_err()).contains("nothing may be mounted inside /proc"));
+    assert!(
+        base::failure::chain(&*run(&bundle).map(|_| ()).unwrap_err())
+            .contains("nothing may be mounted inside /proc")
+    );
 }
 
 #[test]

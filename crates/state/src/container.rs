@@ -137,13 +137,17 @@ impl Status {
     ///
     /// `live`: `live.json` exists. `owned`: somebody holds the live directory's lock. `live_dir`: that
     /// directory exists. `exit`: `exit.json` exists.
+    #[expect(
+        clippy::fn_params_excessive_bools,
+        reason = "each is the presence of one file, as the table above has them"
+    )]
     pub fn of(live_dir: bool, live: bool, owned: bool, exit: bool) -> Self {
         match (live_dir, live, owned, exit) {
             (true, true, true, _) => Self::Running,
-            (true, false, true, _) => Self::Created,
             (true, _, false, _) => Self::Dead,
             (false, _, _, true) => Self::Exited,
-            (false, _, _, false) => Self::Created,
+            // Being started right now, or never started.
+            (true, false, true, _) | (false, _, _, false) => Self::Created,
         }
     }
 }

@@ -171,7 +171,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<(Tag, Vec<u8>)>> {
             return Ok(None);
         }
         from.read_exact(&mut head[1..])?;
-        let length = payload_length(&head)?;
+        let length = payload_length(head)?;
         let mut payload = vec![0; length];
         from.read_exact(&mut payload)?;
         if let Some(tag) = Tag::from_byte(head[0]) {
@@ -180,7 +180,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<(Tag, Vec<u8>)>> {
     }
 }
 
-fn payload_length(head: &[u8; 5]) -> io::Result<usize> {
+fn payload_length(head: [u8; 5]) -> io::Result<usize> {
     let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
     if length > MAX_PAYLOAD {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame longer than the protocol allows"));
@@ -204,9 +204,9 @@ impl Frames {
     ///
     /// # Errors
     /// `InvalidData` where the peer breaks the protocol: hang up.
-    pub fn next(&mut self) -> io::Result<Option<(Tag, Vec<u8>)>> {
+    pub fn take(&mut self) -> io::Result<Option<(Tag, Vec<u8>)>> {
         while let Some(head) = self.buffer.first_chunk::<5>() {
-            let length = payload_length(head)?;
+            let length = payload_length(*head)?;
             if self.buffer.len() < 5 + length {
                 return Ok(None);
             }
@@ -235,7 +235,7 @@ mod tests {
             let mut seen = Vec::new();
             for piece in bytes.chunks(step) {
                 frames.push(piece);
-                while let Some(frame) = frames.next().unwrap() {
+                while let Some(frame) = frames.take().unwrap() {
                     seen.push(frame);
                 }
             }
@@ -248,6 +248,6 @@ mod tests {
     fn a_frame_without_bounds_is_refused() {
         let mut frames = Frames::default();
         frames.push(&[2, 255, 255, 255, 255]);
-        assert!(frames.next().is_err());
+        assert!(frames.take().is_err());
     }
 }

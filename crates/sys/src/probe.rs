@@ -42,7 +42,9 @@ pub fn open_by_handle() -> io::Result<()> {
     // What `struct file_handle` is: the length of the handle, its type, and the handle.
     let handle: [u32; 4] = [8, 1, u32::MAX, u32::MAX];
     // SAFETY: the handle is alive, as long as it says, and only read.
-    result(unsafe { libc::syscall(libc::SYS_open_by_handle_at, libc::AT_FDCWD, handle.as_ptr(), libc::O_PATH) })
+    result(unsafe {
+        libc::syscall(libc::SYS_open_by_handle_at, libc::AT_FDCWD, handle.as_ptr(), libc::O_PATH)
+    })
 }
 
 /// `bpf(2)` with a command that does not exist.
@@ -75,7 +77,9 @@ pub fn new_user_namespace() -> io::Result<()> {
 /// `socket(2)` for the kernel's crypto (`AF_ALG`), of CVE-2026-31431.
 pub fn crypto_socket() -> io::Result<()> {
     // SAFETY: all arguments are numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_socket, libc::AF_ALG, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe {
+        libc::syscall(libc::SYS_socket, libc::AF_ALG, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0)
+    };
     result(fd)?;
     // SAFETY: it is open, ours, and used by nobody else.
     result(unsafe { libc::syscall(libc::SYS_close, fd) })

@@ -180,30 +180,29 @@ fn mask(plan: &LaunchPlan, root: &Root, tree: &Tree) -> Outcome<()> {
             attach(&null, &target).during_nth(Step::Mask, n)?;
             continue;
         }
-        match &empty {
-            // One file system serves all directories; a clone of it is cheaper than another.
-            Some(first) => {
-                let copy =
-                    open_tree(first, c"", clone | OpenTreeFlags::AT_EMPTY_PATH).during_nth(Step::Mask, n)?;
-                attach(&copy, &target).during_nth(Step::Mask, n)?;
-            }
-            None => {
-                let parameters = [(c"size", c"0k"), (c"nr_inodes", c"1"), (c"mode", c"755")];
-                let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during_nth(Step::Mask, n)?;
-                for (key, value) in parameters {
-                    fsconfig_set_string(&context, key, value).during_nth(Step::Mask, n)?;
-                }
-                fsconfig_create(&context).during_nth(Step::Mask, n)?;
-                let all = attributes::RDONLY | attributes::NOSUID | attributes::NODEV | attributes::NOEXEC;
-                let flags = MountAttrFlags::from_bits_retain(all as u32);
-                let made =
-                    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).during_nth(Step::Mask, n)?;
-                attach(&made, &target).during_nth(Step::Mask, n)?;
-                empty = Some(made);
-            }
+        // One file system serves all directories; a clone of it is cheaper than another.
+        if let Some(first) = &empty {
+            let copy =
+                open_tree(first, c"", clone | OpenTreeFlags::AT_EMPTY_PATH).during_nth(Step::Mask, n)?;
+            attach(&copy, &target).during_nth(Step::Mask, n)?;
+        } else {
+            let made = empty_directory().during_nth(Step::Mask, n)?;
+            attach(&made, &target).during_nth(Step::Mask, n)?;
+            empty = Some(made);
         }
     }
     Ok(())
+}
+
+/// A file system that holds nothing and takes nothing.
+fn empty_directory() -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [(c"size", c"0k"), (c"nr_inodes", c"1"), (c"mode", c"755")] {
+        fsconfig_set_string(&context, key, value)?;
+    }
+    fsconfig_create(&context)?;
+    let all = attributes::RDONLY | attributes::NOSUID | attributes::NODEV | attributes::NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(all as u32))
 }
 
 /// Makes paths read-only by mounting them over themselves.

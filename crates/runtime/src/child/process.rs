@@ -48,7 +48,7 @@ pub(crate) fn become_command(
         write_proc(handles.proc, c"self/oom_score_adj", value, Step::OomScore, 0)?;
     }
     for (n, (resource, limit, _)) in plan.rlimits.iter().enumerate() {
-        rustix::process::setrlimit(*resource, limit.clone()).during_nth(Step::Rlimit, n)?;
+        rustix::process::setrlimit(*resource, *limit).during_nth(Step::Rlimit, n)?;
     }
     // A keyring of its own: the caller's holds the caller's keys.
     match sys::confine::join_new_session_keyring() {

@@ -153,7 +153,7 @@ fn who(text: &str) -> Result<Who, PlanError> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         // Docker's limit: ids above 2^31 - 1 wrap somewhere, sooner or later.
         return match text.parse::<u32>() {
-            Ok(n) if n <= i32::MAX as u32 => Ok(Who::Number(n)),
+            Ok(n) if i32::try_from(n).is_ok() => Ok(Who::Number(n)),
             _ => {
                 let value = format!("`{text}` is not between 0 and {}", i32::MAX);
                 Err(PlanError::Invalid { field: "user", value })
