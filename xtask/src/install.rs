@@ -48,7 +48,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 pub(crate) fn build() -> Result<PathBuf> {
     packages::ensure(&[packages::BUILD])?;
     let mut cargo = shell::cargo();
-    cargo.args(["build", "--release", "--bins", "--workspace", "--exclude", "xtask"]);
+    cargo.args([
+        "build",
+        "--release",
+        "--bins",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--exclude",
+        "dhow-tests",
+    ]);
     shell::run(&mut cargo)?;
     Ok(shell::binaries("release"))
 }
