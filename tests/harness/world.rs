@@ -1,6 +1,13 @@
 //! Network namespaces: a host of its own with a wire to a neighbour.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::invocation::Invocation;
 
@@ -51,6 +58,62 @@ impl World {
     pub fn at_neighbour(&self, program: &str) -> Invocation {
         inside(&self.neighbour, program)
     }
+}
+
+/// Somebody on the wire.
+#[derive(Debug, Clone, Copy)]
+pub enum From<'a> {
+    /// The host of this world.
+    Host(&'a World),
+    /// Its neighbour.
+    Neighbour(&'a World),
+}
+
+impl From<'_> {
+    /// What a web server answers to this client: the body; nothing where nobody answers.
+    pub fn fetch(self, host: &str, port: u16) -> String {
+        self.act(|| web_page(host, port).unwrap_or_default())
+    }
+
+    /// What comes back for a datagram.
+    pub fn ask(self, host: &str, port: u16, question: &str) -> Option<String> {
+        self.act(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+            socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+            socket.send_to(question.as_bytes(), format!("{host}:{port}").parse::<SocketAddr>().ok()?).ok()?;
+            let mut answer = [0; 1500];
+            let length = socket.recv(&mut answer).ok()?;
+            Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+        })
+    }
+
+    /// Does something there, in a thread of its own.
+    pub fn act<T: Send>(self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = match self {
+            Self::Host(world) => &world.host,
+            Self::Neighbour(world) => &world.neighbour,
+        };
+        let path = format!("/run/netns/{namespace}");
+        std::thread::scope(|scope| {
+            let there = scope.spawn(move || {
+                let file = File::open(path).unwrap();
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                work()
+            });
+            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// One plain HTTP request.
+pub fn web_page(host: &str, port: u16) -> std::io::Result<String> {
+    let address: SocketAddr = format!("{host}:{port}").parse().map_err(std::io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    write!(stream, "GET /index.html HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.trim_end().to_owned()).unwrap_or_default())
 }
 
 impl Drop for World {

