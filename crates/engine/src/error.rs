@@ -55,3 +55,18 @@ impl Failure for Reported {
         self.0.hints.clone()
     }
 }
+
+/// Only root can make containers, until there are rootless ones.
+#[derive(Debug, thiserror::Error)]
+#[error("only root can do this: namespaces, mounts and cgroups of containers are made with its rights")]
+pub(crate) struct NeedsRoot;
+
+impl Failure for NeedsRoot {
+    fn kind(&self) -> Kind {
+        Kind::Permission
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["run it with sudo".to_owned()]
+    }
+}

@@ -4,7 +4,7 @@
 //!
 //! Every verb stands in a file of its own. All of them work on the files that [`state`] describes, with no
 //! process of ours running: what a verb finds half done by somebody who died, it puts right first
-//! ([`reconcile`]).
+//! ([`Engine::reconcile`]).
 
 mod attach;
 mod builtin;
@@ -80,6 +80,9 @@ pub struct Engine {
 impl Engine {
     /// Opens the engine of an instance.
     pub fn open(settings: &Settings) -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(error::NeedsRoot.into());
+        }
         let config = Config::load(settings.config.as_deref())?;
         let root = absolute(settings.root.as_deref().unwrap_or(Path::new(state::instance::DEFAULT_ROOT)))?;
         let run = match (&settings.run_root, &settings.root) {
