@@ -1,15 +1,19 @@
 //! Links, addresses and routes: the rtnetlink messages that we send, and the lists that we read.
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use crate::netlink::{self, Protocol, Refusal, Request, Socket, parse};
 use crate::subnet::Subnet;
 
 /// The interface index of `eth0` in every container. Fixed, so that the child's messages can be written before
-/// the interface exists; far above the few that some kernels make in each new namespace (`tunl0`, `sit0`, …).
-pub(crate) const PEER_INDEX: u32 = 100;
+/// the interface exists. It must be free in the container's namespace, where some kernels make a few links by
+/// themselves (`tunl0`, `sit0`, …), and in the host's, where the kernel looks before it heeds the namespace:
+/// far above what either counts up to.
+const CONTAINER_INDEX: u32 = 1_000_000_000;
 const LOOPBACK_INDEX: u32 = 1;
 
 const NEWLINK: u16 = 16;
@@ -51,7 +55,7 @@ mod attr {
 pub(crate) struct Pair<'a> {
     /// The host end's name.
     pub(crate) name: &'a str,
-    /// The host end's index: asked for, because the kernel heeds [`PEER_INDEX`] only if both are.
+    /// The host end's index.
     pub(crate) index: u32,
     /// The bridge's index.
     pub(crate) bridge: u32,
@@ -63,31 +67,96 @@ pub(crate) struct Pair<'a> {
     pub(crate) pid: u32,
 }
 
-/// Makes the pair in one message: both ends in their places, the host's up.
+/// Makes the pair, both ends up and in their places.
+///
+/// The container's end comes first, and is up before the host's end is: a bridge port whose other end is still
+/// down stays closed until a worker of the kernel has noticed the change, see [`wait_until_operational`].
 pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
     const PEER: u16 = 1;
     let mut request = Request::new();
     let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
-    request.message(NEWLINK, flags, &link_header(pair.index, UP, UP), |r| {
-        r.string(attr::NAME, pair.name);
+    request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX, UP, UP), |r| {
+        r.string(attr::NAME, "eth0");
+        r.u32(attr::NAMESPACE_OF_PID, pair.pid);
         r.u32(attr::MTU, pair.mtu);
-        r.u32(attr::MASTER, pair.bridge);
+        r.bytes(attr::ADDRESS, &pair.mac);
         one_queue(r);
         r.nest(attr::INFO, |r| {
             r.string(attr::INFO_KIND, "veth");
             r.nest(attr::INFO_DATA, |r| {
                 // Not up: that would fail as long as the pair is not tied together.
-                r.nest_after(PEER, &link_header(PEER_INDEX, 0, 0), |r| {
-                    r.string(attr::NAME, "eth0");
+                r.nest_after(PEER, &link_header(pair.index, 0, 0), |r| {
+                    r.string(attr::NAME, pair.name);
                     r.u32(attr::MTU, pair.mtu);
-                    r.bytes(attr::ADDRESS, &pair.mac);
-                    r.u32(attr::NAMESPACE_OF_PID, pair.pid);
                     one_queue(r);
                 });
             });
         });
     });
-    Socket::open(Protocol::Route)?.transact(&request, 1)
+    request.message(NEWLINK, netlink::ACK, &link_header(pair.index, UP, UP), |r| {
+        r.u32(attr::MASTER, pair.bridge);
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 2)
+}
+
+/// Waits until a pair and its bridge can carry packets.
+///
+/// That a link's other end came up is noticed by a worker, in some ten microseconds or, on a busy machine, much
+/// later. Until then the end that was up first has no queue, a bridge port may be closed, and a bridge that had
+/// no port sends nothing: the container's first packet would be lost, and asked again only after a second.
+///
+/// Since Linux 6.9 to ask for a link's state does the worker's work for it, so each is asked once. Before, the
+/// answer waits for the worker's lock, and is asked for again. Either way the child mounts meanwhile, and mostly
+/// has longer to do.
+pub(crate) fn wait_until_operational(pair: &Pair<'_>) -> Result<(), Refusal> {
+    /// Then the container starts all the same: its packets are late, not lost for ever.
+    const PATIENCE: Duration = Duration::from_millis(100);
+    const PAUSE: Duration = Duration::from_micros(20);
+    let socket = Socket::open(Protocol::Route)?;
+    let start = Instant::now();
+    let wait = |link, namespace| loop {
+        let state = state(&socket, link, namespace)?;
+        if state.operational || start.elapsed() > PATIENCE {
+            return Ok::<_, Refusal>(state);
+        }
+        std::thread::sleep(PAUSE);
+    };
+    let host_end = wait(pair.index, None)?;
+    wait(CONTAINER_INDEX, host_end.other_namespace)?;
+    // Last: it has its first port only now.
+    wait(pair.bridge, None)?;
+    Ok(())
+}
+
+struct State {
+    operational: bool,
+    /// The id that the kernel gave the namespace of the link's other end.
+    other_namespace: Option<u32>,
+}
+
+/// The state of a link, in the namespace of this id, or ours.
+fn state(socket: &Socket, link: u32, namespace: Option<u32>) -> Result<State, Refusal> {
+    const STATE: u16 = 16;
+    const OPERATIONAL: u8 = 6;
+    const DETAIL: u16 = 29;
+    const WITHOUT_STATISTICS: u32 = 8;
+    const OTHER_NAMESPACE: u16 = 37;
+    const IN_NAMESPACE: u16 = 46;
+    let mut request = Request::new();
+    request.message(GETLINK, 0, &link_header(link, 0, 0), |r| {
+        r.u32(DETAIL, WITHOUT_STATISTICS);
+        if let Some(id) = namespace {
+            r.u32(IN_NAMESPACE, id);
+        }
+    });
+    socket.ask(&request, |payload| {
+        let attributes = payload.get(16..).unwrap_or_default();
+        State {
+            operational: parse::attribute(attributes, STATE) == Some(&[OPERATIONAL]),
+            other_namespace: parse::attribute(attributes, OTHER_NAMESPACE)
+                .and_then(|id| parse::u32_at(id, 0)),
+        }
+    })
 }
 
 /// Lets a bridge port send a frame back to where it came from.
@@ -123,17 +192,16 @@ fn up(request: &mut Request, index: u32) {
     request.message(NEWLINK, netlink::ACK, &link_header(index, UP, UP), |_| {});
 }
 
-/// The container's address, its link up, and its default route.
+/// The container's address, and its default route.
 pub(crate) fn container_address(request: &mut Request, ip: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) {
-    add_address(request, PEER_INDEX, ip, prefix);
-    up(request, PEER_INDEX);
+    add_address(request, CONTAINER_INDEX, ip, prefix);
     // rtmsg: family, dst_len, src_len, tos, table main, protocol boot, scope universe, type unicast, flags.
     let route = [INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
     request.message(NEWROUTE, netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK, &route, |r| {
         const GATEWAY: u16 = 5;
         const OUTGOING: u16 = 4;
         r.bytes(GATEWAY, &gateway.octets());
-        r.u32(OUTGOING, PEER_INDEX);
+        r.u32(OUTGOING, CONTAINER_INDEX);
     });
 }
 
@@ -202,7 +270,7 @@ fn gone(result: Result<(), Refusal>) -> Result<(), Refusal> {
 
 /// The index of a link, if there is one of this name.
 pub(crate) fn index_of(name: &str) -> Result<Option<u32>, Refusal> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+    // The question goes to any socket of the namespace.
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match netdevice::name_to_index(&socket, name) {
         Ok(index) => Ok(Some(index)),

@@ -222,6 +222,7 @@ impl OnBridge {
             }
             other => other,
         };
-        made.link(|| format!("link the container to the bridge `{}`", self.bridge.name))
+        made.and_then(|()| link::wait_until_operational(&pair))
+            .link(|| format!("link the container to the bridge `{}`", self.bridge.name))
     }
 }

@@ -264,3 +264,34 @@ fn datagrams_follow_the_port_to_its_next_container() {
     let on_host = world.host.inside(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
     ask(&on_host).unwrap();
 }
+
+/// Were the bridge's port not open yet, the first question for a hardware address would be lost, and asked again
+/// only after a second.
+#[test]
+fn the_first_packet_is_not_lost() {
+    let world = World::new();
+    let server = {
+        let first = world.container(&[]);
+        let gateway = first.plan.address().unwrap().gateway;
+        world.host.inside(|| std::net::TcpListener::bind((gateway, 7000)).unwrap())
+    };
+    let mut times: Vec<Duration> = (0..40)
+        .map(|_| {
+            let container = world.prepare(&[]);
+            let time = container_connects(&world, container, server.local_addr().unwrap());
+            server.accept().unwrap();
+            time
+        })
+        .collect();
+    times.sort_unstable();
+    assert!(times[times.len() - 1] < Duration::from_millis(900), "{times:?}");
+}
+
+fn container_connects(world: &World, mut container: Container, to: SocketAddr) -> Duration {
+    container.start(world);
+    container.inside(|| {
+        let start = std::time::Instant::now();
+        std::net::TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+        start.elapsed()
+    })
+}
