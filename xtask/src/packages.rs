@@ -16,7 +16,8 @@ use crate::shell;
 pub(crate) struct Package {
     /// Its name.
     pub(crate) name: &'static str,
-    /// A command, or an absolute path.
+    /// A command, or an absolute path; empty where only dpkg knows (busybox may be there in a shape that does
+    /// not run without libraries).
     pub(crate) proof: &'static str,
 }
 
@@ -29,12 +30,11 @@ pub(crate) const BUILD: &[Package] =
     &[package("gcc", "cc"), package("libc6-dev", "/usr/include/stdlib.h"), package("make", "make")];
 
 /// What the demo needs.
-pub(crate) const DEMO: &[Package] =
-    &[package("mmdebstrap", "mmdebstrap"), package("busybox-static", "busybox")];
+pub(crate) const DEMO: &[Package] = &[package("mmdebstrap", "mmdebstrap"), package("busybox-static", "")];
 
 /// What the tests need: makers of images, a registry's clients, and eyes on the kernel's state.
 pub(crate) const TEST: &[Package] = &[
-    package("busybox-static", "busybox"),
+    package("busybox-static", ""),
     package("mmdebstrap", "mmdebstrap"),
     package("skopeo", "skopeo"),
     package("umoci", "umoci"),
@@ -53,7 +53,7 @@ pub(crate) const TEST: &[Package] = &[
 pub(crate) const VM: &[Package] = &[
     package("qemu-system-x86", "qemu-system-x86_64"),
     package("qemu-system-common", "/usr/lib/qemu/virtiofsd"),
-    package("busybox-static", "busybox"),
+    package("busybox-static", ""),
     package("kmod", "modprobe"),
     package("xz-utils", "xz"),
     package("e2fsprogs", "mkfs.ext4"),
@@ -62,13 +62,17 @@ pub(crate) const VM: &[Package] = &[
 
 /// Whom the benchmark is worthless without.
 pub(crate) const PEERS: &[Package] =
-    &[package("crun", "crun"), package("runc", "runc"), package("busybox-static", "busybox")];
+    &[package("crun", "crun"), package("runc", "runc"), package("busybox-static", "")];
 
 fn is_there(package: Package) -> bool {
-    if package.proof.starts_with('/') {
-        Path::new(package.proof).exists()
-    } else {
-        shell::find(package.proof).is_some()
+    match package.proof {
+        "" => {
+            let mut query = shell::program("dpkg-query");
+            query.args(["--show", "--showformat=${db:Status-Status}", package.name]);
+            shell::text(&mut query).is_ok_and(|status| status == "installed")
+        }
+        path if path.starts_with('/') => Path::new(path).exists(),
+        command => shell::find(command).is_some(),
     }
 }
 
