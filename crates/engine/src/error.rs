@@ -65,8 +65,4 @@ impl Failure for NeedsRoot {
     fn kind(&self) -> Kind {
         Kind::Permission
     }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["run it with sudo".to_owned()]
-    }
 }
