@@ -122,7 +122,9 @@ pub(crate) fn wait_until_operational(pair: &Pair<'_>) -> Result<(), Refusal> {
         std::thread::sleep(PAUSE);
     };
     let host_end = wait(pair.index, None)?;
-    wait(CONTAINER_INDEX, host_end.other_namespace)?;
+    if host_end.other_namespace.is_some() {
+        wait(CONTAINER_INDEX, host_end.other_namespace)?;
+    }
     // Last: it has its first port only now.
     wait(pair.bridge, None)?;
     Ok(())

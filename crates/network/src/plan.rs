@@ -52,7 +52,7 @@ struct OnBridge {
 
 /// Claims what a container needs, and makes sure that the bridge stands. In the command's process; cheap
 /// where the bridge exists. The container's live directory must exist by then: a claim without one is a
-/// leftover to [`sweep`].
+/// leftover to [`crate::sweep`].
 pub fn prepare(instance: &Instance, id: &Id, mode: &NetworkMode, ports: &[PortMapping]) -> Result<Plan> {
     let mut plan = Plan { mode: mode.clone(), bridge: None, ports: ports.to_vec(), warnings: Vec::new() };
     if *mode != NetworkMode::Bridge {

@@ -22,6 +22,9 @@ fn a_container_gets_link_address_and_route() {
     assert!(container.run("ip -o link show dev lo").contains("LOOPBACK,UP"));
     let ports = world.host.run(&format!("ip -o link show master {}", world.instance.bridge_name()));
     assert_eq!(ports.lines().count(), 1, "{ports}");
+    // No router advertisement of a container reaches the host (CVE-2020-13401).
+    let ipv6 = format!("cat /proc/sys/net/ipv6/conf/{}/disable_ipv6", world.instance.bridge_name());
+    assert_eq!(world.host.run(&ipv6).trim(), "1");
 }
 
 #[test]
@@ -62,7 +65,7 @@ fn the_table_is_what_its_drawing_says() {
 fn a_sweep_leaves_nothing_and_waits_for_the_last() {
     let world = World::new();
     let before = (world.host.run("ip -o link"), world.host.run("nft list ruleset"));
-    assert!(world.sweep(), "nothing is there yet");
+    assert!(world.swept(), "nothing is there yet");
     let mut one = world.container(&[tcp(8080)]);
     let mut two = world.container(&[]);
     one.kill();
@@ -77,7 +80,7 @@ fn a_sweep_leaves_nothing_and_waits_for_the_last() {
     let used = std::fs::File::open(world.instance.network("bridge").join("next")).unwrap();
     used.set_modified(std::time::SystemTime::now()).unwrap(); // this machine may be slow
     assert!(!world.host.inside(|| network::sweep(&world.instance).unwrap()), "used a moment ago");
-    assert!(world.sweep());
+    assert!(world.swept());
     drop(kept);
     assert_eq!((world.host.run("ip -o link"), world.host.run("nft list ruleset")), before);
     let left: Vec<_> = std::fs::read_dir(world.instance.network("bridge"))
@@ -96,7 +99,7 @@ fn a_claim_whose_container_never_came_is_swept() {
     let container = world.prepare(&[]);
     assert!(!world.sweep());
     std::fs::remove_dir_all(world.instance.live(&container.id)).unwrap();
-    assert!(world.sweep());
+    assert!(world.swept());
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn preparing_and_sweeping_at_once_never_break_each_other() {
             });
         }
     });
-    assert!(world.sweep());
+    assert!(world.swept());
 }
 
 #[test]
@@ -213,7 +216,7 @@ fn others_who_drop_are_named_with_a_remedy_until_it_is_applied() {
     world.host.run(&format!("nft insert rule ip filter FORWARD iifname {bridge} accept"));
     world.release(&first);
     std::fs::remove_dir_all(world.instance.live_containers()).unwrap();
-    assert!(world.sweep());
+    assert!(world.swept());
     assert!(world.prepare(&[]).plan.warnings().is_empty());
 }
 

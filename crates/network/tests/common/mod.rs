@@ -130,6 +130,19 @@ impl World {
         self.host.inside(|| network::sweep_now(&self.instance).unwrap())
     }
 
+    /// Sweeps until it is done: a process that another test forks right now holds, until its exec, a copy of any
+    /// lock that is held in this process.
+    pub fn swept(&self) -> bool {
+        let start = std::time::Instant::now();
+        while start.elapsed() < PATIENCE {
+            if self.sweep() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
     pub fn table(&self) -> String {
         self.host.run(&format!("nft list table ip {}", self.instance.global_name()))
     }
