@@ -7,7 +7,7 @@
 //!     dhow-monitors/      the monitors, beside the limit, not under it
 //! ```
 //!
-//! v2 is the model: [`limits`] turns the specification into typed settings and those into files and values; v1 is
+//! v2 is the model: `limits` turns the specification into typed settings and those into files and values; v1 is
 //! another column of the same table, and one such group per hierarchy. A launch decides first
 //! ([`GroupPlan::new`]), then makes ([`GroupPlan::make`], [`GroupPlan::restrict`]), then the child joins: on v2 it is cloned into
 //! [`Group::open_v2`], on v1 it moves itself ([`GroupPlan::join_self`]).

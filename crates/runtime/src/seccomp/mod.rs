@@ -1,7 +1,7 @@
 //! The system call filter: profiles in, a program for the kernel out.
 //!
 //! A profile is ours ([`default_profile`]) or the user's in Docker's form ([`parse_docker`]); both become the
-//! specification's [`Seccomp`](oci::runtime::Seccomp), which [`compile`] turns into a [`Program`]. Compiling
+//! specification's [`Seccomp`](oci::runtime::Seccomp), which [`compile()`] turns into a [`Program`]. Compiling
 //! takes a millisecond, so programs are kept on disk under a name made of all that went in ([`cached`]);
 //! whoever starts the container only reads and installs one.
 
