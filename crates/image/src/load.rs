@@ -91,6 +91,9 @@ pub enum Cause {
     /// A tar archive of something else.
     #[error("it holds no images: it has neither an OCI layout's `index.json` nor Docker's `manifest.json`")]
     NoImages,
+    /// A list of images with none in it.
+    #[error("it holds no images: its list of them is empty")]
+    Empty,
     /// Something in it is not there.
     #[error("it lacks `{0}`")]
     Missing(String),

@@ -27,6 +27,9 @@ pub(super) fn plan(files: &mut Files<'_>) -> Result<Plan, Cause> {
     let refused = |source| Cause::Document { name: name.to_owned(), source };
     let items: Vec<Item> =
         serde_json::from_slice(&files.document(name)?).map_err(|e| refused(DocumentError::Json(e)))?;
+    if items.is_empty() {
+        return Err(Cause::Empty);
+    }
     if items.len() > MAX_IMAGES {
         return Err(Cause::TooMany("ten thousand images"));
     }
