@@ -24,7 +24,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let mut properties = shell::cargo();
         properties
             .args(["test", "--quiet", "--workspace", "--exclude", "dhow-tests"])
-            .env("PROPTEST_CASES", "20000");
+            .env("PROPTEST_CASES", "20000")
+            .env("DHOW_SOAK", "1");
         test::prepare(&mut properties)?;
         shell::run(&mut properties)?;
     }

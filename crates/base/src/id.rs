@@ -24,7 +24,12 @@ impl Id {
     /// Only if the kernel gives no randomness.
     pub fn random() -> std::io::Result<Self> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(std::io::Error::from)?;
+        // The system call itself: a library that looks for libc's wrapper finds none in a static program, and opens
+        // /dev/random instead. So few bytes never come in part once the kernel's pool is seeded.
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        if filled != bytes.len() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(Self(hex(&bytes)))
     }
 

@@ -225,11 +225,16 @@ impl Engine {
                 Ok((Some(profile.to_owned()), None))
             }
             (None, Confinement::Profile(profile)) => Ok((Some(profile.clone()), None)),
-            _ => Ok(match apparmor::ensure_loaded(self.instance.run())? {
-                apparmor::Outcome::Loaded => (Some(apparmor::DEFAULT_PROFILE.to_owned()), None),
-                apparmor::Outcome::Disabled => (None, None),
-                apparmor::Outcome::Degraded(warning) => (None, Some(warning)),
-            }),
+            _ => match (apparmor::ensure_loaded(self.instance.run())?, asked) {
+                (apparmor::Outcome::Loaded, _) => Ok((Some(apparmor::DEFAULT_PROFILE.to_owned()), None)),
+                (apparmor::Outcome::Disabled, None) => Ok((None, None)),
+                (apparmor::Outcome::Degraded(warning), None) => Ok((None, Some(warning))),
+                // A default may degrade; what was asked for by name may not.
+                (apparmor::Outcome::Disabled, Some(_)) => {
+                    Err(NoAppArmor("this kernel has no AppArmor, or it is switched off".to_owned()).into())
+                }
+                (apparmor::Outcome::Degraded(reason), Some(_)) => Err(NoAppArmor(reason).into()),
+            },
         }
     }
 }
@@ -280,6 +285,21 @@ pub(crate) fn first_word(mut stream: UnixStream, id: &Id, tty: bool) -> Result<S
 }
 
 /// A failure, and what could not be cleaned up after it.
+/// An AppArmor profile was asked for by name and cannot be had: running without it would be a silent loss.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot confine the container with the AppArmor profile dhow-default: {0}")]
+struct NoAppArmor(String);
+
+impl Failure for NoAppArmor {
+    fn kind(&self) -> Kind {
+        Kind::Unsupported
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["leave --security-opt apparmor=… out, or give apparmor=unconfined".to_owned()]
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{error}; and cleaning up failed: {other}")]
 struct NotRemoved {

@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use common::{Namespace, World, instance, port, run, tcp};
 use state::options::{NetworkMode, Protocol};
@@ -233,38 +232,4 @@ fn modes_without_a_bridge_touch_nothing() {
         plan.release(&world.instance, &id).unwrap();
     }
     assert!(!world.instance.network("bridge").exists());
-}
-
-/// Not a test of correctness: what the hot path costs. `cargo test -p dhow-network -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn what_it_costs() {
-    let world = World::new();
-    let _first = world.container(&[]);
-    let id = base::Id::random().unwrap();
-    std::fs::create_dir_all(world.instance.live(&id)).unwrap();
-    world.host.inside(|| {
-        let (mut prepare, mut attach, mut release) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..60 {
-            let mut init = common::sleeper();
-            let plan = timed(&mut prepare, || {
-                network::prepare(&world.instance, &id, &NetworkMode::Bridge, &[]).unwrap()
-            });
-            timed(&mut attach, || plan.attach(init.id()).unwrap());
-            init.kill().unwrap();
-            init.wait().unwrap();
-            timed(&mut release, || plan.release(&world.instance, &id).unwrap());
-        }
-        for (name, mut times) in [("prepare", prepare), ("attach", attach), ("release", release)] {
-            times.sort_unstable();
-            println!("{name}: {:?}", times[times.len() / 2]);
-        }
-    });
-}
-
-fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
-    let start = std::time::Instant::now();
-    let result = work();
-    times.push(start.elapsed());
-    result
 }
