@@ -146,6 +146,9 @@ pub(crate) fn tests(selection: &[&str]) -> Result<()> {
     } else {
         let mut cargo = shell::cargo();
         cargo.args(["test", "--quiet"]);
+        if std::env::var_os("CI").is_some() {
+            cargo.arg("--no-fail-fast");
+        }
         cargo
     };
     prepare(&mut cargo)?;
