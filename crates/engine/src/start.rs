@@ -284,7 +284,6 @@ pub(crate) fn first_word(mut stream: UnixStream, id: &Id, tty: bool) -> Result<S
     }
 }
 
-/// A failure, and what could not be cleaned up after it.
 /// An AppArmor profile was asked for by name and cannot be had: running without it would be a silent loss.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot confine the container with the AppArmor profile dhow-default: {0}")]
@@ -300,6 +299,7 @@ impl Failure for NoAppArmor {
     }
 }
 
+/// A failure, and what could not be cleaned up after it.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}; and cleaning up failed: {other}")]
 struct NotRemoved {
