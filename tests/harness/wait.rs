@@ -13,6 +13,12 @@ pub fn soak(every_day: usize, soaking: usize) -> usize {
     if std::env::var_os("DHOW_SOAK").is_some_and(|v| !v.is_empty() && v != "0") { soaking } else { every_day }
 }
 
+/// A number below `limit`, another one each time: for the moment at which something is killed.
+pub fn random(limit: u64) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(limit) % limit.max(1)
+}
+
 /// Looks again and again until `look` finds something; fails the test after ten seconds.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
