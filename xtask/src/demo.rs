@@ -34,11 +34,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
     let before = leaks::snapshot();
     let mut demo = Demo { dhow: shell::binaries("release").join("dhow"), place, starts: Vec::new() };
+    let name = demo.text(&["info", "--format", "{{.CgroupParent}}"])?;
     let outcome = demo.play();
     let swept = demo.sweep();
     outcome?;
     swept?;
-    leaks::check(&before)?;
+    leaks::check_for(&before, &[name.trim_matches('/'), path_text(&run_root())?])?;
     say("Nothing is left: no process, mount, interface, firewall rule or cgroup.");
     demo.table();
     Ok(())

@@ -36,14 +36,21 @@ pub(crate) fn snapshot() -> Snapshot {
 
 /// Waits at most the grace for everything new to go, and fails with the list of what stays.
 pub(crate) fn check(before: &Snapshot) -> Result<()> {
+    check_for(before, &[""])
+}
+
+/// The same for what has one of these words in its line: where others may be at work, too.
+pub(crate) fn check_for(before: &Snapshot, words: &[&str]) -> Result<()> {
     let deadline = Instant::now() + GRACE;
     loop {
-        let left: Vec<String> = snapshot().difference(before).cloned().collect();
+        let now = snapshot();
+        let concerns_us = |line: &&String| words.iter().any(|word| line.contains(word));
+        let left: Vec<&str> = now.difference(before).filter(concerns_us).map(String::as_str).collect();
         if left.is_empty() {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!("{} s after the tests there is still:\n  {}", GRACE.as_secs(), left.join("\n  "));
+            bail!("after {} s there is still:\n  {}", GRACE.as_secs(), left.join("\n  "));
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -129,7 +136,9 @@ fn processes(found: &mut Snapshot) {
         let program = command.split(' ').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         let zombie = read(format!("/proc/{pid}/stat")).contains(") Z ");
         if !zombie && (name.starts_with("dhow") || program.starts_with("dhow")) {
-            found.insert(format!("process {pid}: {}", command.trim()));
+            // a monitor holds its container's live directory, which tells whose it is
+            let holds = std::fs::read_link(format!("/proc/{pid}/fd/3")).unwrap_or_default();
+            found.insert(format!("process {pid}: {} ({})", command.trim(), holds.display()));
         }
     }
 }
