@@ -146,15 +146,17 @@ fn group_entries(text: &[u8]) -> impl Iterator<Item = GroupEntry<'_>> {
     })
 }
 
-/// A decimal number that fits, or nothing: one that wraps would be somebody else's.
+/// A decimal number that can be an id, or nothing: one that wraps would be somebody else's, and 2^32 - 1 means "as it
+/// is" to `setresuid(2)`, which would leave us root. The bound is the one of `--user` (CVE-2024-40635).
 fn number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0u32, |n, digit| {
+    let number = digits.iter().try_fold(0u32, |n, digit| {
         let digit = digit.checked_sub(b'0').filter(|&d| d < 10)?;
         n.checked_mul(10)?.checked_add(u32::from(digit))
-    })
+    });
+    number.filter(|&n| i32::try_from(n).is_ok())
 }
 
 #[cfg(test)]
@@ -173,7 +175,10 @@ mod tests {
 
     #[test]
     fn numbers_do_not_wrap() {
-        assert_eq!(number(b"4294967295"), Some(u32::MAX));
+        assert_eq!(number(b"2147483647"), Some(i32::MAX as u32));
+        // What setresuid(2) takes for "no change": root would stay root.
+        assert_eq!(number(b"4294967295"), None);
+        assert_eq!(number(b"2147483648"), None);
         assert_eq!(number(b"4294967296"), None);
         assert_eq!(number(b"-1"), None);
         assert_eq!(number(b""), None);

@@ -60,9 +60,14 @@ pub(crate) fn become_command(
         write_proc(handles.proc, path, profile, Step::AppArmor, 0)?;
     }
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
+    // As root first and then as the user, as Docker does: `--user` with an image whose directory is root's own works,
+    // and so does a file system that does not trust root.
+    let entered = enter_working_dir(plan);
     take_rights(plan, &account)?;
-    // As the user it will be: a directory that it may not enter is an error here, not a surprise later.
-    enter_working_dir(plan)?;
+    match entered {
+        Err(failed) if matches!(failed.errno, Errno::ACCESS | Errno::PERM) => enter_working_dir(plan)?,
+        other => other?,
+    }
     // From here on nothing is opened. Whatever is open closes on exec (CVE-2024-21626).
     sys::process::close_on_exec_from(3).map_err(errno).during(Step::Exec)?;
     sys::process::reset_signals();

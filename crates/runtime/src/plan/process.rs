@@ -139,7 +139,12 @@ fn candidates(command: &str, path: &str) -> Result<Vec<CString>, PlanError> {
 
 fn user(process: &Process) -> Result<UserPlan, PlanError> {
     let Some(text) = &process.user.username else {
-        return Ok(UserPlan::Numbers { uid: process.user.uid, gid: process.user.gid });
+        let (uid, gid) = (process.user.uid, process.user.gid);
+        // To setresuid(2) it means "as it is", which would be root.
+        if uid == u32::MAX || gid == u32::MAX || process.user.additional_gids.contains(&u32::MAX) {
+            return Err(PlanError::Invalid { field: "user", value: format!("`{}`", u32::MAX) });
+        }
+        return Ok(UserPlan::Numbers { uid, gid });
     };
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
