@@ -17,6 +17,7 @@ pub(crate) struct Client {
     frames: Frames,
     pending: Vec<u8>,
     attached: bool,
+    feeder: bool,
     greeted: bool,
     gone: bool,
 }
@@ -40,12 +41,20 @@ impl Client {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let frames = Frames::default();
-        Ok(Self { socket, frames, pending: Vec::new(), attached: false, greeted: false, gone: false })
+        Ok(Self {
+            socket,
+            frames,
+            pending: Vec::new(),
+            attached: false,
+            feeder: false,
+            greeted: false,
+            gone: false,
+        })
     }
 
     /// The door that started us: its hello is part of the request.
     pub(crate) fn starter(socket: OwnedFd, attached: bool) -> io::Result<Self> {
-        Ok(Self { attached, greeted: true, ..Self::new(socket)? })
+        Ok(Self { attached, feeder: attached, greeted: true, ..Self::new(socket)? })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -54,6 +63,11 @@ impl Client {
 
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether the command's input ends with it: it is the door that started the command and stayed attached.
+    pub(crate) fn is_feeder(&self) -> bool {
+        self.feeder
     }
 
     pub(crate) fn has_pending(&self) -> bool {

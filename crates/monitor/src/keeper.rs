@@ -8,7 +8,8 @@ use logging::{Stream, Writer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::pipe::fcntl_getpipe_size;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::termios::{Winsize, tcsetwinsize};
 use state::protocol::{Ended, Tag};
 
@@ -19,6 +20,8 @@ const MOST_CLIENTS: usize = 256;
 /// Input that waits for the command; a door that sends more is not read until it has been taken.
 const MOST_INPUT: usize = 64 << 10;
 const BUFFER: usize = 32 << 10;
+/// More than the kernel keeps of what was written to a terminal and not yet read.
+const MOST_IN_TERMINAL: usize = 128 << 10;
 /// A command that lives longer than this is one that stays.
 const SETTLED: Duration = Duration::from_millis(100);
 /// How long doors get to read the last of the output when the command has ended.
@@ -70,7 +73,7 @@ impl Keeper {
             for source in &ready {
                 self.serve(*source, &mut buffer);
             }
-            self.clients.retain(|c| !c.is_gone());
+            self.drop_gone_clients();
             if ready.contains(&Source::Process)
                 && let Some(code) = self.reap()
             {
@@ -82,6 +85,24 @@ impl Keeper {
             {
                 work();
             }
+        }
+    }
+
+    /// Forgets the doors that have hung up. When the one goes whose input the command reads, however it ended, that
+    /// input has ended (Docker's `StdinOnce`): the command would wait for more for ever.
+    fn drop_gone_clients(&mut self) {
+        let feeder_gone = self.clients.iter().any(|c| c.is_gone() && c.is_feeder());
+        self.clients.retain(|c| !c.is_gone());
+        if feeder_gone {
+            self.end_input();
+        }
+    }
+
+    /// No more input comes. A terminal has no such end: whoever attaches next can go on typing.
+    fn end_input(&mut self) {
+        if self.terminal.is_none() {
+            self.input_ended = true;
+            self.write_input();
         }
     }
 
@@ -155,9 +176,10 @@ impl Keeper {
         }
     }
 
-    /// Passes one buffer of output on; false at the end of the stream, or where nothing is there now.
-    fn read_output(&mut self, n: usize, buffer: &mut [u8]) -> bool {
-        let Some(fd) = &self.outputs[n] else { return false };
+    /// Passes one buffer of output on and returns its length; 0 at the end of the stream, or where nothing is there
+    /// now.
+    fn read_output(&mut self, n: usize, buffer: &mut [u8]) -> usize {
+        let Some(fd) = &self.outputs[n] else { return 0 };
         match rustix::io::read(fd, &mut *buffer) {
             Ok(0) => self.outputs[n] = None,
             Ok(read) => {
@@ -168,20 +190,29 @@ impl Keeper {
                 for client in &mut self.clients {
                     client.tell_output(tag, &buffer[..read]);
                 }
-                return true;
+                return read;
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A terminal whose other end is closed everywhere says EIO.
             Err(_) => self.outputs[n] = None,
         }
-        false
+        0
     }
 
-    /// What the command had written before it ended. Its whole PID namespace is dead, so that nobody adds to it;
-    /// a descriptor that was passed out of the container may hold the pipe open, so we read what is there now.
+    /// What the command had written before it ended. Others may hold the pipe open and go on writing (processes that
+    /// an exec has left behind; whoever a descriptor was passed to, out of the container), so we read no more than
+    /// a pipe can have held at its end.
     fn drain_outputs(&mut self, buffer: &mut [u8]) {
         for n in 0..self.outputs.len() {
-            while self.read_output(n, buffer) {}
+            let Some(fd) = &self.outputs[n] else { continue };
+            let mut left = fcntl_getpipe_size(fd).unwrap_or(MOST_IN_TERMINAL);
+            while left > 0 {
+                let length = left.min(buffer.len());
+                match self.read_output(n, &mut buffer[..length]) {
+                    0 => break,
+                    read => left -= read,
+                }
+            }
         }
         if let Some(log) = &mut self.log {
             log.finish();
@@ -247,10 +278,7 @@ impl Keeper {
                         self.write_input();
                     }
                 }
-                Wish::InputEnd => {
-                    self.input_ended = true;
-                    self.write_input();
-                }
+                Wish::InputEnd => self.end_input(),
                 Wish::Resize { rows, columns } => {
                     if let Some(terminal) = &self.terminal {
                         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -263,10 +291,8 @@ impl Keeper {
     }
 
     fn signal(&self, signal: i32) {
-        if let Some(signal) = Signal::from_named_raw(signal) {
-            // Fails only where the command has ended, which is seen next.
-            pidfd_send_signal(&self.pidfd, signal).ok();
-        }
+        // Fails only where the command has ended, which is seen next, or for a number that is no signal.
+        sys::process::send_signal(self.pidfd.as_fd(), signal).ok();
     }
 
     fn reap(&self) -> Option<i32> {

@@ -3,7 +3,7 @@
 //! it neither allocates nor locks.
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process};
+use rustix::process::{Signal, WaitOptions};
 use sys::process::Cloned;
 
 use crate::child::{During, Outcome, errno};
@@ -15,6 +15,11 @@ pub(crate) fn stay() -> Outcome<()> {
     sys::process::block_all_signals();
     match sys::process::fork().map_err(errno).during(Step::Init)? {
         Cloned::Child => {
+            // A group of its own, in the foreground where there is a terminal: what its keys mean reaches the command
+            // once, and not a second time through process 1. (In the background it could not be set without SIGTTOU,
+            // which is blocked here.) Both only fail where there is nothing to be set.
+            rustix::process::setpgid(None, None).ok();
+            rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()).ok();
             sys::process::reset_signals();
             Ok(())
         }
@@ -30,26 +35,22 @@ pub(crate) fn stay() -> Outcome<()> {
 }
 
 fn keep(command: u32) -> ! {
-    let signals: [i32; 31] = std::array::from_fn(|n| n as i32 + 1);
-    let Some(command) = Pid::from_raw(command as i32) else { sys::process::exit_now(1) };
+    let signals: [i32; 64] = std::array::from_fn(|n| n as i32 + 1);
     loop {
         match sys::process::wait_signal(&signals) {
             Some(signal) if signal == Signal::CHILD.as_raw() => reap(command),
-            Some(signal) => {
-                if let Some(signal) = Signal::from_named_raw(signal) {
-                    kill_process(command, signal).ok();
-                }
-            }
+            // Fails only where the command has ended, which is seen next.
+            Some(signal) => drop(sys::process::kill(command, signal)),
             None => {}
         }
     }
 }
 
 /// Reaps whatever has ended; ends with the command.
-fn reap(command: Pid) {
+fn reap(command: u32) {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == command => {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() as u32 == command => {
                 let code = status.exit_status().or_else(|| status.terminating_signal().map(|s| 128 + s));
                 sys::process::exit_now(code.unwrap_or(255))
             }

@@ -177,6 +177,28 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> Option<i32> {
     }
 }
 
+/// Sends any signal from 1 to 64, also a real-time one, which has no name in rustix.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: numbers and a null pointer; the kernel refuses a signal that does not exist.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `kill(2)` with any signal from 1 to 64: see [`send_signal`]. For process 1 of a container, of its own child.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: numbers only, and no number that would mean a group.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What a spawned program finds: descriptors to be inherited are named by number in its arguments.
 #[derive(Debug)]
 pub struct Spawn<'a> {
