@@ -90,9 +90,11 @@ impl Engine {
         }
         match first_word(stream, id, found.record.options.tty) {
             Ok(session) => Ok(Some(session)),
-            // It hung up: it has ended, or died.
-            Err(_) if held(&self.instance, id)? != Held::Owned => Ok(None),
-            Err(error) => Err(error),
+            // It hung up: it has died, or ended, and is just letting go.
+            Err(error) => {
+                self.await_release(id)?;
+                if held(&self.instance, id)? == Held::Owned { Err(error) } else { Ok(None) }
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use base::fs::{self, At};
 use base::progress::Progress;
@@ -89,6 +90,8 @@ impl Failure for Error {
     }
 }
 
+/// How long somebody may hold a new container's directory by mistake.
+const RECONCILING: Duration = Duration::from_secs(10);
 /// How many names are invented before we give up.
 const NAME_TRIES: u32 = 50;
 
@@ -117,7 +120,9 @@ impl Engine {
         let Resolution { args, resolved } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;
 
-        let owner = Owner::take(&self.instance, &id)?.ok_or_else(|| Error::IdTaken(id.clone()))?;
+        // A reconciler that comes between the making of the directory and its lock removes it, and lets go.
+        let owner = Owner::wait(&self.instance, &id, RECONCILING)?;
+        let owner = owner.ok_or_else(|| Error::IdTaken(id.clone()))?;
         let mut undo = Undo::new();
         let made = (|| {
             let name = self.claim_name(&options, &id)?;

@@ -46,7 +46,9 @@ impl Owner {
             }
             let lock = match Lock::try_exclusive(&live) {
                 Ok(Some(lock)) => lock,
-                Ok(None) => return Ok(None),
+                // Somebody who only looks ([`held`]) is no owner, and gone in an instant.
+                Ok(None) if held_at(&live)? == Held::Owned => return Ok(None),
+                Ok(None) => continue,
                 // Its last owner removed it between our two steps.
                 Err(e) if e.is_not_found() => continue,
                 Err(e) => return Err(e),
@@ -133,6 +135,26 @@ mod tests {
         assert_eq!(held(&instance, &id).unwrap(), Held::Absent);
         drop(Owner::take(&instance, &id).unwrap().unwrap().hand_over());
         assert_eq!(held(&instance, &id).unwrap(), Held::Abandoned);
+    }
+
+    #[test]
+    fn who_only_looks_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = instance(dir.path());
+        let id = Id::random().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        held(&instance, &id).unwrap();
+                    }
+                });
+            }
+            let taken = (0..300).all(|_| Owner::take(&instance, &id).unwrap().is_some());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken);
+        });
     }
 
     #[test]

@@ -122,11 +122,16 @@ impl Engine {
             request.network.release(&self.instance, id)?;
         }
         match records::record(&self.instance, id)? {
-            None => self.remove_half_made(id, request.as_ref().map(|r| &*r.name))?,
-            Some(record) if record.options.auto_remove => return self.remove_files(id, &record.name, owner),
-            Some(record) => self.record_end(&record, request.is_some())?,
+            None => {
+                self.remove_half_made(id, request.as_ref().map(|r| &*r.name))?;
+                drop(owner);
+            }
+            Some(record) if record.options.auto_remove => self.remove_files(id, &record.name, owner)?,
+            Some(record) => {
+                self.record_end(&record, request.is_some())?;
+                drop(owner);
+            }
         }
-        drop(owner);
         self.sweep_shared();
         Ok(())
     }
