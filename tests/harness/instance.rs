@@ -31,12 +31,12 @@ pub fn bin_dir() -> PathBuf {
 
 /// A new directory on a file system that an overlay can stand on: not another overlay, not memory.
 pub fn real_directory(name: &str) -> TempDir {
-    const OVERLAY: i64 = 0x794c_7630;
-    const TMPFS: i64 = 0x0102_1994;
+    const OVERLAY: u64 = 0x794c_7630;
+    const TMPFS: u64 = 0x0102_1994;
     let candidates = [std::env::temp_dir(), "/var/tmp".into(), bin_dir()];
-    let good = candidates
-        .into_iter()
-        .find(|dir| rustix::fs::statfs(dir).is_ok_and(|fs| ![OVERLAY, TMPFS].contains(&(fs.f_type as i64))));
+    let good = candidates.into_iter().find(|dir| {
+        rustix::fs::statfs(dir).is_ok_and(|fs| ![OVERLAY, TMPFS].contains(&fs.f_type.cast_unsigned()))
+    });
     let place = good.expect("no directory on a real file system: set TMPDIR");
     tempfile::Builder::new().prefix(&format!("dhow-e2e-{name}-")).tempdir_in(place).unwrap()
 }
@@ -71,7 +71,7 @@ impl Dhow {
         std::fs::write(path.join("config.toml"), "").unwrap();
         let mut dhow = Self { home: Some(home), path, global_name: String::new(), namespace };
         let info = dhow.json(&["info", "--format", "json"]);
-        dhow.global_name = info["CgroupParent"].as_str().expect("info names the cgroup").to_owned();
+        info["CgroupParent"].as_str().expect("info names the cgroup").clone_into(&mut dhow.global_name);
         assert!(dhow.global_name.len() > "dhow-".len(), "an instance for tests has a name of its own");
         dhow
     }

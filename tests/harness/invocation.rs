@@ -157,14 +157,13 @@ impl Process {
     /// Waits until standard output contains `text`.
     #[track_caller]
     pub fn expect(&self, text: &str) {
-        if !self.stdout.contains(text, self.deadline) {
-            panic!(
-                "{}: no {text:?} in {:?}; errors {:?}",
-                self.shown,
-                self.stdout.text(),
-                self.stderr.text()
-            );
-        }
+        assert!(
+            self.stdout.contains(text, self.deadline),
+            "{}: no {text:?} in {:?}; errors {:?}",
+            self.shown,
+            self.stdout.text(),
+            self.stderr.text()
+        );
     }
 
     /// What it has written to standard output so far.

@@ -10,6 +10,8 @@
 //!
 //! The programs are found beside the test program's target directory, or in `DHOW_BIN_DIR`.
 
+#![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
+
 pub mod image;
 mod instance;
 mod invocation;

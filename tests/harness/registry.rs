@@ -270,7 +270,7 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>, host: &str) -> std::io
         }
         Some(Lie::Endless) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
-            while stream.write_all(&[0; 65536]).is_ok() {}
+            while stream.write_all(&[0; 8192]).is_ok() {}
             return Ok(());
         }
         Some(Lie::Missing) | None => {}

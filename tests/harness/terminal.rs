@@ -68,9 +68,8 @@ impl Terminal {
     /// Waits until the screen has shown `text`.
     #[track_caller]
     pub fn expect(&self, text: &str) {
-        if !self.screen.contains(text, self.deadline) {
-            panic!("no {text:?} on the terminal, but {:?}", self.screen.text());
-        }
+        let shown = self.screen.contains(text, self.deadline);
+        assert!(shown, "no {text:?} on the terminal, but {:?}", self.screen.text());
     }
 
     /// All that the screen has shown.

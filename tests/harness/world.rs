@@ -62,14 +62,14 @@ impl World {
 
 /// Somebody on the wire.
 #[derive(Debug, Clone, Copy)]
-pub enum From<'a> {
+pub enum Peer<'a> {
     /// The host of this world.
     Host(&'a World),
     /// Its neighbour.
     Neighbour(&'a World),
 }
 
-impl From<'_> {
+impl Peer<'_> {
     /// What a web server answers to this client: the body; nothing where nobody answers.
     pub fn fetch(self, host: &str, port: u16) -> String {
         self.act(|| web_page(host, port).unwrap_or_default())

@@ -1,5 +1,7 @@
 //! Bad input gets one clear line and the right exit code, and changes nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

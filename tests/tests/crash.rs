@@ -1,6 +1,8 @@
 //! `kill -9` of whatever is ours, at any moment, and cut power: what is there afterwards is whole, and nothing
 //! leaks.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! What a command sees of the doors that start it, talk to it and leave: its input's end, signals, who it is.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use harness::image::Image;
 use harness::tar::Tar;
 use harness::{Dhow, eventually};

@@ -1,5 +1,7 @@
 //! `dhow exec`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use harness::{Dhow, eventually};
 
 fn with_box(name: &str, flags: &[&str]) -> Dhow {

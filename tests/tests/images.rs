@@ -1,5 +1,7 @@
 //! Images: `load`, `pull`, `images`, `tag`, `rmi`, `inspect`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use harness::image::Image;
 use harness::registry::{DockerRegistry, Login, Registry, filter, log_in};
 use harness::tar::Tar;

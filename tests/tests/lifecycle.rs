@@ -1,5 +1,7 @@
 //! Containers that stay: `run -d`, `ps`, `stop`, `kill`, `wait`, `rm`, `inspect`, `attach`, `info`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Instant;
 
 use harness::{Dhow, eventually, patience};

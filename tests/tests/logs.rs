@@ -1,5 +1,7 @@
 //! `dhow logs`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use harness::{Dhow, eventually};
 
 #[track_caller]

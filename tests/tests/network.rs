@@ -1,10 +1,12 @@
 //! Networks: `none`, `host`, the default bridge, published ports; each on a host of its own (a network
 //! namespace), with a neighbour on a wire.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::Write;
 use std::net::TcpListener;
 
-use harness::world::{From, HOST, NEIGHBOUR, World};
+use harness::world::{HOST, NEIGHBOUR, Peer, World};
 use harness::{Dhow, eventually};
 
 /// A container that answers each connection to port 80 with its name.
@@ -30,7 +32,7 @@ const PROBE: &str = concat!(env!("CARGO_BIN_EXE_probe"), ":/bin/probe:ro");
 
 /// Waits until the server answers, which may come up later than its log says, and with what it should.
 #[track_caller]
-fn fetched(client: From<'_>, host: &str, port: u16, expected: &str) {
+fn fetched(client: Peer<'_>, host: &str, port: u16, expected: &str) {
     eventually("the server's answer", || (client.fetch(host, port) == expected).then_some(()));
 }
 
@@ -67,7 +69,7 @@ fn containers_reach_each_other_the_host_and_the_world_behind_it() {
     let world = &world;
     let dhow = Dhow::in_namespace("bridge", world.host());
     let ip = server(&dhow, "web", &[]);
-    fetched(From::Host(world), &ip, 80, "I am web");
+    fetched(Peer::Host(world), &ip, 80, "I am web");
     let fetch = |host: &str, port: &str| {
         dhow.ok(&["run", "--rm", "-v", PROBE, "busybox", "probe", "fetch", host, port])
     };
@@ -76,7 +78,7 @@ fn containers_reach_each_other_the_host_and_the_world_behind_it() {
     let heard = std::thread::scope(|scope| {
         let (listening, listens) = std::sync::mpsc::channel();
         let neighbour = scope.spawn(move || {
-            From::Neighbour(world).act(|| {
+            Peer::Neighbour(world).act(|| {
                 let listener = TcpListener::bind((NEIGHBOUR, 9000)).unwrap();
                 listening.send(()).unwrap();
                 let (mut stream, peer) = listener.accept().unwrap();
@@ -90,7 +92,7 @@ fn containers_reach_each_other_the_host_and_the_world_behind_it() {
     });
     assert_eq!(heard, HOST);
     // and has no way to the container's own address
-    assert_eq!(From::Neighbour(&world).fetch(&ip, 80), "");
+    assert_eq!(Peer::Neighbour(world).fetch(&ip, 80), "");
     dhow.ok(&["rm", "-f", "web"]);
 }
 
@@ -99,12 +101,12 @@ fn published_ports_answer_from_everywhere() {
     let world = World::new();
     let dhow = Dhow::in_namespace("ports", world.host());
     let ip = server(&dhow, "web", &["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "80"]);
-    fetched(From::Host(&world), "127.0.0.1", 8080, "I am web");
-    fetched(From::Host(&world), HOST, 8080, "I am web");
-    fetched(From::Neighbour(&world), HOST, 8080, "I am web");
+    fetched(Peer::Host(&world), "127.0.0.1", 8080, "I am web");
+    fetched(Peer::Host(&world), HOST, 8080, "I am web");
+    fetched(Peer::Neighbour(&world), HOST, 8080, "I am web");
     // one on loopback is on loopback only
-    fetched(From::Host(&world), "127.0.0.1", 8081, "I am web");
-    assert_eq!(From::Neighbour(&world).fetch(HOST, 8081), "");
+    fetched(Peer::Host(&world), "127.0.0.1", 8081, "I am web");
+    assert_eq!(Peer::Neighbour(&world).fetch(HOST, 8081), "");
     // a container reaches another, and itself, by the published port, too
     let from_another = ["run", "--rm", "-v", PROBE, "busybox", "probe", "fetch", HOST, "8080"];
     assert_eq!(dhow.ok(&from_another), "I am web");
@@ -115,7 +117,7 @@ fn published_ports_answer_from_everywhere() {
     // when it has ended, the port is free at once
     dhow.ok(&["rm", "-f", "web"]);
     let again = server(&dhow, "web2", &["-p", "8080:80"]);
-    fetched(From::Neighbour(&world), HOST, 8080, "I am web2");
+    fetched(Peer::Neighbour(&world), HOST, 8080, "I am web2");
     assert!(!ip.is_empty() && !again.is_empty());
 }
 
@@ -126,7 +128,7 @@ fn udp_ports_are_published_too() {
     let publish = ["run", "-d", "--name", "echo", "-p", "5353:53/udp", "-v", PROBE];
     dhow.ok(&[&publish[..], &["busybox", "probe", "udp-echo", "53"]].concat());
     eventually("the server", || dhow.ok(&["logs", "echo"]).contains("up").then_some(()));
-    let echo = || From::Neighbour(&world).ask(HOST, 5353, "ping").filter(|answer| answer == "ping");
+    let echo = || Peer::Neighbour(&world).ask(HOST, 5353, "ping").filter(|answer| answer == "ping");
     eventually("an echo", echo);
     dhow.ok(&["rm", "-f", "echo"]);
 }
@@ -147,7 +149,7 @@ fn a_port_in_use_is_125_and_nothing_is_left() {
     dhow.fails(125, &["run", "--rm", "-p", "7778:80", "busybox", "true"]);
     dhow.fails(125, &["run", "-d", "--name", "second", "-p", "127.0.0.1:7778:80", "busybox", "true"]);
     assert_eq!(port(&dhow, "web", "80/tcp"), 7778);
-    fetched(From::Host(&world), "127.0.0.1", 7778, "I am web");
+    fetched(Peer::Host(&world), "127.0.0.1", 7778, "I am web");
 }
 
 #[test]
@@ -176,11 +178,11 @@ fn two_instances_on_one_host_do_not_meet() {
     let two = Dhow::in_namespace("two", world.host());
     let (ip1, ip2) = (server(&one, "web", &["-p", "8001:80"]), server(&two, "web", &["-p", "8002:80"]));
     assert_ne!(ip1.rsplit_once('.').unwrap().0, ip2.rsplit_once('.').unwrap().0, "a subnet each");
-    fetched(From::Neighbour(&world), HOST, 8001, "I am web");
-    fetched(From::Neighbour(&world), HOST, 8002, "I am web");
+    fetched(Peer::Neighbour(&world), HOST, 8001, "I am web");
+    fetched(Peer::Neighbour(&world), HOST, 8002, "I am web");
     // what one takes down is not the other's
     drop(one);
-    fetched(From::Neighbour(&world), HOST, 8002, "I am web");
+    fetched(Peer::Neighbour(&world), HOST, 8002, "I am web");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Many at once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use harness::{Dhow, eventually};
 
 #[test]

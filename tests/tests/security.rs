@@ -1,5 +1,7 @@
 //! What broke other engines, tried on ours.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Terminals: `-t`, resize, keys, detaching, and the user's own terminal afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use harness::{Dhow, Terminal, eventually};
 
 #[test]
