@@ -99,7 +99,7 @@ impl Engine {
     /// Creates a container.
     pub fn create(
         &self,
-        options: ContainerOptions,
+        mut options: ContainerOptions,
         pull: PullPolicy,
         progress: &dyn Progress,
     ) -> Result<Created> {
@@ -119,6 +119,10 @@ impl Engine {
         let execution = image.config.config.clone().unwrap_or_default();
         let Resolution { args, resolved } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;
+        // A container has its image's labels, and its own of the same names instead.
+        for (key, value) in execution.labels {
+            options.labels.entry(key).or_insert(value);
+        }
 
         // A reconciler that comes between the making of the directory and its lock removes it, and lets go.
         let owner = Owner::wait(&self.instance, &id, RECONCILING)?;

@@ -118,14 +118,17 @@ pub(crate) fn resolve(
     check_ports(options)?;
     check_security(options)?;
     let capabilities = capability::Set::chosen(&options.cap_add, &options.cap_drop)?;
-    let stop_signal =
-        options.stop_signal.as_deref().or(image.stop_signal.as_deref().filter(|s| !s.is_empty()));
+    // An image's nonsense is not the user's fault, and keeps nobody from running it; Docker takes SIGTERM then, too.
+    let of_image = || image.stop_signal.as_deref().and_then(|name| signal::parse(name).ok());
     let resolved = Resolved {
         env,
         user,
         working_dir: working_dir(options, image)?,
         hostname,
-        stop_signal: stop_signal.map_or(Ok(signal::TERM), signal::parse)?,
+        stop_signal: match options.stop_signal.as_deref() {
+            Some(name) => signal::parse(name)?,
+            None => of_image().unwrap_or(signal::TERM),
+        },
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         capabilities: capabilities.names(),
         no_new_privileges: options.security.no_new_privileges.unwrap_or(config.no_new_privileges),

@@ -165,3 +165,19 @@ fn what_makes_no_sense_is_refused() {
     let fine = ContainerOptions { ports: vec![port(0, 80), port(0, 80)], ..base() };
     assert!(resolution(&fine).is_ok());
 }
+
+#[test]
+fn an_images_stop_signal_counts_unless_it_is_none() {
+    let stop_signal = |image: &str, asked: Option<&str>| {
+        let image = Execution { stop_signal: Some(image.to_owned()), ..self::image() };
+        let options =
+            ContainerOptions { stop_signal: asked.map(str::to_owned), ..ContainerOptions::default() };
+        let machine = Machine { cpus: 2, hostname: "host".to_owned() };
+        resolve(&options, &image, &Config::default(), &machine, &id()).map(|r| r.resolved.stop_signal)
+    };
+    assert_eq!(stop_signal("SIGRTMIN+3", None).unwrap(), 37);
+    assert_eq!(stop_signal("SIGRTMIN+3", Some("INT")).unwrap(), 2);
+    for nonsense in ["", "SIGNOPE", "-1"] {
+        assert_eq!(stop_signal(nonsense, None).unwrap(), crate::signal::TERM, "{nonsense}");
+    }
+}
