@@ -285,7 +285,7 @@ impl Field {
             }
             How::Floor(mode) => {
                 let mut floor = shell::program(shell::binaries("release").join("dhow-floor"));
-                floor.arg(mode).arg(self.place.join("rootfs")).arg(self.place.join("floor")).arg("1");
+                floor.arg(mode).arg(self.place.join("rootfs")).arg(self.place.join("floor")).arg("3");
                 let text = shell::text(&mut floor)?;
                 let median = text.split_whitespace().skip_while(|word| *word != "median").nth(1);
                 let milliseconds: f64 =
