@@ -35,11 +35,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let before = leaks::snapshot();
     let mut demo = Demo { dhow: shell::binaries("release").join("dhow"), place, starts: Vec::new() };
     let name = demo.text(&["info", "--format", "{{.CgroupParent}}"])?;
+    let name = name.trim_matches('/');
     let outcome = demo.play();
-    let swept = demo.sweep();
+    let swept = demo.sweep(name);
     outcome?;
     swept?;
-    leaks::check_for(&before, &[name.trim_matches('/'), path_text(&run_root())?])?;
+    leaks::check_for(&before, &[name, path_text(&run_root())?])?;
     say("Nothing is left: no process, mount, interface, firewall rule or cgroup.");
     demo.table();
     Ok(())
@@ -122,12 +123,13 @@ impl Demo {
     }
 
     /// Removes all that the demo made but the archive.
-    fn sweep(&self) -> Result<()> {
+    fn sweep(&self, name: &str) -> Result<()> {
         let ids = self.text(&["ps", "-aq"])?;
         if !ids.is_empty() {
             let mut remove = self.command(&["rm", "-f"]);
             shell::quiet(remove.args(ids.split_whitespace()))?;
         }
+        leaks::await_sweep(name);
         for directory in [self.root(), run_root()] {
             // a monitor may still be removing what it held
             let mut tries = 0;

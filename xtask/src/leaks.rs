@@ -56,6 +56,17 @@ pub(crate) fn check_for(before: &Snapshot, words: &[&str]) -> Result<()> {
     }
 }
 
+/// Waits at most the grace for an instance's bridge and cgroups to go: the last monitor takes bridge, table and cgroups along
+/// some seconds after the last container, and needs the instance's directories for that.
+pub(crate) fn await_sweep(global_name: &str) {
+    let places = ["/sys/class/net", "/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"];
+    let stands = || places.iter().any(|place| Path::new(place).join(global_name).exists());
+    let deadline = Instant::now() + GRACE;
+    while stands() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn ours(name: &str) -> bool {
     name.contains("dhow")
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::stopwatch::{Place, Stopwatch};
-use crate::{image, shell};
+use crate::{image, leaks, shell};
 
 /// The image, in every engine's store.
 pub(crate) const IMAGE: &str = "docker.io/bench/busybox:1";
@@ -303,8 +303,12 @@ impl Field {
 impl Drop for Field {
     /// Undoes everything, on and on whatever fails.
     fn drop(&mut self) {
+        let name = self.act(&dhow(&["info", "--format", "{{.CgroupParent}}"]));
         for words in std::mem::take(&mut self.undo).iter().rev() {
             let _ = self.act(words);
+        }
+        if let Ok(name) = name {
+            leaks::await_sweep(name.trim_matches('/'));
         }
         if let Some(mut docker) = self.docker.take() {
             // the head of its pid namespace: all its processes end with it
