@@ -17,6 +17,11 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 #[derive(Debug)]
 pub struct Root(OwnedFd);
 
+/// How many dangling symlinks are followed, one to the next, to make a file.
+const MOST_LINKS: u32 = 8;
+/// The kernel's.
+const LONGEST_PATH: usize = 4096;
+
 const CONFINED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 impl Root {
@@ -91,19 +96,40 @@ impl Root {
     }
 
     /// Makes an empty regular file at `path` unless something is there, with its missing parents, and
-    /// returns an `O_PATH` descriptor of what is there.
+    /// returns an `O_PATH` descriptor of what is there. Where `path` is a symlink that leads nowhere (images have
+    /// `/etc/resolv.conf` as one into `/run`), the file is made where it leads to within the root.
     pub fn create_file(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.create_file_behind(path, MOST_LINKS)
+    }
+
+    fn create_file_behind(&self, path: &Path, links: u32) -> io::Result<OwnedFd> {
         match self.resolve(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let (parent, name) = split(path)?;
-        let parent = self.create_dir_all(parent)?;
+        let (above, name) = split(path)?;
+        let parent = self.create_dir_all(above)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
-            Ok(_) | Err(rustix::io::Errno::EXIST) => self.resolve(path),
-            Err(e) => Err(e.into()),
+            Ok(_) => return self.resolve(path),
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
         }
+        match self.resolve(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && links > 0 => {}
+            other => return other,
+        }
+        // Put together on the stack: the child of a launch may not allocate. What comes out is an allegation like any
+        // other, and resolved as one.
+        let mut target = [std::mem::MaybeUninit::uninit(); LONGEST_PATH];
+        let (target, _) = rustix::fs::readlinkat_raw(&parent, name, &mut target)?;
+        let above = if target.starts_with(b"/") { b"" } else { above.as_os_str().as_bytes() };
+        let mut joined = [0; LONGEST_PATH];
+        let length = above.len() + target.len();
+        let place = joined.get_mut(..length).ok_or(rustix::io::Errno::NAMETOOLONG)?;
+        place[..above.len()].copy_from_slice(above);
+        place[above.len()..].copy_from_slice(target);
+        self.create_file_behind(Path::new(OsStr::from_bytes(place)), links - 1)
     }
 }
 
@@ -172,6 +198,26 @@ mod tests {
         assert!(scratch.0.join("inside/etc/deep/file").exists());
         scratch.root().create_dir_all(Path::new("x/./y//z")).unwrap();
         assert!(scratch.0.join("inside/x/y/z").is_dir());
+    }
+
+    #[test]
+    fn a_file_is_made_where_a_dangling_link_leads_within_the_root() {
+        let scratch = Scratch::new("dangling");
+        let inside = scratch.0.join("inside");
+        std::fs::create_dir(inside.join("etc")).unwrap();
+        symlink("../run/resolve/stub", inside.join("etc/relative")).unwrap();
+        symlink("/../../../outside", inside.join("etc/absolute")).unwrap();
+        symlink("relative2", inside.join("etc/chain")).unwrap();
+        symlink("../../../../chained", inside.join("etc/relative2")).unwrap();
+        symlink("loop", inside.join("etc/loop")).unwrap();
+        for (path, made) in
+            [("/etc/relative", "run/resolve/stub"), ("etc/absolute", "outside"), ("/etc/chain", "chained")]
+        {
+            scratch.root().create_file(Path::new(path)).unwrap();
+            assert!(inside.join(made).is_file(), "{path}");
+        }
+        assert!(scratch.root().create_file(Path::new("/etc/loop")).is_err());
+        assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1, "nothing outside");
     }
 
     #[test]

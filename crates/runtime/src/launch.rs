@@ -128,7 +128,12 @@ pub fn launch(
             }
             planned.restrict()?;
         }
-        meanwhile(pid).map_err(LaunchError::Meanwhile)?;
+        // What the child failed with comes first: without it there is nothing to be linked to, and that is what the
+        // network would complain of.
+        meanwhile(pid).map_err(|error| match receive(ours.as_fd(), RecvFlags::DONTWAIT) {
+            Ok((Some(Message::Failed(failed)), _)) => describe(&plan, failed),
+            _ => LaunchError::Meanwhile(error),
+        })?;
         let mounts =
             openat(CWD, format!("/proc/{pid}/ns/mnt"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
         let words = |failed| describe(&plan, failed);
@@ -168,7 +173,7 @@ pub(crate) fn shake_hands(
     let mut progress = Progress::begin(terminal);
     let mut master = None;
     loop {
-        let (message, descriptor) = receive(socket).map_err(LaunchError::Handshake)?;
+        let (message, descriptor) = receive(socket, RecvFlags::empty()).map_err(LaunchError::Handshake)?;
         if descriptor.is_some() {
             master = descriptor;
         }
@@ -181,13 +186,13 @@ pub(crate) fn shake_hands(
     }
 }
 
-fn receive(socket: BorrowedFd<'_>) -> io::Result<(Option<Message>, Option<OwnedFd>)> {
+fn receive(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<(Option<Message>, Option<OwnedFd>)> {
     let mut packet = [0; PACKET];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [io::IoSliceMut::new(&mut packet)];
     let received = loop {
-        match recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC | flags) {
             // The child is gone with our Go unread. The kernel says so once, before it hands out what the child had
             // said.
             Err(Errno::CONNRESET | Errno::INTR) => {}
@@ -303,7 +308,9 @@ fn child_error(what: String, failed: Failed) -> LaunchError {
         | (Step::UnknownUser | Step::UnknownGroup | Step::Accounts | Step::MountOverProc, _) => Kind::Invalid,
         _ => base::failure::kind_of_io(&source),
     };
-    // A name that is not in a file is nothing that the kernel has said.
-    let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
+    // A name that is not in a file, or along a path, is nothing that the kernel has said.
+    let found_out =
+        matches!(failed.step, Step::UnknownUser | Step::UnknownGroup) || what.contains("no such command");
+    let source = (!found_out).then_some(source);
     LaunchError::Child { what, kind, source }
 }
