@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use harness::world::{HOST, NEIGHBOUR, Peer, World};
@@ -82,6 +82,8 @@ fn containers_reach_each_other_the_host_and_the_world_behind_it() {
                 let listener = TcpListener::bind((NEIGHBOUR, 9000)).unwrap();
                 listening.send(()).unwrap();
                 let (mut stream, peer) = listener.accept().unwrap();
+                // what is not read would reset the connection
+                assert!(stream.read(&mut [0; 512]).unwrap() > 0);
                 stream.write_all(b"hello from outside").unwrap();
                 peer.ip().to_string()
             })

@@ -372,3 +372,25 @@ fn the_container_is_a_world_of_its_own() {
     script(&dhow, &[], "echo x >/etc/mine; rm /etc/group");
     script(&dhow, &[], "test ! -e /etc/mine && test -e /etc/group");
 }
+
+#[test]
+fn an_images_links_lead_where_they_lead_inside() {
+    let dhow = Dhow::new("links");
+    // as distributions with systemd-resolved have it
+    let layer =
+        harness::tar::Tar::new().symlink("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+    dhow.load(&harness::image::Image::busybox("linked").with_layer(layer));
+    let run = ["run", "--rm", "--network", "none", "linked"];
+    assert!(
+        dhow.ok(&[&run[..], &["cat", "/run/systemd/resolve/stub-resolv.conf"]].concat())
+            .contains("nameserver")
+    );
+
+    // and what the child cannot do is what is said, not what the network misses once the child is gone
+    let layer = harness::tar::Tar::new().symlink("etc/resolv.conf", "/proc/self/environ");
+    dhow.load(&harness::image::Image::busybox("bad").with_layer(layer));
+    for _ in 0..3 {
+        let line = dhow.fails(125, &["run", "--rm", "bad", "true"]);
+        assert!(line.contains("nothing may be mounted inside /proc"), "{line}");
+    }
+}
