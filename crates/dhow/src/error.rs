@@ -4,10 +4,11 @@
 //! | code | when |
 //! |---|---|
 //! | 0 | it worked; also where the reader of our output has gone (broken pipe) |
-//! | 1 | it did not; missing arguments, an unknown command |
+//! | 1 | it did not; missing arguments, an unknown command; `exec`: no such container, or it does not run |
 //! | 64 | a bad `--format` |
-//! | 125 | a bad flag or value; for `run` and `exec`: whatever failed before the command |
-//! | 126, 127 | `run`, `exec`: the command cannot be executed, is not found |
+//! | 125 | a bad flag or value; for `run`: whatever failed before the command |
+//! | 126, 127 | `run`, `exec`: the command cannot be executed, is not found; 126 also for all else that keeps an
+//! `exec` from starting |
 //! | 128 + n | `run`, `exec`: signal n ended the command |
 
 use std::io;
@@ -20,9 +21,12 @@ pub(crate) enum Error {
     /// The engine said no.
     #[error("{0}")]
     Engine(engine::Error),
-    /// The engine said no to `run` or `exec`, whose exit codes leave room for the command's.
+    /// The engine said no to `run`, whose exit codes leave room for the command's.
     #[error("{0}")]
     Starting(engine::Error),
+    /// The engine said no to `exec`, which tells a missing container from a command that does not start.
+    #[error("{0}")]
+    Joining(engine::Error),
     /// A flag or its value makes no sense.
     #[error("{message}")]
     Flag {
@@ -79,6 +83,11 @@ impl Error {
                 Kind::CommandNotExecutable => 126,
                 _ => 125,
             },
+            Self::Joining(e) => match e.kind() {
+                Kind::NotFound | Kind::Conflict => 1,
+                Kind::CommandNotFound => 127,
+                _ => 126,
+            },
             Self::Flag { .. } | Self::File { .. } | Self::Lost => 125,
             Self::Format(_) => 64,
             Self::Engine(_)
@@ -97,7 +106,7 @@ impl Error {
     /// What to do next.
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
-            Self::Engine(e) | Self::Starting(e) => {
+            Self::Engine(e) | Self::Starting(e) | Self::Joining(e) => {
                 let mut hints = e.hints();
                 if e.kind() == Kind::Permission && !rustix::process::geteuid().is_root() {
                     hints.push("run dhow as root: sudo dhow …".to_owned());

@@ -13,23 +13,13 @@ use base::fs::{self, At};
 use rustix::fs::fstat;
 use state::Instance;
 use state::lock::Lock;
+pub(crate) use state::lock::{Held, held as held_at};
 
 /// The ownership of a container. Dropping it gives the container up and removes its live directory.
 #[derive(Debug)]
 pub(crate) struct Owner {
     lock: Option<Lock>,
     live: std::path::PathBuf,
-}
-
-/// Whether somebody owns a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// There is no live directory.
-    Absent,
-    /// There is one, and its owner has died.
-    Abandoned,
-    /// Its owner lives.
-    Owned,
 }
 
 /// How often a lock is asked for again while it is waited for: `flock` itself cannot be given up on.
@@ -94,22 +84,6 @@ impl Drop for Owner {
 /// Whether somebody owns the container, found out without disturbing anybody who looks too.
 pub(crate) fn held(instance: &Instance, id: &Id) -> fs::Result<Held> {
     held_at(&instance.live(id))
-}
-
-/// Whether somebody holds the lock of this directory.
-pub(crate) fn held_at(live: &Path) -> fs::Result<Held> {
-    use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
-    use rustix::io::Errno;
-    let dir = match openat(CWD, live, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(dir) => dir,
-        Err(Errno::NOENT) => return Ok(Held::Absent),
-        Err(e) => return Err(e).at("open", live),
-    };
-    match flock(&dir, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(Held::Abandoned),
-        Err(Errno::WOULDBLOCK) => Ok(Held::Owned),
-        Err(e) => Err(e).at("lock", live),
-    }
 }
 
 #[cfg(test)]

@@ -114,13 +114,7 @@ impl Engine {
 
     fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
         let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
-        let request = read_request(owner.live());
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id));
-        group.kill()?;
-        remove_group(&group)?;
-        if let Some(request) = &request {
-            request.network.release(&self.instance, id)?;
-        }
+        let request = self.release_held(id, &owner)?;
         match records::record(&self.instance, id)? {
             None => {
                 self.remove_half_made(id, request.as_ref().map(|r| &*r.name))?;
@@ -134,6 +128,19 @@ impl Engine {
         }
         self.sweep_shared();
         Ok(())
+    }
+
+    /// Ends what still runs of a container whose monitor died, and gives back what that held. The request tells
+    /// what; where there is none, nothing was ever started.
+    pub(crate) fn release_held(&self, id: &Id, owner: &Owner) -> Result<Option<Request>> {
+        let request = read_request(owner.live());
+        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id));
+        group.kill()?;
+        remove_group(&group)?;
+        if let Some(request) = &request {
+            request.network.release(&self.instance, id)?;
+        }
+        Ok(request)
     }
 
     /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.

@@ -26,6 +26,8 @@ impl Engine {
             // It removed itself, or somebody else was faster: what was asked for is so.
             return Ok(());
         }
+        // Its monitor may have died since we looked, and nobody have seen to that.
+        self.release_held(id, &owner)?;
         self.remove_files(id, &found.record.name, owner)?;
         self.sweep_removing();
         self.sweep_unused();

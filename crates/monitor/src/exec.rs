@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use base::{Failure, Kind};
 use monitor::{ExecRequest, REQUEST_VERSION};
 use runtime::Stdio;
-use state::lock::Lock;
+use state::lock::{Held, held};
 use state::protocol::{Ended, StartFailure, Tag};
 
 use crate::clients::Client;
@@ -78,7 +78,7 @@ fn start(request: &ExecRequest) -> Result<Keeper, Box<dyn Failure>> {
     // The plan holds a descriptor of the process. If the monitor still owns the container *now*, it has not reaped
     // that process, and so the number meant it, not a later process with the same number.
     let live = request.instance.live(&request.id);
-    if !matches!(Lock::try_exclusive(&live), Ok(None)) {
+    if !matches!(held(&live), Ok(Held::Owned)) {
         return Err(boxed(ExecError::NotRunning(request.id.short().to_owned())));
     }
     let signals = sys::process::signal_fd(&[]).map_err(|e| boxed(ExecError::Request(e)))?;

@@ -7,8 +7,9 @@
 //!     │ network: veth into its namespace       │
 //!     │ ── Go ───────────────────────────────▶ │ only now: cgroups (v1), addresses, pivot, rights
 //!     │ ◀────────────────── Terminal + its fd ─│ with a terminal
-//!     │ ◀──────────── Failed{step,errno,index}─│ or:
+//!     │ ◀──────────────────────────────── Ready ─│ but for rights and exec all is done
 //!     │ ◀─────────────────────── end of stream ─│ the socket closed on exec: the command runs
+//!     │ ◀──────────── Failed{step,errno,index}─│ or this, at any time
 //! ```
 //!
 //! Each message is one packet. What may come when is [`Progress::advance`], a pure function.
@@ -129,6 +130,9 @@ pub(crate) enum Message {
     Go,
     /// Child: the terminal's master comes with this packet.
     Terminal,
+    /// Child: it gives up its rights and executes the command now. Without this a child that died on its way would
+    /// look like one that runs: for both the stream ends.
+    Ready,
     /// Child: it will exit.
     Failed(Failed),
 }
@@ -142,6 +146,7 @@ impl Message {
         match self {
             Self::Go => bytes[0] = b'G',
             Self::Terminal => bytes[0] = b'T',
+            Self::Ready => bytes[0] = b'R',
             Self::Failed(failed) => {
                 bytes[0] = b'F';
                 bytes[1] = failed.step as u8;
@@ -157,6 +162,7 @@ impl Message {
         match bytes[0] {
             b'G' => Some(Self::Go),
             b'T' => Some(Self::Terminal),
+            b'R' => Some(Self::Ready),
             b'F' => Some(Self::Failed(Failed {
                 step: Step::from_byte(bytes[1])?,
                 index: u16::from_ne_bytes([bytes[2], bytes[3]]),
@@ -172,6 +178,8 @@ impl Message {
 pub(crate) enum Progress {
     /// Go was sent; a terminal is still awaited.
     AwaitingTerminal,
+    /// The child is still at its preparations.
+    AwaitingReady,
     /// Nothing is awaited but the exec.
     AwaitingExec,
     /// The command runs.
@@ -183,7 +191,7 @@ pub(crate) enum Progress {
 impl Progress {
     /// Where a start begins.
     pub(crate) fn begin(terminal: bool) -> Self {
-        if terminal { Self::AwaitingTerminal } else { Self::AwaitingExec }
+        if terminal { Self::AwaitingTerminal } else { Self::AwaitingReady }
     }
 
     /// The next state upon a packet, or upon the end of the stream (`None`).
@@ -192,11 +200,13 @@ impl Progress {
     /// The child broke the protocol; that includes dying without a word.
     pub(crate) fn advance(self, message: Option<Message>) -> io::Result<Self> {
         match (self, message) {
-            (Self::AwaitingTerminal, Some(Message::Terminal)) => Ok(Self::AwaitingExec),
+            (Self::AwaitingTerminal, Some(Message::Terminal)) => Ok(Self::AwaitingReady),
+            (Self::AwaitingReady, Some(Message::Ready)) => Ok(Self::AwaitingExec),
             (Self::AwaitingExec, None) => Ok(Self::Running),
-            (Self::AwaitingTerminal | Self::AwaitingExec, Some(Message::Failed(failed))) => {
-                Ok(Self::Failed(failed))
-            }
+            (
+                Self::AwaitingTerminal | Self::AwaitingReady | Self::AwaitingExec,
+                Some(Message::Failed(failed)),
+            ) => Ok(Self::Failed(failed)),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the child broke the start handshake")),
         }
     }
@@ -210,10 +220,11 @@ mod tests {
     fn only_the_drawn_order_is_legal() {
         let failed = Failed::new(Step::Exec, 3, Errno::NOENT);
         let begin = Progress::begin(true);
-        assert_eq!(begin.advance(Some(Message::Terminal)).unwrap(), Progress::AwaitingExec);
+        assert_eq!(begin.advance(Some(Message::Terminal)).unwrap(), Progress::AwaitingReady);
         assert_eq!(begin.advance(Some(Message::Failed(failed))).unwrap(), Progress::Failed(failed));
         assert!(begin.advance(None).is_err(), "exec without handing the terminal over");
-        let exec = Progress::begin(false);
+        assert!(Progress::begin(false).advance(None).is_err(), "died before it was ready");
+        let exec = Progress::begin(false).advance(Some(Message::Ready)).unwrap();
         assert_eq!(exec.advance(None).unwrap(), Progress::Running);
         assert!(exec.advance(Some(Message::Terminal)).is_err());
         assert!(exec.advance(Some(Message::Go)).is_err(), "the child never says Go");

@@ -90,7 +90,11 @@ pub fn join(mut plan: JoinPlan, stdio: Stdio) -> Result<Running, LaunchError> {
     if plan.namespaces & PID != 0 {
         sys::process::set_namespaces(plan.container.as_fd(), PID).map_err(LaunchError::Clone)?;
     }
-    let directory = plan.group.as_ref().filter(|(_, v2)| *v2).and_then(|(group, _)| group.open_v2());
+    let directory = match &plan.group {
+        // A command that cannot be put under the container's limits is not run beside them.
+        Some((group, true)) => Some(group.open_v2().ok_or_else(|| LaunchError::Clone(Errno::NOENT.into()))?),
+        _ => None,
+    };
     let (pid, pidfd) = match clone(0, directory.as_ref().map(AsFd::as_fd)).map_err(LaunchError::Clone)? {
         Cloned::Child => run(&mut plan, theirs.as_fd(), stdio.streams()),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),

@@ -181,7 +181,7 @@ pub(crate) fn shake_hands(
         match progress {
             Progress::Running => return Ok(master),
             Progress::Failed(failed) => return Err(words(failed)),
-            Progress::AwaitingTerminal | Progress::AwaitingExec => {}
+            Progress::AwaitingTerminal | Progress::AwaitingReady | Progress::AwaitingExec => {}
         }
     }
 }
@@ -259,6 +259,11 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
     let n = usize::from(failed.index);
     let command =
         || process.arguments.strings().first().map_or("?".into(), |a| a.to_string_lossy().into_owned());
+    if failed.step == Step::Exec && failed.errno == Errno::NOENT && !command().contains('/') {
+        // Found out by looking along the path: of no single file has the kernel said that it is missing.
+        let what = format!("cannot execute `{}`: no such command along the container's PATH", command());
+        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None };
+    }
     let what = match failed.step {
         Step::WorkingDir if failed.errno == Errno::XDEV => {
             format!("the working directory {} lies outside of the container", process.working_dir.display())
@@ -288,9 +293,6 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
         Step::Cgroup => "cannot join the container's cgroup".to_owned(),
         Step::Join => "cannot join the container's namespaces".to_owned(),
         Step::Go => "the monitor went away during the start".to_owned(),
-        Step::Exec if failed.errno == Errno::NOENT && !command().contains('/') => {
-            format!("cannot execute `{}`: no such command along the container's PATH", command())
-        }
         Step::Exec => format!("cannot execute `{}` in the container", command()),
         other => format!("cannot start the command (step {other:?})"),
     };
@@ -308,9 +310,7 @@ fn child_error(what: String, failed: Failed) -> LaunchError {
         | (Step::UnknownUser | Step::UnknownGroup | Step::Accounts | Step::MountOverProc, _) => Kind::Invalid,
         _ => base::failure::kind_of_io(&source),
     };
-    // A name that is not in a file, or along a path, is nothing that the kernel has said.
-    let found_out =
-        matches!(failed.step, Step::UnknownUser | Step::UnknownGroup) || what.contains("no such command");
-    let source = (!found_out).then_some(source);
+    // A name that is not in a file is nothing that the kernel has said.
+    let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
     LaunchError::Child { what, kind, source }
 }

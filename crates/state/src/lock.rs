@@ -48,6 +48,31 @@ impl AsFd for Lock {
     }
 }
 
+/// Whether somebody holds the exclusive lock of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// There is no such directory.
+    Absent,
+    /// There is one, and its owner has died or given it up.
+    Abandoned,
+    /// Its owner lives.
+    Owned,
+}
+
+/// Looks whether a directory is locked, with a shared lock for an instant: who looks is in nobody's way but for
+/// those that take the exclusive lock in that instant, who ask again (`Lock::try_exclusive` cannot tell).
+pub fn held(dir: &Path) -> Result<Held> {
+    let fd = match open(dir) {
+        Err(e) if e.is_not_found() => return Ok(Held::Absent),
+        other => other?,
+    };
+    match flock(&fd, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Held::Abandoned),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Held::Owned),
+        Err(e) => Err(e).at("lock", dir),
+    }
+}
+
 fn open(dir: &Path) -> Result<OwnedFd> {
     openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", dir)
 }

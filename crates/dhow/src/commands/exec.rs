@@ -76,7 +76,7 @@ impl Run for Arguments {
         };
         let engine = context.engine().map_err(starting)?;
         let signals = Signals::catch()?;
-        let session = engine.exec(&container, options).map_err(Error::Starting)?;
+        let session = engine.exec(&container, options).map_err(Error::Joining)?;
         context.trace("the command runs");
         if self.detach {
             return Ok(0);

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fchown, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -63,6 +63,8 @@ pub(crate) fn become_command(
     // As root first and then as the user, as Docker does: `--user` with an image whose directory is root's own works,
     // and so does a file system that does not trust root.
     let entered = enter_working_dir(plan);
+    // Said before the filter is installed: a user's own may forbid it. What fails after this is still told.
+    send(socket, &Message::Ready.encode(), SendFlags::NOSIGNAL).during(Step::Exec)?;
     take_rights(plan, &account)?;
     match entered {
         Err(failed) if matches!(failed.errno, Errno::ACCESS | Errno::PERM) => enter_working_dir(plan)?,
