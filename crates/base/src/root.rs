@@ -5,7 +5,7 @@
 //! kernel (`openat2(2)`, Linux 5.6, `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`) to resolve the path as if that
 //! directory were `/`; what comes back is a descriptor, which no later rename or symlink can redirect.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -48,8 +48,9 @@ impl Root {
 
     /// Opens `path` with the given flags (close-on-exec is always added).
     pub fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let path = KernelPath::new(inside(path))?;
         loop {
-            match rustix::fs::openat2(&self.0, inside(path), flags | OFlags::CLOEXEC, mode, CONFINED) {
+            match rustix::fs::openat2(&self.0, path.as_c_str(), flags | OFlags::CLOEXEC, mode, CONFINED) {
                 // Somebody renamed something meanwhile, and the kernel could not be sure: try again.
                 Err(rustix::io::Errno::AGAIN) => {}
                 other => return Ok(other?),
@@ -139,6 +140,38 @@ impl AsFd for Root {
     }
 }
 
+/// A path in the form that the kernel takes, on the stack whatever its length: the child of a launch, which resolves
+/// paths here, may not allocate, and the usual conversion does for long ones.
+pub struct KernelPath {
+    bytes: [u8; Self::LONGEST],
+}
+
+impl KernelPath {
+    /// The longest path that the kernel takes, with its end: `PATH_MAX`.
+    const LONGEST: usize = 4096;
+
+    /// Copies a path.
+    ///
+    /// # Errors
+    /// `InvalidFilename` where it is longer than the kernel takes, `InvalidInput` where it holds a zero.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let path = path.as_os_str().as_bytes();
+        if path.contains(&0) {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        let mut bytes = [0; Self::LONGEST];
+        let room = bytes.get_mut(..path.len()).filter(|_| path.len() < Self::LONGEST);
+        room.ok_or(rustix::io::Errno::NAMETOOLONG)?.copy_from_slice(path);
+        Ok(Self { bytes })
+    }
+
+    /// The path.
+    pub fn as_c_str(&self) -> &CStr {
+        // There is always a zero: the path is shorter than the room, and the rest is zeros.
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
 /// `openat2` takes an empty path as an error; the root itself is `.`.
 fn inside(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
@@ -218,6 +251,17 @@ mod tests {
         }
         assert!(scratch.root().create_file(Path::new("/etc/loop")).is_err());
         assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1, "nothing outside");
+    }
+
+    #[test]
+    fn long_paths_resolve_and_too_long_ones_say_so() {
+        let scratch = Scratch::new("long");
+        let long = format!("{}x", "./".repeat(1500));
+        scratch.root().create_dir_all(Path::new(&long)).unwrap();
+        assert!(scratch.0.join("inside/x").is_dir());
+        let error = scratch.root().resolve(Path::new(&"a/".repeat(2048))).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()));
+        assert!(scratch.root().resolve(Path::new("a\0b")).is_err());
     }
 
     #[test]

@@ -45,6 +45,9 @@ impl Failure for MonitorError {
     }
 }
 
+/// A profile, and what to say of it.
+type AppArmor = (Option<String>, Option<String>);
+
 impl Engine {
     /// Starts a created container. Returns once its command is executed, or has failed to be; then all that
     /// was claimed for the start is released again, and the container is removed if it is one that removes
@@ -53,13 +56,15 @@ impl Engine {
         let Created { id, record, overlay, owner, .. } = created;
         let mut undo = Undo::new();
         let prepared = (|| {
+            // First what may refuse a user's file: a bridge should not be made for a start that cannot be.
+            let confinement = (self.apparmor(&record)?, self.seccomp(&record)?);
             let network = self.prepare_network(&record)?;
             undo.push({
                 let network = network.clone();
                 let id = id.clone();
                 move || Ok(network.release(&self.instance, &id)?)
             });
-            self.request(&record, overlay, network, how, owner.live())
+            self.request(&record, overlay, confinement, network, how, owner.live())
         })();
         let (request, warnings) = match prepared {
             Ok(prepared) => prepared,
@@ -132,6 +137,7 @@ impl Engine {
         &self,
         record: &Record,
         overlay: rootfs::Overlay,
+        ((apparmor, degraded), seccomp): (AppArmor, Option<PathBuf>),
         network: network::Plan,
         how: StartHow,
         live: &Path,
@@ -145,7 +151,6 @@ impl Engine {
                 fs::create_dir_all(&bind.source, 0o755)?;
             }
         }
-        let (apparmor, degraded) = self.apparmor(record)?;
         warnings.extend(degraded);
         let context = Context {
             live,
@@ -173,7 +178,7 @@ impl Engine {
                 spec: spec::build(record, &context),
                 root,
                 cgroup: Some(self.placement(&record.id)),
-                seccomp: self.seccomp(record)?,
+                seccomp,
                 init: options.init,
             },
             network,
@@ -217,7 +222,7 @@ impl Engine {
     }
 
     /// The AppArmor profile of a container, as far as this kernel has AppArmor, and what to say of it.
-    pub(crate) fn apparmor(&self, record: &Record) -> Result<(Option<String>, Option<String>)> {
+    pub(crate) fn apparmor(&self, record: &Record) -> Result<AppArmor> {
         let asked = record.options.security.apparmor.as_deref();
         match (asked, &self.config.apparmor) {
             (Some("unconfined"), _) | (None, Confinement::Unconfined) => Ok((None, None)),

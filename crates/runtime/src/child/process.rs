@@ -136,7 +136,8 @@ fn set_thread_groups_of(groups: &[u32]) -> Outcome<()> {
 /// The descriptor is what is entered, and no magic link leads to it: `WORKDIR /proc/self/fd/N` finds nothing.
 fn enter_working_dir(plan: &ProcessPlan) -> Outcome<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = openat2(CWD, plan.working_dir.as_path(), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+    let path = base::root::KernelPath::new(&plan.working_dir).map_err(errno).during(Step::WorkingDir)?;
+    let dir = openat2(CWD, path.as_c_str(), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
         .during(Step::WorkingDir)?;
     rustix::process::fchdir(&dir).during(Step::WorkingDir)?;
     // And it lies inside: a directory outside of the root has no absolute path (CVE-2024-21626).
