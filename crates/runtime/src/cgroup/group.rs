@@ -112,6 +112,8 @@ impl Group {
         if directory.v2 {
             match write_to(CWD, directory.path.join("cgroup.kill"), b"1") {
                 Ok(()) => {}
+                // It has been removed: before we opened the file, or (ENODEV) right after.
+                Err(Errno::NODEV) => return Ok(()),
                 Err(Errno::NOENT) if !directory.path.exists() => return Ok(()),
                 // Kernels before 5.14 have no such file.
                 Err(Errno::NOENT) => signal_all(&directory.path),
