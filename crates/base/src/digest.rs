@@ -99,22 +99,47 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// Hashes and counts bytes that come in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher {
+    hasher: Sha256,
+    read: u64,
+}
+
+impl Hasher {
+    /// The next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.read += bytes.len() as u64;
+    }
+
+    /// The digest and the number of all of them.
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest(self.hasher.finalize().into()), self.read)
+    }
+
+    /// The proof that they are what was claimed.
+    pub fn verify(self, wanted: &Digest) -> Result<(), DigestMismatch> {
+        let (found, read) = self.finish();
+        if found == *wanted { Ok(()) } else { Err(DigestMismatch { wanted: *wanted, found, read }) }
+    }
+}
+
 /// Hashes and counts everything read through it.
 pub struct Sha256Reader<R> {
     inner: R,
-    hasher: Sha256,
-    read: u64,
+    hasher: Hasher,
 }
 
 impl<R: Read> Sha256Reader<R> {
     /// Wraps `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, hasher: Sha256::new(), read: 0 }
+        Self { inner, hasher: Hasher::default() }
     }
 
     /// The digest and the number of the bytes read so far.
     pub fn finish(self) -> (Digest, u64) {
-        (Digest(self.hasher.finalize().into()), self.read)
+        self.hasher.finish()
     }
 }
 
@@ -122,7 +147,6 @@ impl<R: Read> Read for Sha256Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..n]);
-        self.read += n as u64;
         Ok(n)
     }
 }
@@ -163,11 +187,8 @@ impl<R: Read> Read for Verifier<R> {
             && !buffer.is_empty()
             && let Some(whole) = self.inner.take()
         {
-            let (found, read) = whole.finish();
-            if found != self.wanted {
-                let mismatch = DigestMismatch { wanted: self.wanted, found, read };
-                return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
-            }
+            let verified = whole.hasher.verify(&self.wanted);
+            verified.map_err(|mismatch| io::Error::new(io::ErrorKind::InvalidData, mismatch))?;
         }
         Ok(n)
     }

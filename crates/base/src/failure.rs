@@ -47,8 +47,22 @@ pub trait Failure: Error + Send + Sync + 'static {
     }
 }
 
-/// The whole chain of an error on one line: `outermost: its cause: the cause of that`.
+/// The whole chain of an error on one line: `outermost: its cause: the cause of that`. What others wrote into it (a registry,
+/// an archive) does nothing to a terminal: control characters are shown as escapes.
 pub fn chain(error: &dyn Error) -> String {
+    let text = causes(error);
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// The same as it was written, for where all text is escaped anyway.
+pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -74,5 +88,21 @@ pub fn kind_of_io(error: &std::io::Error) -> Kind {
         E::InvalidData | E::UnexpectedEof => Kind::Corrupt,
         E::Unsupported => Kind::Unsupported,
         _ => Kind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the type is `{0}`")]
+    struct Type(&'static str, #[source] std::io::Error);
+
+    #[test]
+    fn an_error_is_one_line_whatever_is_in_it() {
+        let error = Type("a\nb\u{1b}[2Jc ü", std::io::Error::other("no\tway"));
+        assert_eq!(chain(&error), "the type is `a\\nb\\u{1b}[2Jc ü`: no\\tway");
+        assert_eq!(causes(&error), "the type is `a\nb\u{1b}[2Jc ü`: no\tway");
     }
 }

@@ -12,7 +12,7 @@ pub mod remove;
 pub mod root;
 pub mod time;
 
-pub use digest::{Digest, Sha256Reader, Verifier};
+pub use digest::{Digest, Hasher, Sha256Reader, Verifier};
 pub use failure::{Failure, Kind};
 pub use id::Id;
 pub use root::Root;

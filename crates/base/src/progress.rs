@@ -15,12 +15,24 @@ pub trait Progress: Send + Sync {
 /// What is being done to a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Another process does it: we wait for that.
+    Wait,
     /// Bytes come over the network.
     Download,
     /// A layer is unpacked.
     Unpack,
     /// Nothing to do: it is here already.
     Exists,
+    /// Images are written into an archive.
+    Save,
+    /// Bytes go over the network.
+    Upload,
+    /// Nothing to send: the registry has it, and knows now that it belongs here too.
+    Mount,
+    /// Nothing to send: it is there already.
+    Uploaded,
+    /// What is here is looked at.
+    Verify,
 }
 
 /// Nobody listens.

@@ -46,11 +46,24 @@ impl Root {
         self.open_with(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
     }
 
+    /// Resolves `path` to an `O_PATH` descriptor of a directory, with no symlink anywhere on the way.
+    ///
+    /// # Errors
+    /// `ELOOP` where there is one.
+    pub fn resolve_plain_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_how(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+    }
+
     /// Opens `path` with the given flags (close-on-exec is always added).
     pub fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.open_how(path, flags, mode, ResolveFlags::empty())
+    }
+
+    fn open_how(&self, path: &Path, flags: OFlags, mode: Mode, more: ResolveFlags) -> io::Result<OwnedFd> {
         let path = KernelPath::new(inside(path))?;
         loop {
-            match rustix::fs::openat2(&self.0, path.as_c_str(), flags | OFlags::CLOEXEC, mode, CONFINED) {
+            let how = CONFINED | more;
+            match rustix::fs::openat2(&self.0, path.as_c_str(), flags | OFlags::CLOEXEC, mode, how) {
                 // Somebody renamed something meanwhile, and the kernel could not be sure: try again.
                 Err(rustix::io::Errno::AGAIN) => {}
                 other => return Ok(other?),
@@ -68,10 +81,14 @@ impl Root {
     }
 
     /// Makes the directory `path` with its missing parents (0755, owned by the caller) and returns an
-    /// `O_PATH` descriptor of it. Symlinks are followed within the root, also where they dangle: then it
-    /// fails, rather than guess where they should lead.
+    /// `O_PATH` descriptor of it. Symlinks are followed within the root; where one dangles, the directory is made
+    /// where it leads to within the root.
     pub fn create_dir_all(&self, path: &Path) -> io::Result<OwnedFd> {
-        match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+        self.create_dir_behind(path, MOST_LINKS)
+    }
+
+    fn create_dir_behind(&self, path: &Path, links: u32) -> io::Result<OwnedFd> {
+        match self.open_dir(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
@@ -84,15 +101,40 @@ impl Root {
             let end = bytes[begin..].iter().position(|&b| b == b'/').map_or(bytes.len(), |n| begin + n);
             let name = &bytes[begin..end];
             if !matches!(name, b"" | b"." | b"..") {
-                let prefix = Path::new(OsStr::from_bytes(&bytes[..begin]));
-                let parent = self.open_with(prefix, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+                let above = Path::new(OsStr::from_bytes(&bytes[..begin]));
+                let parent = self.open_dir(above)?;
                 match rustix::fs::mkdirat(&parent, OsStr::from_bytes(name), Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Ok(()) => {}
+                    Err(rustix::io::Errno::EXIST) => {
+                        self.create_link_target(&parent, above, &bytes[begin..end], &bytes[..end], links)?;
+                    }
                     Err(e) => return Err(e.into()),
                 }
             }
             begin = end + 1;
         }
+        self.open_dir(path)
+    }
+
+    /// Where `prefix`, which is there, is a symlink that leads nowhere: makes the directory that it means.
+    fn create_link_target(
+        &self,
+        parent: &OwnedFd,
+        above: &Path,
+        name: &[u8],
+        prefix: &[u8],
+        links: u32,
+    ) -> io::Result<()> {
+        match self.open_dir(Path::new(OsStr::from_bytes(prefix))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && links > 0 => {}
+            other => return other.map(drop),
+        }
+        behind_link(parent, above, OsStr::from_bytes(name), |target| {
+            self.create_dir_behind(target, links - 1).map(drop)
+        })
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
     }
 
@@ -120,18 +162,29 @@ impl Root {
             Err(e) if e.kind() == io::ErrorKind::NotFound && links > 0 => {}
             other => return other,
         }
-        // Put together on the stack: the child of a launch may not allocate. What comes out is an allegation like any
-        // other, and resolved as one.
-        let mut target = [std::mem::MaybeUninit::uninit(); LONGEST_PATH];
-        let (target, _) = rustix::fs::readlinkat_raw(&parent, name, &mut target)?;
-        let above = if target.starts_with(b"/") { b"" } else { above.as_os_str().as_bytes() };
-        let mut joined = [0; LONGEST_PATH];
-        let length = above.len() + target.len();
-        let place = joined.get_mut(..length).ok_or(rustix::io::Errno::NAMETOOLONG)?;
-        place[..above.len()].copy_from_slice(above);
-        place[above.len()..].copy_from_slice(target);
-        self.create_file_behind(Path::new(OsStr::from_bytes(place)), links - 1)
+        behind_link(&parent, above, name, |target| self.create_file_behind(target, links - 1))
     }
+}
+
+/// Calls `then` with the path that the symlink `name` in `parent` (which is `above`) stands for.
+///
+/// Put together on the stack: the child of a launch may not allocate. What comes out is an allegation like any
+/// other, and to be resolved as one.
+fn behind_link<T>(
+    parent: &OwnedFd,
+    above: &Path,
+    name: &OsStr,
+    then: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut target = [std::mem::MaybeUninit::uninit(); LONGEST_PATH];
+    let (target, _) = rustix::fs::readlinkat_raw(parent, name, &mut target)?;
+    let above = if target.starts_with(b"/") { b"" } else { above.as_os_str().as_bytes() };
+    let mut joined = [0; LONGEST_PATH];
+    let length = above.len() + target.len();
+    let place = joined.get_mut(..length).ok_or(rustix::io::Errno::NAMETOOLONG)?;
+    place[..above.len()].copy_from_slice(above);
+    place[above.len()..].copy_from_slice(target);
+    then(Path::new(OsStr::from_bytes(place)))
 }
 
 impl AsFd for Root {
@@ -184,7 +237,8 @@ fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let cut = trimmed.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
     let name = &trimmed[cut..];
     if matches!(name, b"" | b"." | b"..") {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
+        // Without words of its own: those would be allocated, and this is for the child of a clone, too.
+        return Err(rustix::io::Errno::INVAL.into());
     }
     Ok((Path::new(OsStr::from_bytes(&trimmed[..cut])), OsStr::from_bytes(name)))
 }
@@ -234,6 +288,32 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_is_made_where_a_dangling_link_leads_within_the_root() {
+        let scratch = Scratch::new("dangling-dir");
+        let inside = scratch.0.join("inside");
+        std::fs::create_dir(inside.join("var")).unwrap();
+        symlink("../../../run", inside.join("var/run")).unwrap();
+        symlink("/../../mnt/data", inside.join("data")).unwrap();
+        symlink("loop", inside.join("loop")).unwrap();
+        for (path, made) in [("/var/run/x", "run/x"), ("data", "mnt/data"), ("/data/y/z", "mnt/data/y/z")] {
+            scratch.root().create_dir_all(Path::new(path)).unwrap();
+            assert!(inside.join(made).is_dir(), "{path}");
+        }
+        assert!(scratch.root().create_dir_all(Path::new("/loop")).is_err());
+        assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1, "nothing outside");
+    }
+
+    #[test]
+    fn a_plain_directory_has_no_symlink_on_its_way() {
+        let scratch = Scratch::new("plain");
+        std::fs::create_dir_all(scratch.0.join("inside/a/b")).unwrap();
+        symlink("a", scratch.0.join("inside/l")).unwrap();
+        assert!(scratch.root().resolve_plain_dir(Path::new("/a/b")).is_ok());
+        let error = scratch.root().resolve_plain_dir(Path::new("/l/b")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+    }
+
+    #[test]
     fn a_file_is_made_where_a_dangling_link_leads_within_the_root() {
         let scratch = Scratch::new("dangling");
         let inside = scratch.0.join("inside");
@@ -262,6 +342,16 @@ mod tests {
         let error = scratch.root().resolve(Path::new(&"a/".repeat(2048))).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()));
         assert!(scratch.root().resolve(Path::new("a\0b")).is_err());
+    }
+
+    #[test]
+    fn a_path_that_names_no_file_is_refused_without_allocating() {
+        let scratch = Scratch::new("no-name");
+        for path in ["gone/..", "gone/."] {
+            let error = scratch.root().create_file(Path::new(path)).unwrap_err();
+            // An error with words is no system call's.
+            assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::INVAL.raw_os_error()), "{path}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What takes rights away from the calling thread: seccomp filters, capability sets.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// One instruction of a classic BPF program: `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,17 +17,55 @@ pub struct Instruction {
     pub k: u32,
 }
 
+/// # Errors
+/// `InvalidInput` for a program that is too long to say its length: half of it would be another program.
+fn program_of(instructions: &[Instruction]) -> io::Result<libc::sock_fprog> {
+    let len = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel only reads it.
+    Ok(libc::sock_fprog { len, filter: instructions.as_ptr().cast_mut().cast() })
+}
+
 /// Installs a system call filter for this thread: `seccomp(SECCOMP_SET_MODE_FILTER)`. Needs `no_new_privs` or
 /// `CAP_SYS_ADMIN`.
 pub fn set_seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        // The kernel only reads it.
-        filter: program.as_ptr().cast_mut().cast(),
-    };
+    let program = program_of(program)?;
     // SAFETY: Instruction has the layout of sock_filter; the length is that of the slice; the kernel copies it.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` (5.0).
+const NEW_LISTENER: u32 = 1 << 3;
+
+/// Like [`set_seccomp_filter`], for a program that hands some calls to a listener, whose descriptor (close-on-exec)
+/// is returned.
+pub fn set_notifying_seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
+    let program = program_of(program)?;
+    let flags = flags | NEW_LISTENER;
+    // SAFETY: Instruction has the layout of sock_filter; the length is that of the slice; the kernel copies it.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+}
+
+/// Whether the running kernel knows these flags of `SECCOMP_SET_MODE_FILTER`. Asked with no program at all: a kernel
+/// that knows the flags gets as far as missing it.
+pub fn knows_seccomp_flags(flags: u32) -> bool {
+    let none = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: a null program is refused with EFAULT, so that nothing is ever installed.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, none) };
+    result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
+/// `setgroups(2)` of the calling thread, straight from the list, however long.
+pub fn set_groups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the list is alive, as long as said, and only read. The raw call changes the calling thread alone.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -81,4 +120,19 @@ pub fn join_new_session_keyring() -> io::Result<()> {
     // SAFETY: keyctl with a null name makes an anonymous keyring.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0) };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_too_long_is_not_cut_off() {
+        // Allows everything, as would its first instruction alone.
+        let allow = Instruction { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 };
+        let program = vec![allow; usize::from(u16::MAX) + 2];
+        let kind = |result: io::Result<()>| result.unwrap_err().kind();
+        assert_eq!(kind(set_seccomp_filter(&program, 0)), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(set_notifying_seccomp_filter(&program, 0).map(drop)), io::ErrorKind::InvalidInput);
+    }
 }

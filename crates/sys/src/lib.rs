@@ -3,7 +3,10 @@
 
 pub mod bpf;
 pub mod confine;
+pub mod memory;
 pub mod mount;
+pub mod namespace;
 pub mod probe;
 pub mod process;
+pub mod schedule;
 pub mod socket;

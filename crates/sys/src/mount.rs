@@ -39,6 +39,18 @@ pub struct Change {
     pub recursive: bool,
 }
 
+/// How mount and umount events spread between a mount and its copies.
+pub mod propagation {
+    /// Both ways (`MS_SHARED`).
+    pub const SHARED: u64 = libc::MS_SHARED;
+    /// Towards the mount only.
+    pub const SLAVE: u64 = libc::MS_SLAVE;
+    /// Not at all.
+    pub const PRIVATE: u64 = libc::MS_PRIVATE;
+    /// Not at all, and it cannot be bound elsewhere.
+    pub const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
+}
+
 /// `mount_setattr(2)` (5.12) on the mount that `mount` is the root of.
 pub fn change(mount: BorrowedFd<'_>, change: Change) -> io::Result<()> {
     // SAFETY: an all-zero mount_attr is valid and means "no change".
@@ -46,7 +58,25 @@ pub fn change(mount: BorrowedFd<'_>, change: Change) -> io::Result<()> {
     attr.attr_set = change.set;
     attr.attr_clr = change.clear;
     attr.propagation = change.propagation;
-    let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
+    set_attributes(mount, attr, change.recursive)
+}
+
+/// Shows the ids of a mount's files as the user namespace `mapping` maps them (`MOUNT_ATTR_IDMAP`, 5.12): id *n* of
+/// the file system becomes what *n* inside of that namespace is outside. The mount is attached nowhere yet.
+///
+/// # Errors
+/// `EINVAL` where the file system does not support it, `EPERM` where the mount has a mapping already or the caller
+/// does not govern the file system.
+pub fn map_ids(mount: BorrowedFd<'_>, mapping: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    // SAFETY: an all-zero mount_attr is valid and means "no change".
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attr.userns_fd = mapping.as_raw_fd() as u64;
+    set_attributes(mount, attr, recursive)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attr: libc::mount_attr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string, the structure is passed with its own size.
     let result = unsafe {
         libc::syscall(

@@ -1,5 +1,6 @@
 //! Making processes: `clone3(2)` for containers, a `vfork`-like spawn for monitors.
 
+use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -21,6 +22,8 @@ pub mod namespaces {
     pub const USER: u64 = libc::CLONE_NEWUSER as u64;
     /// View of cgroups.
     pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+    /// Clocks. Not for [`clone`](super::clone), which has taken it only since 6.4 and leaves no time to set them.
+    pub const TIME: u64 = libc::CLONE_NEWTIME as u64;
 }
 
 /// `CLONE_INTO_CGROUP` (Linux 5.7): libc's constant has too narrow a type.
@@ -46,13 +49,23 @@ pub enum Cloned {
 /// locks that another thread held stay locked in the child for ever. That is why what runs in the child
 /// (`runtime::child`) neither allocates nor locks.
 pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    clone_with(namespaces, libc::SIGCHLD as u64, cgroup)
+}
+
+/// As [`clone`], but the new process is a child of the caller's parent: for a go-between that joins namespaces first.
+pub fn clone_sibling(namespaces: u64) -> io::Result<Cloned> {
+    // The exit signal is the caller's own then, and none may be given.
+    clone_with(namespaces | libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     // SAFETY: an all-zero clone_args is valid; every pointer in it is null but the one to `pidfd`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | libc::CLONE_PIDFD as u64 | into;
+    args.flags = flags | libc::CLONE_PIDFD as u64 | into;
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal;
     args.cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     // SAFETY: without CLONE_VM the child has a copy of our memory and stack, as after fork.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
@@ -106,10 +119,9 @@ impl Arguments {
     /// Never in the child: a full list is returned as it is, without the string.
     fn with<'a>(&'a mut self, extra: Option<&'a CStr>) -> *const *const c_char {
         let used = self.strings.len();
-        if let Some(extra) = extra
-            && used + 1 < self.pointers.len()
-        {
-            self.pointers[used] = extra.as_ptr();
+        if used + 1 < self.pointers.len() {
+            // Or, without one, it would be that of an earlier call, which may be gone.
+            self.pointers[used] = extra.map_or(ptr::null(), CStr::as_ptr);
         }
         self.pointers.as_ptr()
     }
@@ -125,6 +137,19 @@ pub fn exec(
     let (argv, envp) = (arguments.with(None), environment.with(extra));
     // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv, envp) };
+    io::Error::last_os_error()
+}
+
+/// `execveat(2)` of a program that is open already. Returns only where it failed.
+pub fn exec_descriptor(
+    program: BorrowedFd<'_>,
+    arguments: &mut Arguments,
+    environment: &mut Arguments,
+) -> io::Error {
+    let (argv, envp) = (arguments.with(None), environment.with(None));
+    let fd = program.as_raw_fd();
+    // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
+    unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH) };
     io::Error::last_os_error()
 }
 
@@ -145,6 +170,13 @@ pub fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
+}
+
+/// Gives `SIGCHLD` its default action. Whoever started us may have ignored it, which an exec leaves so, and then the
+/// kernel throws away how our children ended: `wait(2)`, "ECHILD".
+pub fn keep_ended_children() {
+    // SAFETY: a plain system call, which cannot fail for a signal that exists.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// Blocks these signals, to be read from the returned `signalfd(2)` (non-blocking, close-on-exec) instead.
@@ -384,9 +416,16 @@ pub fn unshare(flags: u32) -> io::Result<()> {
     if unsafe { libc::unshare(flags as i32) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// `dup2(2)` onto a fixed number: the standard streams of a process that is about to execute.
+/// `dup2(2)` onto a standard stream (0, 1 or 2), which stays open on exec: of a process that is about to execute. Nobody
+/// owns those: the standard library lends them to everybody.
+///
+/// # Errors
+/// `InvalidInput` for any other place, which may be somebody's.
 pub fn duplicate_to(fd: BorrowedFd<'_>, place: RawFd) -> io::Result<()> {
-    // SAFETY: replaces a descriptor that only the command to be executed will use.
+    if !(0..=2).contains(&place) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the place is one that has no owner.
     let result = unsafe {
         if fd.as_raw_fd() == place {
             libc::fcntl(place, libc::F_SETFD, 0)
@@ -397,17 +436,44 @@ pub fn duplicate_to(fd: BorrowedFd<'_>, place: RawFd) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Marks every descriptor from `first` on as close-on-exec.
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: sets flags, closes nothing now.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Closes every descriptor from `first` on, and goes on with what has none: it takes nothing along that must be
+/// dropped, and never comes back to what owned them.
+pub fn close_from(first: u32, go_on: impl FnOnce() -> Infallible + Copy + 'static) -> ! {
+    // SAFETY: whatever owns a descriptor lies in a frame below this one, which is not returned to; `go_on` owns none,
+    // since no owner can be copied, and borrows none from those frames.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    match go_on() {}
 }
 
-/// Closes every descriptor from `first` on. Only for a process that will never use, nor drop, what owned them.
-pub fn close_from(first: u32) {
-    // SAFETY: the caller (process 1 of a container) never returns to whatever owns the descriptors.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+/// Closes every descriptor from `first` on but this one.
+///
+/// **The types do not show that this is sound.** The caller answers for it: it is the child of a clone, in which an
+/// `OwnedFd` of any frame below it is neither used nor dropped from here on, because that child only executes a program
+/// or ends with [`exit_now`]. (With a closure that never returns, as for [`close_from`], the plan that the child still
+/// works on could not be taken along: it owns descriptors.) What is opened later may have a number that such an owner
+/// still believes to be its own.
+pub fn close_all_but(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd() as u32;
+    let close = |first: u32, last: u32| {
+        // SAFETY: by the precondition nobody uses or closes these again.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    if kept > first {
+        close(first, kept - 1)?;
+    }
+    close(first.max(kept + 1), u32::MAX)
+}
+
+/// `dup3(2)`: `place` becomes this descriptor, which is closed where it was, and closes on exec. What `place` was is
+/// closed; whoever owns the place owns what is there now, and must expect that.
+pub fn take_place(fd: OwnedFd, place: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the place is open, and stays so: its owner closes it once, as before.
+    if unsafe { libc::dup3(fd.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    drop(fd);
+    Ok(())
 }
 
 /// Whether the working directory lies below this process's root: the kernel gives it an absolute path.
@@ -472,5 +538,47 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
         Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn an_extra_string_is_there_for_one_call() {
+        let mut arguments = Arguments::new(vec![c"a".to_owned()], 1);
+        let at = |pointers: *const *const c_char, n: usize| {
+            // SAFETY: there are three places.
+            unsafe { *pointers.add(n) }
+        };
+        let extra = c"b".to_owned();
+        assert_eq!(at(arguments.with(Some(&extra)), 1), extra.as_ptr());
+        drop(extra);
+        assert_eq!(at(arguments.with(None), 1), ptr::null());
+        // A full list stays as it is.
+        let mut full = Arguments::new(vec![c"a".to_owned()], 0);
+        assert_eq!(at(full.with(Some(c"b")), 1), ptr::null());
+    }
+
+    #[test]
+    fn only_a_standard_stream_is_replaced() {
+        let (one, two) =
+            (std::fs::File::open("/dev/null").unwrap(), std::fs::File::open("/dev/zero").unwrap());
+        for place in [-1, 3, one.as_raw_fd()] {
+            let error = duplicate_to(two.as_fd(), place).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{place}");
+        }
+    }
+
+    #[test]
+    fn who_takes_a_place_is_there_alone() {
+        use std::io::Read;
+        let (place, zero) =
+            (std::fs::File::open("/dev/null").unwrap(), std::fs::File::open("/dev/zero").unwrap());
+        take_place(zero.into(), place.as_fd()).unwrap();
+        assert_eq!((&place).read(&mut [1; 4]).unwrap(), 4, "it is /dev/zero now");
     }
 }

@@ -22,6 +22,28 @@ pub fn discard_all_packets<Fd: AsFd>(socket: Fd) -> Result<()> {
     set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
 }
 
+/// The user, in our user namespace, of whoever connected to a socket, or made it listen (`SO_PEERCRED`). Not through
+/// rustix: to it the process id of somebody outside of our PID namespace, which is 0, is an error.
+pub fn peer_user<Fd: AsFd>(socket: Fd) -> Result<u32> {
+    let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into a structure of just that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(found.uid) } else { Err(last()) }
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
 fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is a live, plain C value of `length` bytes, the kernel only reads it (and, for a filter
@@ -29,11 +51,7 @@ fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<(
     let result = unsafe {
         libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length)
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
-    }
+    if result == 0 { Ok(()) } else { Err(last()) }
 }
 
 #[cfg(test)]
