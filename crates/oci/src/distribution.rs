@@ -31,3 +31,11 @@ pub struct TagList {
     #[serde(default)]
     pub tags: Option<Vec<String>>,
 }
+
+/// The answer to `GET /v2/_catalog` (distribution's own; the specification has none).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// The repositories, in the order of their names.
+    #[serde(default)]
+    pub repositories: Option<Vec<String>>,
+}

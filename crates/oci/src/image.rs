@@ -1,7 +1,7 @@
 //! The image specification 1.1: descriptors, manifests, indexes and configurations. Docker's schema 2 has
 //! the same shape under other media types, so the same structs read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::Digest;
 use serde::{Deserialize, Serialize};
@@ -78,9 +78,13 @@ pub struct Manifest {
     /// What this is, if it says so itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What the artifact is, where this is one and no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The configuration.
     pub config: Descriptor,
-    /// The layers, lowest first.
+    /// The layers, lowest first. Go writes `null` for none.
+    #[serde(deserialize_with = "null_is_default")]
     pub layers: Vec<Descriptor>,
     /// Free annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -164,8 +168,8 @@ pub struct Execution {
     #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub user: String,
     /// `80/tcp`, `53/udp`, …
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
-    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "set")]
+    pub exposed_ports: BTreeSet<String>,
     /// `NAME=value`.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub env: Vec<String>,
@@ -176,8 +180,8 @@ pub struct Execution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Paths that want a volume.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
-    pub volumes: BTreeMap<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "set")]
+    pub volumes: BTreeSet<String>,
     /// The working directory.
     #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub working_dir: String,
@@ -187,6 +191,27 @@ pub struct Execution {
     /// `SIGTERM`, `15`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+}
+
+/// A set as Go writes one: a map from its members to `{}`. Whatever else a member is given is not read.
+mod set {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde::de::IgnoredAny;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Empty {}
+
+    pub(super) fn serialize<S: Serializer>(set: &BTreeSet<String>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(set.iter().map(|member| (member, Empty {})))
+    }
+
+    #[expect(clippy::zero_sized_map_values, reason = "it is a map that is read")]
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<String>, D::Error> {
+        let map = Option::<BTreeMap<String, IgnoredAny>>::deserialize(from)?;
+        Ok(map.unwrap_or_default().into_keys().collect())
+    }
 }
 
 fn null_is_default<'de, D, T>(from: D) -> Result<T, D::Error>
@@ -204,9 +229,14 @@ mod tests {
     #[test]
     fn go_style_nulls_are_read_as_empty() {
         let text = r#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":["sh"],"Labels":null,
-            "Volumes":null,"Entrypoint":null,"User":"","OnBuild":null},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+            "Volumes":null,"Entrypoint":null,"User":"","OnBuild":null,
+            "ExposedPorts":{"80/tcp":{},"81/tcp":{"x":[1e9]},"82/tcp":null}},"rootfs":{"type":"layers","diff_ids":[]}}"#;
         let config: ImageConfig = serde_json::from_str(text).unwrap();
-        assert_eq!(config.config.unwrap().cmd, Some(vec!["sh".to_owned()]));
+        let execution = config.config.unwrap();
+        assert_eq!(execution.cmd, Some(vec!["sh".to_owned()]));
+        assert_eq!(execution.exposed_ports, ["80/tcp", "81/tcp", "82/tcp"].map(String::from).into());
+        let written = serde_json::to_string(&execution).unwrap();
+        assert!(written.contains(r#""ExposedPorts":{"80/tcp":{},"81/tcp":{},"82/tcp":{}}"#), "{written}");
         assert_eq!(config.platform.architecture, "amd64");
     }
 }

@@ -16,11 +16,35 @@ pub struct Bundle {
     /// What the root file system is made of.
     pub root: RootSource,
     /// The container's cgroup; none: the caller's.
-    pub cgroup: Option<cgroup::Placement>,
+    pub cgroup: Option<cgroup::Location>,
     /// A compiled system call filter ([`crate::seccomp::Program`]); it replaces `spec.linux.seccomp`.
     pub seccomp: Option<PathBuf>,
     /// Our own init stays as process 1, reaps orphans and forwards signals.
     pub init: bool,
+    /// How its first process relates to whoever starts it.
+    #[serde(default)]
+    pub manner: Manner,
+}
+
+/// How the first process relates to whoever starts it. The default is what the monitor needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manner {
+    /// It dies with its parent. Otherwise it outlives it, once it has been started.
+    pub tied: bool,
+    /// How many descriptors, from 3 on, the command inherits. Those that close on exec are not handed down, even so.
+    pub preserved_descriptors: u32,
+    /// The root is changed by moving its mount and `chroot(2)`: for a host whose own root is a ramfs, which
+    /// `pivot_root(2)` does not leave.
+    pub no_pivot: bool,
+    /// A session keyring of its own; otherwise the caller's, with the caller's keys.
+    pub new_keyring: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { tied: true, preserved_descriptors: 0, no_pivot: false, new_keyring: true }
+    }
 }
 
 /// What a root file system is made of.

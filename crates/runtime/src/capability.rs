@@ -1,5 +1,6 @@
 //! Capabilities: names, bits, Docker's default set, and the algebra of `--cap-add` and `--cap-drop`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base::{Failure, Kind};
@@ -180,6 +181,76 @@ fn choose(add: &[String], drop: &[String], available: Set) -> Result<Set, Error>
     })
 }
 
+/// The names of all that we know, as the specification has them, in the kernel's order.
+pub fn names() -> Vec<String> {
+    Set::KNOWN.names()
+}
+
+/// The five sets of a process, as far as they can be granted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sets {
+    pub(crate) bounding: Set,
+    pub(crate) permitted: Set,
+    pub(crate) effective: Set,
+    pub(crate) inheritable: Set,
+    pub(crate) ambient: Set,
+}
+
+/// What of the specification's five sets can be granted by a process that holds `available`, and a warning for
+/// whatever cannot: names that nobody knows, what we do not hold ourselves, and what the kernel leaves out of a set
+/// because it is missing in another (capset(2), prctl(2)). The specification wants warnings here, and no failure.
+pub(crate) fn grant(wanted: &oci::runtime::Capabilities, available: Set) -> (Sets, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut unknown = BTreeSet::new();
+    let mut named = |names: &[String]| {
+        names.iter().fold(Set::EMPTY, |set, name| {
+            if let Some(bit) = bit_of(name) {
+                return set | Set(1 << bit);
+            }
+            unknown.insert(name.clone());
+            set
+        })
+    };
+    let asked = Sets {
+        bounding: named(&wanted.bounding),
+        permitted: named(&wanted.permitted),
+        effective: named(&wanted.effective),
+        inheritable: named(&wanted.inheritable),
+        ambient: named(&wanted.ambient),
+    };
+    for name in unknown {
+        warnings.push(format!("ignoring the unknown capability {name:?}"));
+    }
+    let all = asked.bounding | asked.permitted | asked.effective | asked.inheritable | asked.ambient;
+    let missing = all.without(available);
+    if missing != Set::EMPTY {
+        let names = missing.names().join(", ");
+        warnings.push(format!("ignoring capabilities that this process does not have itself: {names}"));
+    }
+    let mut within = |what: &str, set: Set, limit: Set, of: &str| {
+        let set = set.and(available);
+        let missing = set.without(limit);
+        if missing != Set::EMPTY {
+            let names = missing.names().join(", ");
+            warnings.push(format!("ignoring {what} capabilities that are not {of} too: {names}"));
+        }
+        set.and(limit)
+    };
+    let bounding = asked.bounding.and(available);
+    let permitted = asked.permitted.and(available);
+    let effective = within("effective", asked.effective, permitted, "permitted");
+    let inheritable = within("inheritable", asked.inheritable, bounding, "bounding");
+    let both = permitted.and(inheritable);
+    let ambient = within("ambient", asked.ambient, both, "permitted and inheritable");
+    (Sets { bounding, permitted, effective, inheritable, ambient }, warnings)
+}
+
+fn bit_of(name: &str) -> Option<usize> {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    NAMES.iter().position(|known| *known == bare)
+}
+
 fn one(name: &str) -> Result<Set, Error> {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
@@ -287,6 +358,32 @@ mod tests {
 
     fn strings(names: &[&str]) -> Vec<String> {
         names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_told_and_left_out() {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let wanted = oci::runtime::Capabilities {
+            bounding: list(&["CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN", "CAP_DANCE"]),
+            permitted: list(&["CAP_CHOWN", "CAP_DANCE"]),
+            effective: list(&["CAP_CHOWN", "CAP_KILL"]),
+            inheritable: list(&["CAP_CHOWN", "CAP_KILL", "CAP_FOWNER"]),
+            ambient: list(&["CAP_CHOWN", "CAP_KILL"]),
+        };
+        let (sets, warnings) = grant(&wanted, Set::KNOWN.without(Set::of(&["SYS_ADMIN"])));
+        let of = |names: &[&str]| Set::from_names(names).unwrap();
+        assert_eq!(sets.bounding, of(&["CHOWN", "KILL"]));
+        assert_eq!((sets.permitted, sets.effective), (of(&["CHOWN"]), of(&["CHOWN"])));
+        assert_eq!((sets.inheritable, sets.ambient), (of(&["CHOWN", "KILL"]), of(&["CHOWN"])));
+        for (n, part) in ["\"CAP_DANCE\"", "itself: CAP_SYS_ADMIN", "effective", "inheritable", "ambient"]
+            .iter()
+            .enumerate()
+        {
+            assert!(warnings[n].contains(part), "{warnings:?}");
+        }
+        assert_eq!(warnings.len(), 5);
+        let (sets, warnings) = grant(&oci::runtime::Capabilities::default(), Set::EMPTY);
+        assert_eq!((sets, warnings), (Sets::default(), vec![]));
     }
 
     #[test]

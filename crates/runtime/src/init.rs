@@ -28,8 +28,7 @@ pub(crate) fn stay() -> Outcome<()> {
             rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
             rustix::thread::set_name(c"dhow-init").ok();
             // The handshake ends when the command's copy of the socket closes on exec: ours must not hold it open.
-            sys::process::close_from(3);
-            keep(pid)
+            sys::process::close_from(3, move || keep(pid))
         }
     }
 }

@@ -1,23 +1,30 @@
-//! The parent's side of a launch: clone, groups and network while the child mounts, the handshake, the words for
-//! what failed.
+//! The parent's side of a launch: clone, groups and network while the child mounts, the handshake.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use base::{Failure, Kind};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
     recvmsg, send, socketpair,
 };
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{
+    DumpableBehavior, Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_dumpable_behavior, waitid,
+};
 use sys::process::{Cloned, clone};
 
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, Group, Part};
 use crate::child::{self, Streams};
-use crate::handshake::{Failed, Message, PACKET, Progress, Step};
-use crate::plan::LaunchPlan;
+use crate::foreign::{self, ForeignRoot};
+use crate::handshake::{Course, Failed, Message, PACKET, Progress};
+use crate::net_devices;
+use crate::plan::{Joining, LaunchPlan};
+use crate::trees;
+use crate::users;
+use crate::words::describe;
 
 /// The standard streams that the command gets. With a terminal they are not used.
 #[derive(Debug)]
@@ -50,6 +57,8 @@ pub struct Running {
     /// Holds its mount namespace, so that taking the mounts down at its end is not part of its dying, which
     /// somebody waits for, but happens where this is dropped.
     pub mounts: Option<OwnedFd>,
+    /// Its root in a mount namespace of others, to be detached when it has ended.
+    pub foreign: Option<ForeignRoot>,
 }
 
 /// Why a command did not start. Whatever had been made is undone.
@@ -62,6 +71,9 @@ pub enum LaunchError {
     /// The groups could not be made.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// The ids of the new user namespace could not be mapped.
+    #[error(transparent)]
+    Users(#[from] users::Error),
     /// What the caller did while the child mounted has failed.
     #[error("{}", base::failure::chain(.0.as_ref()))]
     Meanwhile(Box<dyn Failure>),
@@ -75,6 +87,9 @@ pub enum LaunchError {
         /// What the kernel said, where it was the kernel that refused.
         source: Option<io::Error>,
     },
+    /// There is no process that waits to be started.
+    #[error("the container's process does not wait to be started")]
+    NotHeld(#[source] io::Error),
     /// The child broke off.
     #[error("the new process ended before it executed the command")]
     Handshake(#[source] io::Error),
@@ -85,8 +100,10 @@ impl Failure for LaunchError {
         match self {
             Self::Clone(e) => base::failure::kind_of_io(e),
             Self::Cgroup(e) => e.kind(),
+            Self::Users(e) => e.kind(),
             Self::Meanwhile(e) => e.kind(),
             Self::Child { kind, .. } => *kind,
+            Self::NotHeld(_) => Kind::Conflict,
             Self::Handshake(_) => Kind::Internal,
         }
     }
@@ -100,53 +117,212 @@ impl Failure for LaunchError {
     }
 }
 
-/// Starts the planned command. `meanwhile` gets the child's pid once its namespaces exist: what it does there (the
-/// network) happens while the child mounts.
-pub fn launch(
-    mut plan: LaunchPlan,
-    stdio: Stdio,
-    meanwhile: impl FnOnce(u32) -> Result<(), Box<dyn Failure>>,
-) -> Result<Running, LaunchError> {
+/// What the caller does at the turning points of a start. A closure is [`Steps::born`] alone.
+pub trait Steps {
+    /// The namespaces exist, and the child mounts meanwhile: the network is linked to it here.
+    fn born(&mut self, pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), Box<dyn Failure>>;
+
+    /// All is mounted, and the root is not changed yet: where the `prestart`, `createRuntime` and `createContainer`
+    /// hooks run. Called for a [`LaunchPlan::with_mounted_step`], and where the start has to stop there anyway.
+    fn mounted(&mut self, _pid: u32, _pidfd: BorrowedFd<'_>) -> Result<(), Box<dyn Failure>> {
+        Ok(())
+    }
+
+    /// The filter is installed, and hands calls to this listener; the process waits until somebody has it who will
+    /// answer ([`crate::seccomp::listener::send`]). Of a plan that is [`LaunchPlan::held`],
+    /// [`crate::Held::go_with_listener`] has it.
+    fn listener(&mut self, _pid: u32, _listener: OwnedFd) -> Result<(), Box<dyn Failure>> {
+        Err(Box::new(crate::seccomp::Error::Listener))
+    }
+}
+
+impl<F: FnMut(u32) -> Result<(), Box<dyn Failure>>> Steps for F {
+    fn born(&mut self, pid: u32, _: BorrowedFd<'_>) -> Result<(), Box<dyn Failure>> {
+        self(pid)
+    }
+}
+
+/// Starts the planned command, or for a plan that is [`LaunchPlan::held`] all but the command.
+///
+/// Where root makes a user namespace, the calling process is from then on not to be traced (`PR_SET_DUMPABLE`).
+///
+/// The caller must not ignore `SIGCHLD` ([`sys::process::keep_ended_children`]), or nobody learns how the command, a
+/// helper or a hook has ended.
+pub fn launch(mut plan: LaunchPlan, stdio: Stdio, steps: &mut dyn Steps) -> Result<Running, LaunchError> {
     let (ours, theirs) = handshake_pair()?;
-    // On v2 the child is born in its group; on v1 it joins by itself, once it may go.
-    let early = if plan.v2 { plan.group.as_ref().map(|g| g.make()).transpose()? } else { None };
-    let directory = early.as_ref().and_then(Group::open_v2);
-    let (pid, pidfd) = match clone(plan.namespaces, directory.as_ref().map(AsFd::as_fd)) {
-        Ok(Cloned::Child) => child::run(&mut plan, theirs.as_fd(), stdio.streams()),
-        Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
-        Err(e) => {
+    let joining = plan.joining();
+    let early = match &plan.group {
+        Some(planned) if matches!(joining, Joining::Born | Joining::First) => Some(planned.make()?),
+        _ => None,
+    };
+    let prepared = early.as_ref().map_or(Ok(None), |group| {
+        if joining == Joining::First {
+            restrict(&plan)?;
+        }
+        group.open_v2()
+    });
+    let directory = match prepared {
+        Ok(directory) => directory,
+        Err(error) => {
             undo_group(early);
-            return Err(LaunchError::Clone(e));
+            return Err(error.into());
         }
     };
-    drop((theirs, stdio));
-    let mut group = early;
-    let started = (|| {
-        if let Some(planned) = &plan.group {
-            if group.is_none() {
-                group = Some(planned.make()?);
-            }
-            planned.restrict()?;
+    let had = foreign::Start::of(&plan).map(|start| start.before);
+    if plan.namespaces.users.is_some()
+        && !plan.namespaces.traceable
+        && let Err(error) = untraceable()
+    {
+        undo_group(early);
+        return Err(LaunchError::Clone(error.into()));
+    }
+    let made = if plan.namespaces.between { 0 } else { plan.namespaces.made };
+    let cloned = match clone(made, directory.as_ref().map(AsFd::as_fd)) {
+        Ok(Cloned::Child) => {
+            // Or it would never see the end of the stream when we die, while it waits for us to say something.
+            drop(ours);
+            let begin = if plan.namespaces.between { child::go_between } else { child::run };
+            begin(&mut plan, theirs.as_fd(), stdio.streams())
         }
+        Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(e) => Err(LaunchError::Clone(e)),
+    };
+    drop((theirs, stdio));
+    let cloned = match cloned {
+        Ok((_, between)) if plan.namespaces.between => match adopt(ours.as_fd(), &between) {
+            Ok(told) => told.map_err(|failed| describe(&plan, failed)),
+            Err(e) => Err(LaunchError::Handshake(e)),
+        },
+        other => other,
+    };
+    let (pid, pidfd) = match cloned {
+        Ok(born) => born,
+        Err(e) => {
+            undo_group(early);
+            return Err(e);
+        }
+    };
+    let mut group = early;
+    let mut devices = None;
+    let started = (|| {
+        if let Some(maps) = &plan.namespaces.users {
+            maps.write(pid)?;
+        }
+        let told = plan.namespaces.is_told();
+        let early = told && joining == Joining::Moved && plan.joins_early();
+        if early {
+            admit(&plan, joining, &mut group, pid)?;
+        }
+        if told {
+            // Before the child changes anything of the mounts that it has come with.
+            let copies = trees::copy(&plan, pid, pidfd.as_fd()).map_err(|failed| describe(&plan, failed))?;
+            trees::hand_over(ours.as_fd(), &copies);
+        }
+        if !early {
+            admit(&plan, joining, &mut group, pid)?;
+        }
+        crate::outside::help(&plan.process, pid).map_err(|failed| describe(&plan, failed))?;
         // What the child failed with comes first: without it there is nothing to be linked to, and that is what the
         // network would complain of.
-        meanwhile(pid).map_err(|error| match receive(ours.as_fd(), RecvFlags::DONTWAIT) {
+        let told = |error| match receive(ours.as_fd(), RecvFlags::DONTWAIT) {
             Ok((Some(Message::Failed(failed)), _)) => describe(&plan, failed),
             _ => LaunchError::Meanwhile(error),
-        })?;
+        };
+        steps.born(pid, pidfd.as_fd()).map_err(told)?;
+        devices = net_devices::move_all(&plan.net_devices, pid, plan.namespaces.joined_network())
+            .map_err(|e| told(Box::new(e)))?;
         let mounts =
             openat(CWD, format!("/proc/{pid}/ns/mnt"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
         let words = |failed| describe(&plan, failed);
-        let terminal = shake_hands(ours.as_fd(), plan.process.terminal, words)?;
+        let course = Course {
+            mounted: plan.mounted_step,
+            terminal: plan.process.terminal,
+            held: plan.process.held.is_some(),
+        };
+        let turns = |turn| match turn {
+            Turn::Mounted => {
+                if let Some(planned) = plan.group.as_ref().filter(|group| group.restricts_last()) {
+                    let done = planned.restrict_part(Part::Devices);
+                    done.map_err(|e| Box::new(e) as Box<dyn Failure>)?;
+                }
+                steps.mounted(pid, pidfd.as_fd())
+            }
+            Turn::Listener(listener) => steps.listener(pid, listener),
+        };
+        let terminal = shake_hands(ours.as_fd(), Progress::begin(course), words, turns)?;
         Ok((terminal, mounts))
     })();
     match started {
-        Ok((terminal, mounts)) => Ok(Running { pid, pidfd, group, terminal, mounts }),
+        Ok((terminal, mounts)) => {
+            let foreign = had.and_then(|before| foreign::Start::again(&plan, before)?.built());
+            Ok(Running { pid, pidfd, group, terminal, mounts, foreign })
+        }
         Err(error) => {
             kill_and_reap(&pidfd);
+            if let Some(start) = had.and_then(|before| foreign::Start::again(&plan, before)) {
+                // The cause is being reported.
+                start.undo().ok();
+            }
+            if let Some(devices) = devices {
+                devices.give_back();
+            }
             undo_group(group);
             Err(error)
         }
+    }
+}
+
+/// Makes the group of a process that exists, where it is not made yet, restricts it, and moves the process in where that
+/// does not do so itself.
+fn admit(
+    plan: &LaunchPlan,
+    joining: Joining,
+    group: &mut Option<Group>,
+    pid: u32,
+) -> Result<(), cgroup::Error> {
+    let Some(planned) = &plan.group else { return Ok(()) };
+    if group.is_none() {
+        *group = Some(planned.make_for(pid)?);
+    }
+    if joining != Joining::First {
+        restrict(plan)?;
+    }
+    match group {
+        Some(group) if joining == Joining::Moved => group.join(pid),
+        _ => Ok(()),
+    }
+}
+
+/// Restricts the group, but for what would forbid the child in it to make its devices: that comes when all is mounted.
+fn restrict(plan: &LaunchPlan) -> Result<(), cgroup::Error> {
+    let Some(planned) = &plan.group else { return Ok(()) };
+    let later = planned.restricts_last() && plan.mounted_step;
+    planned.restrict_part(if later { Part::Limits } else { Part::All })
+}
+
+/// From now on nothing looks into this process, nor into what is cloned of it until that executes something, that may not
+/// trace whatever it likes where this program was executed.
+///
+/// Before a clone into a new user namespace: over that, every process of our user has all rights from its first moment
+/// on, be it without any in our own namespace. And the new process holds what we hold: descriptors of the host. The
+/// calling process stays so: another thread may be about to clone too.
+pub(crate) fn untraceable() -> Result<(), Errno> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+/// Waits for a go-between to tell of the process that it has cloned, and for its end. That process waits in turn, for
+/// the parent, so that the first word is the go-between's.
+pub(crate) fn adopt(socket: BorrowedFd<'_>, between: &OwnedFd) -> io::Result<Result<(u32, OwnedFd), Failed>> {
+    // One that is killed says nothing, and the stream has not ended, for the process that it may have cloned.
+    let mut ready = [PollFd::new(&socket, PollFlags::IN), PollFd::new(between, PollFlags::IN)];
+    while poll(&mut ready, None) == Err(Errno::INTR) {}
+    let told = receive(socket, RecvFlags::DONTWAIT);
+    // It does nothing after that, and what it could not do it has told.
+    waitid(WaitId::PidFd(between.as_fd()), WaitIdOptions::EXITED).ok();
+    match told? {
+        (Some(Message::Born(pid)), Some(pidfd)) => Ok(Ok((pid, pidfd))),
+        (Some(Message::Failed(failed)), _) => Ok(Err(failed)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the go-between broke the start handshake")),
     }
 }
 
@@ -162,31 +338,63 @@ pub(crate) fn handshake_pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
         .map_err(|e| LaunchError::Clone(e.into()))
 }
 
-/// Says Go and follows the child until it runs. Returns the terminal's master, if there is one.
+/// When it is the caller's turn.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// All is mounted.
+    Mounted,
+    /// The filter's listener is to be handed on.
+    Listener(OwnedFd),
+}
+
+/// Follows the child until it runs, or is held, and says Go in between. Returns the terminal's master, if there is one.
 pub(crate) fn shake_hands(
     socket: BorrowedFd<'_>,
-    terminal: bool,
+    begin: Progress,
     words: impl Fn(Failed) -> LaunchError,
+    mut turns: impl FnMut(Turn) -> Result<(), Box<dyn Failure>>,
 ) -> Result<Option<OwnedFd>, LaunchError> {
-    // A child that has failed already is not there to read it; what it said is read below.
-    send(socket, &Message::Go.encode(), SendFlags::NOSIGNAL).ok();
-    let mut progress = Progress::begin(terminal);
+    let mut progress = begin;
     let mut master = None;
     loop {
-        let (message, descriptor) = receive(socket, RecvFlags::empty()).map_err(LaunchError::Handshake)?;
-        if descriptor.is_some() {
-            master = descriptor;
-        }
-        progress = progress.advance(message).map_err(LaunchError::Handshake)?;
         match progress {
-            Progress::Running => return Ok(master),
+            Progress::Going(course) => {
+                if course.mounted {
+                    turns(Turn::Mounted).map_err(LaunchError::Meanwhile)?;
+                }
+                // A child that has failed already is not there to read it; what it said is read below.
+                send(socket, &Message::Go.encode(), SendFlags::NOSIGNAL).ok();
+                progress = progress.go();
+            }
+            Progress::Running | Progress::Held => return Ok(master),
             Progress::Failed(failed) => return Err(words(failed)),
-            Progress::AwaitingTerminal | Progress::AwaitingReady | Progress::AwaitingExec => {}
+            Progress::AwaitingMounted(_)
+            | Progress::AwaitingTerminal(_)
+            | Progress::AwaitingReady(_)
+            | Progress::AwaitingExec => {
+                let (message, descriptor) =
+                    receive(socket, RecvFlags::empty()).map_err(LaunchError::Handshake)?;
+                progress = progress.advance(message).map_err(LaunchError::Handshake)?;
+                match (message, descriptor) {
+                    (Some(Message::Terminal), descriptor) => master = descriptor,
+                    (Some(Message::Listener), Some(listener)) => {
+                        turns(Turn::Listener(listener)).map_err(LaunchError::Meanwhile)?;
+                        send(socket, &Message::Go.encode(), SendFlags::NOSIGNAL).ok();
+                    }
+                    (Some(Message::Listener), None) => {
+                        return Err(LaunchError::Handshake(Errno::BADF.into()));
+                    }
+                    _ => {}
+                }
+            }
         }
     }
 }
 
-fn receive(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<(Option<Message>, Option<OwnedFd>)> {
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> io::Result<(Option<Message>, Option<OwnedFd>)> {
     let mut packet = [0; PACKET];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -216,101 +424,4 @@ pub(crate) fn kill_and_reap(pidfd: &OwnedFd) {
     // Both can only fail where the process is gone already.
     pidfd_send_signal(pidfd, Signal::KILL).ok();
     waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).ok();
-}
-
-/// The words for a failed step of a container's start.
-fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
-    let n = usize::from(failed.index);
-    let destination = || plan.mounts.get(n).map_or("?".into(), |m| m.destination.display().to_string());
-    let listed = |list: &[std::path::PathBuf]| list.get(n).map_or("?".into(), |p| p.display().to_string());
-    let what = match failed.step {
-        Step::Session => "cannot begin a session".to_owned(),
-        Step::Propagation => "cannot make the mount namespace private".to_owned(),
-        Step::Root => {
-            format!("cannot mount the root file system at {}", plan.root.mountpoint.to_string_lossy())
-        }
-        Step::MountTarget => format!("cannot find or make the mount point {}", destination()),
-        Step::Mount => format!("cannot mount on {}", destination()),
-        Step::MountOverProc => {
-            format!("cannot mount on {}: nothing may be mounted inside /proc", destination())
-        }
-        Step::Device => format!("cannot make the device /dev/{}", child::device_name(n)),
-        Step::Mask => format!("cannot mask {}", listed(&plan.masked)),
-        Step::ReadOnly => format!("cannot make {} read-only", listed(&plan.readonly)),
-        Step::Hostname => "cannot set the host name".to_owned(),
-        Step::Join => "cannot join a namespace".to_owned(),
-        Step::Go => "the monitor went away during the start".to_owned(),
-        Step::Netlink => format!("cannot configure the network inside the container (request {n})"),
-        Step::CgroupNamespace => "cannot make a cgroup namespace".to_owned(),
-        Step::CgroupMount => "cannot mount /sys/fs/cgroup".to_owned(),
-        Step::Sysctl => {
-            let name =
-                plan.sysctls.get(n).map_or("?".into(), |(path, _)| path.to_string_lossy().into_owned());
-            format!("cannot set /proc/{name}")
-        }
-        Step::Pivot => "cannot change the root".to_owned(),
-        _ => return describe_process(&plan.process, failed),
-    };
-    child_error(what, failed)
-}
-
-/// The words for what a container's start and a further command have in common.
-pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Failed) -> LaunchError {
-    let n = usize::from(failed.index);
-    let command =
-        || process.arguments.strings().first().map_or("?".into(), |a| a.to_string_lossy().into_owned());
-    if failed.step == Step::Exec && failed.errno == Errno::NOENT && !command().contains('/') {
-        // Found out by looking along the path: of no single file has the kernel said that it is missing.
-        let what = format!("cannot execute `{}`: no such command along the container's PATH", command());
-        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None };
-    }
-    let what = match failed.step {
-        Step::WorkingDir if failed.errno == Errno::XDEV => {
-            format!("the working directory {} lies outside of the container", process.working_dir.display())
-        }
-        Step::WorkingDir => format!("cannot enter the working directory {}", process.working_dir.display()),
-        Step::Accounts if failed.errno == Errno::FBIG => {
-            format!("the image's {} is larger than 1 MiB", ["/etc/passwd", "/etc/group"][n.min(1)])
-        }
-        Step::Accounts => format!("cannot read the image's {}", ["/etc/passwd", "/etc/group"][n.min(1)]),
-        Step::UnknownUser => "cannot find the user in the image's /etc/passwd".to_owned(),
-        Step::UnknownGroup => "cannot find the group in the image's /etc/group".to_owned(),
-        Step::Terminal => "cannot make a terminal".to_owned(),
-        Step::Stdio => "cannot set the standard streams".to_owned(),
-        Step::OomScore => "cannot set oom_score_adj".to_owned(),
-        Step::Rlimit => {
-            let (name, limit) = process.rlimits.get(n).map_or(("?", None), |(_, l, name)| (name, Some(l)));
-            format!("cannot set {name} to {:?}", limit.map(|l| (l.current, l.maximum)))
-        }
-        Step::Keyring => "cannot make a session keyring".to_owned(),
-        Step::AppArmor => "cannot set the AppArmor profile".to_owned(),
-        Step::Bounding | Step::Capabilities | Step::Ambient => "cannot set the capabilities".to_owned(),
-        Step::NoNewPrivileges => "cannot set no_new_privs".to_owned(),
-        Step::Seccomp => "cannot install the system call filter".to_owned(),
-        Step::Groups => "cannot set the groups".to_owned(),
-        Step::User => "cannot become the user".to_owned(),
-        Step::Init => "cannot start the init process".to_owned(),
-        Step::Cgroup => "cannot join the container's cgroup".to_owned(),
-        Step::Join => "cannot join the container's namespaces".to_owned(),
-        Step::Go => "the monitor went away during the start".to_owned(),
-        Step::Exec => format!("cannot execute `{}` in the container", command()),
-        other => format!("cannot start the command (step {other:?})"),
-    };
-    child_error(what, failed)
-}
-
-fn child_error(what: String, failed: Failed) -> LaunchError {
-    let source = io::Error::from(failed.errno);
-    let kind = match (failed.step, failed.errno) {
-        (Step::Exec, Errno::NOENT | Errno::NOTDIR) => Kind::CommandNotFound,
-        // Docker says 126 for all that is there and cannot be executed: a directory, a wrong format, no permission.
-        (Step::Exec, Errno::NOMEM | Errno::AGAIN) => Kind::Exhausted,
-        (Step::Exec, _) => Kind::CommandNotExecutable,
-        (Step::WorkingDir, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::XDEV | Errno::LOOP)
-        | (Step::UnknownUser | Step::UnknownGroup | Step::Accounts | Step::MountOverProc, _) => Kind::Invalid,
-        _ => base::failure::kind_of_io(&source),
-    };
-    // A name that is not in a file is nothing that the kernel has said.
-    let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
-    LaunchError::Child { what, kind, source }
 }

@@ -14,14 +14,33 @@ mod bundle;
 pub mod capability;
 pub mod cgroup;
 mod child;
+mod foreign;
 mod handshake;
+mod held;
+pub mod hooks;
 mod init;
 mod join;
 mod launch;
+pub mod net_devices;
+mod outside;
 mod plan;
+pub mod rdt;
 pub mod seccomp;
+pub mod selinux;
+mod trees;
+pub mod users;
+mod words;
 
-pub use bundle::{Bundle, RootSource};
-pub use join::{JoinPlan, join, plan_join};
-pub use launch::{LaunchError, Running, Stdio, launch};
-pub use plan::{LaunchPlan, PlanError, plan};
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
+
+pub use bundle::{Bundle, Manner, RootSource};
+pub use foreign::ForeignRoot;
+pub use held::Held;
+pub use join::{JoinOptions, JoinPlan, join, join_with_listener, plan_join};
+pub use launch::{LaunchError, Running, Stdio, Steps, launch};
+pub use plan::{
+    LaunchPlan, MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, PlanError, SCHEDULER_FLAGS, SCHEDULER_POLICIES,
+    mount_options, plan,
+};

@@ -2,153 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod scratch;
+
 use std::fs;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base::{Failure, Kind};
-use oci::runtime::{Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Root, Spec, User};
-use runtime::{Bundle, LaunchError, RootSource, Stdio};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
-
-/// A scratch root file system, and the directories of an overlay over it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("dhow-launch-{}-{name}", std::process::id()));
-        fs::remove_dir_all(&dir).ok();
-        for below in [
-            "lower/bin",
-            "lower/etc",
-            "lower/tmp",
-            "lower/proc",
-            "lower/dev",
-            "lower/sys",
-            "upper",
-            "work",
-            "m",
-        ] {
-            fs::create_dir_all(dir.join(below)).unwrap();
-        }
-        fs::copy("/bin/busybox", dir.join("lower/bin/busybox")).expect("busybox-static is installed");
-        symlink("busybox", dir.join("lower/bin/sh")).unwrap();
-        fs::write(
-            dir.join("lower/etc/passwd"),
-            "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/srv/app:/bin/sh\n",
-        )
-        .unwrap();
-        fs::write(dir.join("lower/etc/group"), "root:x:0:\nstaff:x:50:root,app\napp:x:1000:\nlog:x:4:app\n")
-            .unwrap();
-        Self(dir)
-    }
-
-    fn bundle(&self, args: &[&str]) -> Bundle {
-        let mount = |destination: &str, kind: &str, options: &[&str]| Mount {
-            destination: destination.into(),
-            kind: Some(kind.to_owned()),
-            source: Some(kind.into()),
-            options: options.iter().map(|s| (*s).to_owned()).collect(),
-        };
-        let kinds = [
-            NamespaceKind::Mount,
-            NamespaceKind::Pid,
-            NamespaceKind::Ipc,
-            NamespaceKind::Uts,
-            NamespaceKind::Network,
-        ];
-        Bundle {
-            spec: Spec {
-                root: Some(Root { path: self.0.join("m"), readonly: false }),
-                hostname: Some("inside".to_owned()),
-                mounts: vec![
-                    mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-                    mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-                    mount(
-                        "/dev/pts",
-                        "devpts",
-                        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-                    ),
-                    mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-                ],
-                process: Some(Process {
-                    args: args.iter().map(|s| (*s).to_owned()).collect(),
-                    env: vec!["PATH=/bin".to_owned()],
-                    cwd: "/".into(),
-                    user: User { username: Some(String::new()), ..User::default() },
-                    capabilities: Some(Capabilities {
-                        bounding: vec!["CAP_CHOWN".into()],
-                        ..Capabilities::default()
-                    }),
-                    ..Process::default()
-                }),
-                linux: Some(Linux {
-                    namespaces: kinds.map(|kind| Namespace { kind, path: None }).to_vec(),
-                    masked_paths: [
-                        "/proc/keys",
-                        "/proc/acpi",
-                        "/proc/scsi",
-                        "/sys/firmware",
-                        "/proc/no-such",
-                    ]
-                    .map(PathBuf::from)
-                    .to_vec(),
-                    readonly_paths: ["/proc/sys", "/proc/bus"].map(PathBuf::from).to_vec(),
-                    ..Linux::default()
-                }),
-                ..Spec::default()
-            },
-            root: RootSource::Overlay {
-                lowers: vec![self.0.join("lower")],
-                upper: self.0.join("upper"),
-                work: self.0.join("work"),
-                volatile: false,
-            },
-            cgroup: None,
-            seccomp: None,
-            init: false,
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-fn pipe() -> (fs::File, OwnedFd) {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    (read.into(), write)
-}
-
-/// Launches and waits: the exit code, and all that was written.
-fn run(bundle: &Bundle) -> Result<(i32, String), Box<dyn Failure>> {
-    let plan = runtime::plan(bundle).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-    let (mut read, write) = pipe();
-    let stdio = Stdio {
-        input: fs::File::open("/dev/null").unwrap().into(),
-        output: write.try_clone().unwrap(),
-        errors: write,
-    };
-    let running = runtime::launch(plan, stdio, |_| Ok(())).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-    let mut text = String::new();
-    match &running.terminal {
-        // A terminal says EIO at its end.
-        Some(master) => {
-            let mut bytes = Vec::new();
-            fs::File::from(master.try_clone().unwrap()).read_to_end(&mut bytes).ok();
-            text = String::from_utf8(bytes).unwrap();
-        }
-        None => {
-            read.read_to_string(&mut text).unwrap();
-        }
-    }
-    let status = waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
-    Ok((status.exit_status().unwrap_or(-1), text))
-}
+use oci::runtime::Mount;
+use runtime::{LaunchError, Stdio};
+use scratch::{Scratch, run};
 
 fn shell(scratch: &Scratch, script: &str) -> (i32, String) {
     run(&scratch.bundle(&["sh", "-c", script])).map_err(|e| base::failure::chain(&*e)).unwrap()
@@ -166,7 +30,7 @@ fn a_command_runs_in_its_own_namespaces() {
 fn writes_land_in_the_upper_layer_and_nothing_of_the_host_is_mounted() {
     let scratch = Scratch::new("upper");
     let (_, text) = shell(&scratch, "busybox echo x >/tmp/file; busybox cat /proc/mounts");
-    assert_eq!(fs::read_to_string(scratch.0.join("upper/tmp/file")).unwrap(), "x\n");
+    assert_eq!(fs::read_to_string(scratch.path("upper/tmp/file")).unwrap(), "x\n");
     assert!(!text.contains("ext4") && !text.contains("lower/"), "{text}");
     assert!(text.contains("devpts") && text.contains("sysfs /sys sysfs ro"), "{text}");
 }
@@ -213,7 +77,7 @@ fn capabilities_are_bounded() {
 #[test]
 fn what_cannot_be_executed_has_dockers_codes() {
     let scratch = Scratch::new("exec");
-    fs::write(scratch.0.join("lower/bin/plain"), "text").unwrap();
+    fs::write(scratch.path("lower/bin/plain"), "text").unwrap();
     let kind = |args: &[&str]| {
         run(&scratch.bundle(args)).map_err(|e| (e.kind(), base::failure::chain(&*e))).unwrap_err()
     };
@@ -266,11 +130,11 @@ fn a_working_directory_is_made_and_cannot_lead_out() {
 #[test]
 fn symlinks_of_the_image_do_not_lead_mounts_out() {
     let scratch = Scratch::new("links");
-    let outside = scratch.0.join("outside");
+    let outside = scratch.path("outside");
     fs::create_dir_all(&outside).unwrap();
     for name in ["dev", "proc", "sys"] {
-        fs::remove_dir(scratch.0.join("lower").join(name)).unwrap();
-        symlink(format!("../../../../../../../..{}", outside.display()), scratch.0.join("lower").join(name))
+        fs::remove_dir(scratch.path("lower").join(name)).unwrap();
+        symlink(format!("../../../../../../../..{}", outside.display()), scratch.path("lower").join(name))
             .unwrap();
     }
     // Dangling inside the root: refused; nothing appears outside either way.
@@ -282,7 +146,7 @@ fn symlinks_of_the_image_do_not_lead_mounts_out() {
 fn account_files_that_are_traps_are_refused() {
     for (name, trap) in [("fifo", true), ("huge", false)] {
         let scratch = Scratch::new(name);
-        let passwd = scratch.0.join("lower/etc/passwd");
+        let passwd = scratch.path("lower/etc/passwd");
         fs::remove_file(&passwd).unwrap();
         if trap {
             rustix::fs::mknodat(
@@ -304,7 +168,7 @@ fn account_files_that_are_traps_are_refused() {
 #[test]
 fn a_bind_mount_is_read_only_where_asked_and_not_allowed_in_proc() {
     let scratch = Scratch::new("bind");
-    let source = scratch.0.join("source");
+    let source = scratch.path("source");
     fs::write(&source, "hello").unwrap();
     let mut bundle = scratch.bundle(&[
         "sh",
@@ -334,10 +198,12 @@ fn a_failure_of_the_parent_undoes_the_child() {
     let plan = runtime::plan(&scratch.bundle(&["sh"])).unwrap();
     let null = || OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let mut seen = 0;
-    let error = runtime::launch(plan, Stdio { input: null(), output: null(), errors: null() }, |pid| {
+    let mut fails = |pid| {
         seen = pid;
-        Err(Box::new(base::fs::read(Path::new("/no/such")).unwrap_err()))
-    });
+        Err(Box::new(base::fs::read(Path::new("/no/such")).unwrap_err()) as Box<dyn Failure>)
+    };
+    let stdio = Stdio { input: null(), output: null(), errors: null() };
+    let error = runtime::launch(plan, stdio, &mut fails);
     assert!(matches!(error, Err(LaunchError::Meanwhile(_))));
     assert!(!Path::new(&format!("/proc/{seen}")).exists());
 }

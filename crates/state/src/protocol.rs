@@ -5,6 +5,7 @@
 //!       │ ── Hello {version, attach} ──────────▶ │   first of all; attach: streams wanted or not
 //!       │ ◀───────────── Started {pid} | Failed ─│   at once if it runs already
 //!       │ ── Input, InputEnd, Resize, Signal ──▶ │   any time after
+//!       │ ── Hold … LetGo ─────────────────────▶ │   it is frozen between the two, or until the door hangs up
 //!       │ ◀──────────────────── Output, Errors ──│   any time after, if attached
 //!       │ ◀───────────────────────── Exited ─────│   last of all
 //! ```
@@ -36,6 +37,10 @@ pub enum Tag {
     Resize = 4,
     /// Door: a signal number, little-endian i32, for the container's init.
     Signal = 5,
+    /// Door: nothing. It is about to freeze the container: should it hang up, the monitor is to thaw it.
+    Hold = 6,
+    /// Door: nothing. It has thawed the container itself.
+    LetGo = 7,
     /// Monitor: the pid, little-endian u32.
     Started = 16,
     /// Monitor: [`StartFailure`] as JSON; then it hangs up.
@@ -57,6 +62,8 @@ impl Tag {
             3 => Self::InputEnd,
             4 => Self::Resize,
             5 => Self::Signal,
+            6 => Self::Hold,
+            7 => Self::LetGo,
             16 => Self::Started,
             17 => Self::Failed,
             18 => Self::Output,

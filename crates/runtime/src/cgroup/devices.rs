@@ -4,10 +4,14 @@
 //! In the specification the last rule that matches decides. v1 knows only "everything but …" and "nothing but
 //! …", so what stands before the last rule for everything is dropped; v2's program asks the rules backwards.
 
+use std::os::fd::OwnedFd;
+
 use oci::runtime::DeviceRule;
+use rustix::io::Errno;
 use sys::bpf::Instruction;
 
 use super::Error;
+use super::files::write_to;
 
 const MAKE: u8 = 1;
 const READ: u8 = 2;
@@ -117,37 +121,110 @@ fn parse(rule: &DeviceRule) -> Result<Rule, Error> {
 }
 
 impl Rules {
+    /// True where some nodes may not even be made.
+    pub(super) fn hinder_making(&self) -> bool {
+        self.exceptions.iter().any(|rule| !rule.allow && rule.access & MAKE != 0)
+    }
+
     /// True where every device is allowed, so that nothing has to be done.
     pub(super) fn allow_everything(&self) -> bool {
         self.allow && self.exceptions.iter().all(|r| r.allow)
     }
 
     /// What is written to v1's files, in order: `(file, line)`.
-    pub(super) fn v1(&self) -> Vec<(&'static str, String)> {
+    ///
+    /// # Errors
+    /// Where a rule takes back a part of what an earlier one with wildcards says: v1 would ignore it, and a device
+    /// stay open that was to be closed.
+    pub(super) fn v1(&self) -> Result<Vec<Line>, Error> {
         if self.allow_everything() {
             // A new group has what its parent has.
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let file = |allow| if allow { "devices.allow" } else { "devices.deny" };
         let mut list = vec![(file(self.allow), "a".to_owned())];
-        for rule in &self.exceptions {
-            let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-            let access: String = [(READ, 'r'), (WRITE, 'w'), (MAKE, 'm')]
-                .into_iter()
-                .filter_map(|(bit, letter)| (rule.access & bit != 0).then_some(letter))
-                .collect();
-            // "a" would mean everything, whatever else the line says.
-            let kinds = match rule.kind {
-                Some(Kind::Block) => &['b'][..],
-                Some(Kind::Char) => &['c'],
-                None => &['b', 'c'],
-            };
-            for kind in kinds {
-                let line = format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor));
-                list.push((file(rule.allow), line));
+        list.extend(self.net()?.iter().map(|rule| (file(rule.allow), rule.line())));
+        Ok(list)
+    }
+
+    /// The same for a group in use, whose `devices.list` says this: no more than what differs, so that no open of
+    /// `/dev/null` fails in between.
+    pub(super) fn v1_update(&self, current: &str) -> Result<Vec<Line>, Error> {
+        let all = "a *:* rwm";
+        if self.allow_everything() {
+            return Ok(vec![(file(true), "a".to_owned())]);
+        }
+        if self.allow || current.lines().any(|line| line == all) {
+            return self.v1();
+        }
+        let wanted: Vec<String> = self.net()?.iter().map(Rule::line).collect();
+        let add = wanted.iter().filter(|line| !current.lines().any(|c| c == *line));
+        let mut list: Vec<Line> = add.map(|line| (file(true), line.clone())).collect();
+        // The kernel lists one exception for each device. What it has too much is taken back letter by letter.
+        for line in current.lines() {
+            let Some((device, access)) = line.rsplit_once(' ') else { continue };
+            let kept = wanted.iter().find_map(|w| w.strip_prefix(device)?.strip_prefix(' ')).unwrap_or("");
+            let gone: String = access.chars().filter(|c| !kept.contains(*c)).collect();
+            if !gone.is_empty() {
+                list.push((file(false), format!("{device} {gone}")));
             }
         }
-        list
+        Ok(list)
+    }
+
+    /// v1's exceptions from what holds for everything: one of each kind and device, all saying the opposite.
+    fn net(&self) -> Result<Vec<Rule>, Error> {
+        let mut list: Vec<Rule> = Vec::with_capacity(self.exceptions.len());
+        // "a" would mean everything, whatever else the line says.
+        let kinds = |rule: &Rule| match rule.kind {
+            Some(kind) => vec![kind],
+            None => vec![Kind::Block, Kind::Char],
+        };
+        for (rule, kind) in self.exceptions.iter().flat_map(|r| kinds(r).into_iter().map(move |k| (r, k))) {
+            let rule = Rule { kind: Some(kind), ..*rule };
+            if rule.allow != self.allow {
+                match list
+                    .iter_mut()
+                    .find(|r| (r.kind, r.major, r.minor) == (rule.kind, rule.major, rule.minor))
+                {
+                    Some(same) => same.access |= rule.access,
+                    None => list.push(rule),
+                }
+                continue;
+            }
+            for earlier in &mut list {
+                if rule.covers(earlier) {
+                    earlier.access &= !rule.access;
+                } else if rule.overlaps(earlier) && earlier.access & rule.access & (READ | WRITE) != 0 {
+                    return Err(Error::Invalid {
+                        reason: "a device rule takes back a part of an earlier one, which cgroup version 1 cannot",
+                    });
+                }
+            }
+            list.retain(|r| r.access != 0);
+        }
+        Ok(list)
+    }
+
+    /// Rules for systemd on v1, which would put its own in the place of ours: a node's path, or a kind, and the
+    /// access. `None` where every device is allowed, or nearly: systemd knows no "everything but".
+    pub(super) fn systemd(
+        &self,
+        names: impl Fn(bool, u32) -> Option<String>,
+    ) -> Option<Vec<(String, String)>> {
+        if self.allow {
+            return None;
+        }
+        let list = self.net().ok()?;
+        let entries = list.iter().filter_map(|rule| {
+            let kind = if rule.kind == Some(Kind::Block) { "block" } else { "char" };
+            let device = match (rule.major, rule.minor) {
+                (None, _) => format!("{kind}-*"),
+                (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+                (Some(major), None) => format!("{kind}-{}", names(kind == "block", major)?),
+            };
+            Some((device, rule.letters()))
+        });
+        Some(entries.collect())
     }
 
     /// v2's program; `None` where every device is allowed.
@@ -169,6 +246,54 @@ impl Rules {
         }
         answer(&mut code, self.allow);
         Some(code)
+    }
+}
+
+/// A file of v1's controller, and what is written to it.
+pub(super) type Line = (&'static str, String);
+
+const fn file(allow: bool) -> &'static str {
+    if allow { "devices.allow" } else { "devices.deny" }
+}
+
+/// Writes v1's lines to a group.
+pub(super) fn write_v1(directory: &OwnedFd, lines: &[Line]) -> Result<(), Error> {
+    for (file, line) in lines {
+        match write_to(directory, *file, line.as_bytes()) {
+            Ok(()) => {}
+            // The group above us does not allow it, so we are in somebody's container ourselves: the device
+            // stays forbidden, as it is for us.
+            Err(Errno::PERM) if *file == "devices.allow" => {}
+            Err(source) => return Err(Error::Devices { source: source.into() }),
+        }
+    }
+    Ok(())
+}
+
+impl Rule {
+    /// In the kernel's words, as `devices.list` has them.
+    fn line(&self) -> String {
+        let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
+        let kind = if self.kind == Some(Kind::Block) { 'b' } else { 'c' };
+        format!("{kind} {}:{} {}", number(self.major), number(self.minor), self.letters())
+    }
+
+    fn letters(&self) -> String {
+        let letters = [(READ, 'r'), (WRITE, 'w'), (MAKE, 'm')].into_iter();
+        letters.filter_map(|(bit, letter)| (self.access & bit != 0).then_some(letter)).collect()
+    }
+
+    /// Every device of the other is one of this.
+    fn covers(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && (self.major.is_none() || self.major == other.major)
+            && (self.minor.is_none() || self.minor == other.minor)
+    }
+
+    /// Some device is one of both.
+    fn overlaps(&self, other: &Self) -> bool {
+        let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+        self.kind == other.kind && meet(self.major, other.major) && meet(self.minor, other.minor)
     }
 }
 
@@ -274,7 +399,7 @@ mod tests {
     fn the_defaults_are_dockers() {
         let rules = resolve(&[deny_all()]).unwrap();
         assert_eq!(rules, resolve(&[]).unwrap());
-        let lines = rules.v1();
+        let lines = rules.v1().unwrap();
         assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
         assert!(lines.contains(&("devices.allow", "c *:* m".to_owned())));
         assert!(lines.contains(&("devices.allow", "c 136:* rwm".to_owned())));
@@ -292,7 +417,7 @@ mod tests {
     #[test]
     fn everything_is_no_filter_at_all() {
         let rules = resolve(&[deny_all(), rule(true, "a", None, None, "rwm")]).unwrap();
-        assert!(rules.allow_everything() && rules.v1().is_empty() && rules.v2().is_none());
+        assert!(rules.allow_everything() && rules.v1().unwrap().is_empty() && rules.v2().is_none());
     }
 
     #[test]
@@ -308,17 +433,70 @@ mod tests {
         let program = rules.v2().unwrap();
         assert!(run(&program, CHAR, 2, 10, 229));
         assert!(!run(&program, CHAR, 6, 10, 229));
-        assert_eq!(rules.v1().iter().filter(|(_, line)| line.starts_with("c 1:3")).count(), 1);
+        assert_eq!(rules.v1().unwrap().iter().filter(|(_, line)| line.starts_with("c 1:3")).count(), 1);
     }
 
     #[test]
     fn a_partial_rule_for_all_kinds_is_not_everything() {
         let rules = resolve(&[rule(true, "a", None, None, "r")]).unwrap();
-        let lines = rules.v1();
+        let lines = rules.v1().unwrap();
         assert!(!lines.contains(&("devices.allow", "a".to_owned())));
-        assert!(lines.contains(&("devices.allow", "b *:* r".to_owned())));
+        assert!(lines.contains(&("devices.allow", "b *:* rm".to_owned())));
         let program = rules.v2().unwrap();
         assert!(run(&program, BLOCK, 2, 8, 0) && !run(&program, BLOCK, 4, 8, 0));
+    }
+
+    #[test]
+    fn v1_takes_back_what_it_can_and_refuses_what_it_cannot() {
+        let allow = |major, minor, access| rule(true, "c", Some(major), minor, access);
+        let deny = |major, minor, access| rule(false, "c", Some(major), minor, access);
+        let lines = |rules: &[DeviceRule]| resolve(rules).unwrap().v1();
+        let has = |rules: &[DeviceRule], line: &str| lines(rules).unwrap().iter().any(|(_, l)| l == line);
+        assert!(has(&[allow(10, Some(229), "rw"), deny(10, None, "w")], "c 10:229 r"));
+        assert!(!has(&[allow(10, Some(229), "rw"), deny(10, None, "rwm")], "c 10:229 rw"));
+        assert!(has(&[allow(10, Some(229), "r"), allow(10, Some(229), "w")], "c 10:229 rw"));
+        assert!(lines(&[allow(10, None, "rw"), deny(10, Some(229), "w")]).is_err());
+        // Docker's own rules have this one, which overlaps with "any node may be made".
+        lines(&[deny_all(), deny(10, Some(229), "rwm")]).unwrap();
+        // Everything but the disks, and one disk after all.
+        let all = rule(true, "a", None, None, "rwm");
+        let disks = rule(false, "b", Some(8), None, "rw");
+        assert!(has(&[all.clone(), disks.clone()], "b 8:* rw"));
+        assert!(lines(&[all, disks, rule(true, "b", Some(8), Some(0), "r")]).is_err());
+    }
+
+    #[test]
+    fn an_update_writes_what_differs() {
+        let rules = resolve(&[rule(true, "c", Some(10), Some(200), "rw")]).unwrap();
+        let list = |rules: &Rules| -> String {
+            rules.v1().unwrap()[1..].iter().flat_map(|(_, line)| [line.as_str(), "\n"]).collect()
+        };
+        let now = list(&rules);
+        assert!(rules.v1_update(&now).unwrap().is_empty());
+        let fewer = resolve(&[rule(true, "c", Some(10), Some(200), "r")]).unwrap();
+        assert_eq!(
+            fewer.v1_update(&now).unwrap(),
+            [("devices.allow", "c 10:200 r".to_owned()), ("devices.deny", "c 10:200 w".to_owned())]
+        );
+        assert_eq!(
+            resolve(&[]).unwrap().v1_update(&now).unwrap(),
+            [("devices.deny", "c 10:200 rw".to_owned())]
+        );
+        assert_eq!(rules.v1_update("a *:* rwm\n").unwrap(), rules.v1().unwrap());
+        let all = resolve(&[rule(true, "a", None, None, "rwm")]).unwrap();
+        assert_eq!(all.v1_update(&now).unwrap(), [("devices.allow", "a".to_owned())]);
+    }
+
+    #[test]
+    fn who_may_not_make_nodes_is_told_from_who_may_not_use_them() {
+        let hinder = |rules: &[DeviceRule]| resolve(rules).unwrap().hinder_making();
+        assert!(!hinder(&[deny_all()]), "the default devices may be made all the same");
+        assert!(!hinder(&[deny_all(), rule(false, "c", Some(1), Some(3), "rw")]));
+        assert!(hinder(&[deny_all(), rule(false, "c", Some(1), Some(3), "m")]));
+        assert!(
+            !hinder(&[rule(false, "c", None, None, "m"), deny_all()]),
+            "the last rule for everything counts"
+        );
     }
 
     #[test]

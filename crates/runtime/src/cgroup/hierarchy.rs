@@ -28,6 +28,16 @@ pub(super) enum Controller {
     Cpuacct,
     Cpuset,
     Io,
+    Freezer,
+    Hugetlb,
+    Rdma,
+    /// v1 only.
+    NetCls,
+    /// v1 only.
+    NetPrio,
+    /// What every group of v2 has without a controller: the files that begin with `cgroup.`. Also stands for
+    /// controllers that we know by name alone (`unified`).
+    Core,
 }
 
 impl Controller {
@@ -41,6 +51,12 @@ impl Controller {
             Self::Cpuacct => "cpuacct",
             Self::Cpuset => "cpuset",
             Self::Io => "blkio",
+            Self::Freezer => "freezer",
+            Self::Hugetlb => "hugetlb",
+            Self::Rdma => "rdma",
+            Self::NetCls => "net_cls",
+            Self::NetPrio => "net_prio",
+            Self::Core => "cgroup",
         }
     }
 
@@ -51,6 +67,16 @@ impl Controller {
             other => other.v1_name(),
         }
     }
+
+    /// The one with this name on v1.
+    pub(super) fn from_v1_name(name: &str) -> Option<Self> {
+        ALWAYS.into_iter().chain(LATE).find(|c| c.v1_name() == name)
+    }
+
+    /// The one with this name in v2's lists.
+    pub(super) fn from_v2_name(name: &str) -> Option<Self> {
+        V2.into_iter().find(|c| c.v2_name() == name)
+    }
 }
 
 /// v1's hierarchies that every container joins, and why: `devices` is a wall; `pids` and `memory` hold the limits
@@ -59,6 +85,28 @@ impl Controller {
 /// (30 µs more, and it wants its masks filled in first); `freezer` can be joined when somebody pauses.
 pub(super) const ALWAYS: [Controller; 5] =
     [Controller::Devices, Controller::Pids, Controller::Memory, Controller::Cpu, Controller::Cpuacct];
+
+/// v1's hierarchies that a container joins where something asks for it: a limit, or who pauses it.
+pub(super) const LATE: [Controller; 7] = [
+    Controller::Cpuset,
+    Controller::Freezer,
+    Controller::Io,
+    Controller::Hugetlb,
+    Controller::Rdma,
+    Controller::NetCls,
+    Controller::NetPrio,
+];
+
+/// v2's controllers that we have typed settings for.
+const V2: [Controller; 7] = [
+    Controller::Cpu,
+    Controller::Io,
+    Controller::Memory,
+    Controller::Pids,
+    Controller::Cpuset,
+    Controller::Hugetlb,
+    Controller::Rdma,
+];
 
 /// How this machine's control groups are mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +118,8 @@ pub(super) enum Layout {
         root: PathBuf,
         /// What may be controlled below the root.
         controllers: Vec<Controller>,
+        /// The same by the kernel's names, also those that we know nothing of.
+        listed: String,
     },
     V1 {
         /// Each hierarchy once, with the first of its controllers that was found. Empty on a machine without
@@ -109,13 +159,20 @@ impl Hierarchy {
         }
     }
 
-    fn v2(root: PathBuf) -> Result<Self, Error> {
+    pub(super) fn v2(root: PathBuf) -> Result<Self, Error> {
         let path = root.join("cgroup.controllers");
         let listed = base::fs::read_if_exists(&path)?.unwrap_or_default();
-        let listed = String::from_utf8_lossy(&listed);
-        let all = [Controller::Cpu, Controller::Io, Controller::Memory, Controller::Pids, Controller::Cpuset];
-        let has = |c: &Controller| listed.split_ascii_whitespace().any(|name| name == c.v2_name());
-        Ok(Self(Layout::V2 { root, controllers: all.into_iter().filter(has).collect() }))
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        let controllers = listed.split_ascii_whitespace().filter_map(Controller::from_v2_name).collect();
+        Ok(Self(Layout::V2 { root, controllers, listed }))
+    }
+
+    /// Whether v2 has the controller of this name, be it one that we know or not.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        match &self.0 {
+            Layout::V2 { listed, .. } => listed.split_ascii_whitespace().any(|n| n == name),
+            Layout::V1 { .. } => false,
+        }
     }
 
     fn v1(mounts: Vec<(Controller, PathBuf)>, root: &Path) -> Self {
@@ -150,13 +207,18 @@ impl Hierarchy {
         if self.is_v2() { 2 } else { 1 }
     }
 
+    /// Where v1's hierarchy of this name would be, beside the others; not looked at.
+    pub(super) fn beside(mounts: &[(Controller, PathBuf)], controller: Controller) -> Option<PathBuf> {
+        Some(mounts.first()?.1.parent()?.join(controller.v1_name()))
+    }
+
     /// Where this controller can be used; `None` where it cannot.
     pub(super) fn mount(&self, controller: Controller) -> Option<PathBuf> {
         match &self.0 {
-            Layout::V2 { root, controllers } => {
+            Layout::V2 { root, controllers, .. } => {
                 let has = match controller {
-                    // A program in the kernel does it, without a controller.
-                    Controller::Devices => true,
+                    // A program in the kernel, or the group itself, does it without a controller.
+                    Controller::Devices | Controller::Core | Controller::Freezer => true,
                     Controller::Cpuacct => controllers.contains(&Controller::Cpu),
                     other => controllers.contains(&other),
                 };
@@ -166,8 +228,7 @@ impl Hierarchy {
                 if let Some((_, path)) = mounts.iter().find(|(c, _)| *c == controller) {
                     return Some(path.clone());
                 }
-                let root = mounts.first()?.1.parent()?;
-                let path = root.join(controller.v1_name());
+                let path = Self::beside(mounts, controller)?;
                 has_magic(&path, V1_MAGIC).then_some(path)
             }
         }

@@ -7,49 +7,54 @@
 //!     dhow-monitors/      the monitors, beside the limit, not under it
 //! ```
 //!
-//! v2 is the model: `limits` turns the specification into typed settings and those into files and values; v1 is
-//! another column of the same table, and one such group per hierarchy. A launch decides first
-//! ([`GroupPlan::new`]), then makes ([`GroupPlan::make`], [`GroupPlan::restrict`]), then the child joins: on v2 it is cloned into
-//! [`Group::open_v2`], on v1 it moves itself ([`GroupPlan::join_self`]).
+//! A container of others lies where its specification says, or where systemd puts it: see [`Location`].
 //!
-//! Not here: systemd's own management of groups over D-Bus, and the statistics.
+//! v2 is the model: `limits` turns the specification into typed settings and those into files and values; v1 is
+//! another column of the same table, and one such group per hierarchy; systemd's properties are made from what goes to
+//! the files. A launch decides first ([`GroupPlan::new`]), then makes ([`GroupPlan::make`], [`GroupPlan::restrict`]),
+//! then the child joins: on v2 it is cloned into [`Group::open_v2`], on v1 it moves itself
+//! ([`GroupPlan::join_self`]). systemd takes a process that exists ([`GroupPlan::make_for`]).
+//!
+//! A group that exists is a [`Group`]: `processes` lists and kills, `freezer` stops, `update` changes limits, `stats`
+//! counts. What a later process needs to do so is its [`Record`].
 
 mod devices;
+mod files;
+mod freezer;
 mod group;
 mod hierarchy;
+mod in_force;
+mod levels;
 mod limits;
+mod location;
+mod mark;
+mod own;
 mod parent;
 mod plan;
+mod processes;
+pub mod stats;
+mod systemd;
+mod update;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
 use base::{Failure, Kind};
-use serde::{Deserialize, Serialize};
 
-pub use self::group::{Group, Limits};
+pub use self::group::{Group, Record};
 pub use self::hierarchy::Hierarchy;
+pub use self::in_force::Limits;
+pub use self::levels::remove_noted;
+pub use self::limits::asks_for_limits;
+pub use self::location::{Location, Placement};
+pub use self::mark::Mark;
+pub use self::own::{Possibility, beside_own, possibility};
 pub use self::parent::{join_monitors, open_monitors_v2, parent_limits, planned_parent_limits, sweep_parent};
 pub use self::plan::GroupPlan;
-
-/// Where a container's group lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placement {
-    /// The instance's group, which holds all containers together: `Instance::global_name()`.
-    pub parent: String,
-    /// The container's own: its id.
-    pub name: String,
-    /// Bytes of the machine's memory that all containers together must leave; none: 5 %, at least 512 MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_reserve: Option<u64>,
-}
-
-impl Placement {
-    fn check(&self) -> Result<(), Error> {
-        check_name(&self.parent)?;
-        check_name(&self.name)
-    }
-}
+pub(crate) use self::plan::Part;
+pub use self::stats::Stats;
+pub use self::systemd::BusError;
 
 /// A name is one directory: it must not lead anywhere else.
 fn check_name(name: &str) -> Result<(), Error> {
@@ -78,15 +83,15 @@ pub enum Error {
     #[error("cannot set the {limit}: this machine lacks the cgroup controller {controller}, or part of it")]
     Missing {
         /// What the user calls it.
-        limit: &'static str,
+        limit: Cow<'static, str>,
         /// The kernel's name.
-        controller: &'static str,
+        controller: Cow<'static, str>,
     },
     /// The kernel does not take a limit.
     #[error("cannot set the {limit} to {value:?}")]
     Limit {
         /// What the user calls it.
-        limit: &'static str,
+        limit: Cow<'static, str>,
         /// What was written.
         value: String,
         /// What the kernel said.
@@ -98,6 +103,27 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A group at a path that has processes, or is frozen.
+    #[error("the cgroup {} is in use: it has processes or is frozen", path.display())]
+    InUse {
+        /// The group.
+        path: PathBuf,
+    },
+    /// Processes that do not stand still.
+    #[error("processes in {} do not freeze", path.display())]
+    Restless {
+        /// The group.
+        path: PathBuf,
+    },
+    /// systemd has made a group, but not where its rules say.
+    #[error("systemd has not put the container into {}", path.display())]
+    Elsewhere {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// systemd, or the way to it.
+    #[error(transparent)]
+    Systemd(#[from] BusError),
     /// Processes that survive SIGKILL for seconds.
     #[error("processes in {} have been killed but do not end", path.display())]
     Undying {
@@ -111,14 +137,16 @@ impl Failure for Error {
         match self {
             Self::File(e) => e.kind(),
             Self::Invalid { .. } => Kind::Invalid,
-            Self::Missing { .. } => Kind::Unsupported,
+            Self::Missing { .. } | Self::Elsewhere { .. } => Kind::Unsupported,
             Self::Limit { source, .. } => match source.raw_os_error() {
                 Some(libc::EINVAL | libc::ERANGE) => Kind::Invalid,
                 Some(libc::EBUSY | libc::ENOSPC) => Kind::Exhausted,
                 _ => base::failure::kind_of_io(source),
             },
             Self::Devices { source } => base::failure::kind_of_io(source),
-            Self::Undying { .. } => Kind::Unavailable,
+            Self::InUse { .. } => Kind::Conflict,
+            Self::Systemd(e) => e.kind(),
+            Self::Undying { .. } | Self::Restless { .. } => Kind::Unavailable,
         }
     }
 
@@ -128,7 +156,8 @@ impl Failure for Error {
             Self::Missing { controller, .. } => vec![format!(
                 "run without this limit, or boot a kernel with the cgroup controller {controller} enabled"
             )],
-            Self::Undying { .. } => {
+            Self::Systemd(e) => e.hints(),
+            Self::Undying { .. } | Self::Restless { .. } => {
                 vec!["look for processes in state D: they wait for a device or a file server".to_owned()]
             }
             _ => Vec::new(),

@@ -11,9 +11,11 @@ use base::fs::At as _;
 use rustix::fs::{CWD, Mode, OFlags, mkdir, openat, rmdir};
 use rustix::io::Errno;
 
-use super::group::{Limits, read_text};
-use super::hierarchy::{Controller, Hierarchy, Layout};
-use super::plan::{DirectoryPlan, MONITORS, write_to};
+use super::files::{read_text, write_to};
+use super::hierarchy::{Controller, Hierarchy, LATE, Layout};
+use super::in_force::Limits;
+use super::plan::MONITORS;
+use super::processes::children;
 use super::{Error, check_name};
 
 const MIB: u64 = 1 << 20;
@@ -44,28 +46,33 @@ fn machine_pids() -> Option<u64> {
 
 /// Makes the instance's group in one hierarchy and sets its limits; fine if it exists (then the limits are set
 /// again, which repairs what a crash left half made).
-pub(super) fn create(plan: &DirectoryPlan) -> Result<(), Error> {
-    let path = &plan.parent;
+pub(super) fn create(
+    root: &Path,
+    path: &Path,
+    controller: Option<Controller>,
+    v2: bool,
+    reserve: Option<u64>,
+) -> Result<(), Error> {
     // Before the group is there, so that its files are: v2 hands controllers down level by level.
-    if plan.directory.v2 {
-        hand_down(&plan.root);
+    if v2 {
+        hand_down(root);
     }
     match mkdir(path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error).at("create the cgroup", path).map_err(Error::File),
     }
-    if plan.directory.v2 {
+    if v2 {
         hand_down(path);
-        set(path, "memory.max", &memory_limit(machine_memory(), plan.reserve).to_string());
+        set(path, "memory.max", &memory_limit(machine_memory(), reserve).to_string());
         set_pids(path);
         return Ok(());
     }
-    match plan.directory.controller {
+    match controller {
         Some(Controller::Memory) => {
-            set(path, "memory.limit_in_bytes", &memory_limit(machine_memory(), plan.reserve).to_string());
+            set(path, "memory.limit_in_bytes", &memory_limit(machine_memory(), reserve).to_string());
         }
         Some(Controller::Pids) => set_pids(path),
-        Some(Controller::Cpuset) => inherit_cpuset(&plan.root, path),
+        Some(Controller::Cpuset) => inherit_cpuset(root, path),
         _ => {}
     }
     Ok(())
@@ -176,15 +183,19 @@ fn make_monitors(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes the instance's group and its monitors' group if nothing is in them. True if the containers' group is
-/// gone. A caller that is the last process in the monitors' group leaves it, to the root of the hierarchy.
+/// Removes the instance's group and its monitors' group if nothing is in them. True if both are gone. A caller that
+/// is the last process in the monitors' group leaves it, to the root of the hierarchy.
 pub fn sweep_parent(hierarchy: &Hierarchy, parent: &str) -> Result<bool, Error> {
     check_name(parent)?;
     let roots: Vec<PathBuf> = match &hierarchy.0 {
         Layout::V2 { root, .. } => vec![root.clone()],
         Layout::V1 { mounts, systemd, .. } => {
-            let cpuset = hierarchy.mount(Controller::Cpuset);
-            mounts.iter().map(|(_, path)| path.clone()).chain(cpuset).chain(systemd.clone()).collect()
+            for controller in LATE {
+                if let Some(root) = Hierarchy::beside(mounts, controller) {
+                    sweep_late(&root.join(parent));
+                }
+            }
+            mounts.iter().map(|(_, path)| path.clone()).chain(systemd.clone()).collect()
         }
     };
     for root in roots {
@@ -196,17 +207,32 @@ pub fn sweep_parent(hierarchy: &Hierarchy, parent: &str) -> Result<bool, Error> 
     if let Layout::V1 { unified: Some(root), .. } = &hierarchy.0 {
         groups.push((root.join(format!("{parent}-monitors")), true));
     }
+    let mut gone = true;
     for (path, v2) in groups {
-        if !remove_if_empty(&path)? && holds_only_us(&path) {
+        if remove_if_empty(&path)? {
+            continue;
+        }
+        if holds_only_us(&path) {
             // Leaving costs nothing that matters: whoever sweeps is about to end.
             if let Some(root) = path.parent() {
                 let file = root.join(if v2 { "cgroup.procs" } else { "tasks" });
                 write_to(CWD, &file, b"0").ok();
             }
-            remove_if_empty(&path)?;
         }
+        gone &= remove_if_empty(&path)?;
     }
-    Ok(true)
+    Ok(gone)
+}
+
+/// Where containers join only when they are paused or given another limit, what they leave is empty groups; those that
+/// are not are in use, which shows in the other hierarchies.
+fn sweep_late(parent: &Path) {
+    if rmdir(parent).is_err_and(|e| e != Errno::NOENT) {
+        for child in children(parent) {
+            rmdir(&child).ok();
+        }
+        rmdir(parent).ok();
+    }
 }
 
 /// False where something is in it.

@@ -10,12 +10,20 @@ use rustix::io::Errno;
 
 use super::{During, Outcome, retry};
 use crate::handshake::{Failed, Step};
-use crate::plan::{MOST_GROUPS, ProcessPlan, UserPlan, Who};
+use crate::plan::{MOST_READ_GROUPS, ProcessPlan, UserPlan, Who};
 
 /// As whom the command runs.
 pub(super) struct Account {
     pub(super) uid: u32,
     pub(super) gid: u32,
+}
+
+/// As whom a command runs whose user is given in numbers, as the specification has it.
+pub(super) fn given(plan: &ProcessPlan) -> Outcome<Account> {
+    match plan.user {
+        UserPlan::Numbers { uid, gid } => Ok(Account { uid, gid }),
+        UserPlan::LookUp { .. } => Err(Failed::new(Step::UnknownUser, 0, Errno::NOENT)),
+    }
 }
 
 /// Finds uid, gid, supplementary groups (into `plan.groups`) and `HOME` (into `plan.home`), by the rules of
@@ -25,9 +33,14 @@ pub(super) fn resolve(plan: &mut ProcessPlan) -> Outcome<Account> {
     let (user, group) = match &plan.user {
         UserPlan::Numbers { uid, gid } => {
             let (uid, gid) = (*uid, *gid);
-            read_file(c"/etc/passwd", &mut plan.account_buffer, 0)?;
-            let entry = passwd_entries(&plan.account_buffer).find(|e| e.uid == uid);
-            set_home(&mut plan.home, entry.map_or(b"/", |e| e.home));
+            if plan.home.capacity() > 0 {
+                // For the home alone: a file that cannot be read is no reason not to start.
+                if read_file(c"/etc/passwd", &mut plan.account_buffer, 0).is_err() {
+                    plan.account_buffer.clear();
+                }
+                let entry = passwd_entries(&plan.account_buffer).find(|e| e.uid == uid);
+                set_home(&mut plan.home, entry.map_or(b"/", |e| e.home));
+            }
             return Ok(Account { uid, gid });
         }
         UserPlan::LookUp { user, group } => (user, group.as_ref()),
@@ -64,7 +77,7 @@ pub(super) fn resolve(plan: &mut ProcessPlan) -> Outcome<Account> {
             if let Some(name) = name {
                 for entry in group_entries(&plan.account_buffer) {
                     let member = entry.members.split(|&b| b == b',').any(|m| m == name);
-                    if member && plan.groups.len() < MOST_GROUPS {
+                    if member && plan.groups.len() < MOST_READ_GROUPS {
                         plan.groups.push(entry.gid);
                     }
                 }

@@ -5,25 +5,32 @@
 //! [`Failed`]: the step, the errno and the index of the object; the parent has the words.
 
 mod accounts;
+mod attributes;
+mod cgroups;
+mod copy_up;
 mod devices;
+mod held;
+mod masks;
 mod mounts;
+mod namespaces;
 mod process;
+mod trees;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci::runtime::NamespaceKind;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, move_mount};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Signal, fchdir, pivot_root, set_parent_process_death_signal, setsid};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::UnshareFlags;
 
-pub(crate) use devices::name as device_name;
-pub(crate) use process::{Streams, become_command, joined_handles};
+pub(crate) use attributes::write_labels;
+pub(crate) use namespaces::{become_root, go_between};
+pub(crate) use process::{JOINED, Streams, become_alike, become_command, send_descriptor};
 
 use crate::handshake::{Failed, Message, PACKET, Step};
-use crate::plan::LaunchPlan;
+use crate::plan::{CgroupNamespace, Joining, LaunchPlan, MountNamespace};
 
 pub(crate) type Outcome<T> = Result<T, Failed>;
 
@@ -51,6 +58,11 @@ pub(crate) fn errno(error: std::io::Error) -> Errno {
 /// The whole of the child: never returns.
 pub(crate) fn run(plan: &mut LaunchPlan, socket: BorrowedFd<'_>, streams: Streams<'_>) -> ! {
     let Err(failed) = walk(plan, socket, streams);
+    give_up(socket, failed)
+}
+
+/// Tells what failed, and ends.
+pub(crate) fn give_up(socket: BorrowedFd<'_>, failed: Failed) -> ! {
     // If the parent is gone there is nobody to tell.
     send(socket, &Message::Failed(failed).encode(), SendFlags::NOSIGNAL).ok();
     sys::process::exit_now(1)
@@ -62,19 +74,30 @@ fn walk(
     streams: Streams<'_>,
 ) -> Outcome<std::convert::Infallible> {
     begin_session()?;
+    let joining = plan.joining();
+    if joining == Joining::First
+        && let Some(group) = &plan.group
+    {
+        group.join_self().during(Step::Cgroup)?;
+    }
+    // What is made in the root is for its users, whatever the caller's umask; the command gets that, if no other.
+    let callers = rustix::process::umask(Mode::from_raw_mode(0o022));
+    plan.process.umask.get_or_insert(callers.as_raw_mode());
+    namespaces::enter(&plan.namespaces, socket)?;
+    trees::take(plan, socket)?;
     let tree = mounts::build(plan)?;
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).during(Step::Hostname)?;
     }
-    for (n, (kind, namespace)) in plan.joined.iter().enumerate() {
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), link_type(*kind))
-            .during_nth(Step::Join, n)?;
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes()).during(Step::DomainName)?;
     }
-
+    if plan.mounted_step {
+        send(socket, &Message::Mounted.encode(), SendFlags::NOSIGNAL).during(Step::Go)?;
+    }
     await_go(socket)?;
 
-    // On v2 we were born there.
-    if !plan.v2
+    if joining == Joining::Last
         && let Some(group) = &plan.group
     {
         group.join_self().during(Step::Cgroup)?;
@@ -82,32 +105,52 @@ fn walk(
     if !plan.netlink.is_empty() {
         configure_network(&plan.netlink, plan.netlink_replies)?;
     }
-    if plan.cgroup_namespace {
-        unshare_cgroup()?;
+    match &plan.namespaces.cgroup {
+        CgroupNamespace::Shared => {}
+        CgroupNamespace::New => unshare_cgroup()?,
+        CgroupNamespace::Joined(namespace) => {
+            sys::namespace::join(namespace.as_fd()).map_err(errno).during(Step::CgroupNamespace)?;
+        }
     }
-    mounts::mount_cgroups(plan, &tree)?;
-    pivot(&tree.root)?;
+    cgroups::mount(plan)?;
+    match plan.namespaces.mounts {
+        MountNamespace::New if plan.process.manner.no_pivot => move_root(&tree.root)?,
+        MountNamespace::New => pivot(&tree.root)?,
+        // Its root is others' too.
+        MountNamespace::Joined | MountNamespace::Shared => change_root(&tree.root)?,
+    }
     mounts::finish(plan, &tree)?;
+    let handles = tree.handles();
+    write_labels(&plan.process, handles.proc.or(plan.process.proc.as_ref()))?;
     become_command(&mut plan.process, socket, streams, &tree.handles(), plan.init)
 }
 
-/// A session of its own, and death with the parent, until the credentials change (then it is asked for again).
+/// A session of its own, and death with the parent, until the credentials change: then it is asked for again, or
+/// what is not to be tied lives on. Until then nobody would know of it who could end it.
 pub(crate) fn begin_session() -> Outcome<()> {
-    set_parent_process_death_signal(Some(Signal::KILL)).during(Step::Session)?;
+    die_with_parent(true)?;
     setsid().during(Step::Session)?;
     Ok(())
+}
+
+pub(crate) fn die_with_parent(tied: bool) -> Outcome<()> {
+    set_parent_process_death_signal(tied.then_some(Signal::KILL)).during(Step::Session)
 }
 
 fn unshare_cgroup() -> Outcome<()> {
     sys::process::unshare(UnshareFlags::NEWCGROUP.bits()).map_err(errno).during(Step::CgroupNamespace)
 }
 
-/// Waits until the parent says that groups and network are ready. A parent that died says nothing for ever, or
-/// the end of the stream.
+/// Waits until the parent says that groups and network are ready.
 pub(crate) fn await_go(socket: BorrowedFd<'_>) -> Outcome<()> {
+    await_message(socket, Message::Go)
+}
+
+/// Waits until the parent says this. One that died says the end of the stream.
+pub(crate) fn await_message(socket: BorrowedFd<'_>, message: Message) -> Outcome<()> {
     let mut packet = [0; PACKET];
     let (read, _) = retry(|| recv(socket, &mut packet, RecvFlags::empty())).during(Step::Go)?;
-    if Message::decode(&packet[..read.min(PACKET)]) == Some(Message::Go) {
+    if Message::decode(&packet[..read.min(PACKET)]) == Some(message) {
         Ok(())
     } else {
         Err(Failed::new(Step::Go, 0, Errno::PIPE))
@@ -164,7 +207,7 @@ pub(crate) fn write_proc(
     index: usize,
 ) -> Outcome<()> {
     let proc = proc.ok_or(Failed::new(step, index, Errno::NOENT))?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = openat2(proc, path, flags, Mode::empty(), resolve).during_nth(step, index)?;
     let written = retry(|| rustix::io::write(&file, value)).during_nth(step, index)?;
@@ -181,18 +224,22 @@ fn pivot(root: &OwnedFd) -> Outcome<()> {
     rustix::process::chdir(c"/").during(Step::Pivot)
 }
 
+/// The new root is moved over `/`. Without `pivot_root(2)` the old one stays below it.
+fn move_root(root: &OwnedFd) -> Outcome<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(root, c"", CWD, c"/", flags).during(Step::Pivot)?;
+    change_root(root)
+}
+
+/// The new root becomes `/` for this process and those that come of it.
+pub(crate) fn change_root(root: &OwnedFd) -> Outcome<()> {
+    fchdir(root).during(Step::Pivot)?;
+    rustix::process::chroot(c".").during(Step::Pivot)?;
+    rustix::process::chdir(c"/").during(Step::Pivot)
+}
+
 /// Makes the copied mount tree private: nothing that we mount is seen outside.
 pub(crate) fn make_private() -> Outcome<()> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", flags).during(Step::Propagation)
-}
-
-fn link_type(kind: NamespaceKind) -> Option<LinkNameSpaceType> {
-    Some(match kind {
-        NamespaceKind::Network => LinkNameSpaceType::Network,
-        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
-        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
-        _ => return None,
-    })
 }

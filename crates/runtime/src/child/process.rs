@@ -9,18 +9,17 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fchown, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fchown, fstatfs, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
-use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 use super::accounts::{self, Account};
 use super::mounts::Handles;
-use super::{During, Outcome, errno, write_proc};
+use super::{During, Outcome, attributes, die_with_parent, errno, give_up, held};
 use crate::handshake::{Failed, Message, Step};
-use crate::plan::ProcessPlan;
+use crate::plan::{ProcessPlan, UserPlan};
 
 /// The standard streams of a command without a terminal.
 #[derive(Debug, Clone, Copy)]
@@ -44,48 +43,105 @@ pub(crate) fn become_command(
     } else {
         attach_streams(streams, &account)?;
     }
-    if let Some(value) = &plan.oom_score_adj {
-        write_proc(handles.proc, c"self/oom_score_adj", value, Step::OomScore, 0)?;
-    }
-    for (n, (resource, limit, _)) in plan.rlimits.iter().enumerate() {
-        rustix::process::setrlimit(*resource, *limit).during_nth(Step::Rlimit, n)?;
-    }
+    attributes::apply(plan)?;
     // A keyring of its own: the caller's holds the caller's keys.
-    match sys::confine::join_new_session_keyring() {
-        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::NOSYS | Errno::PERM)) => {}
-        other => other.map_err(errno).during(Step::Keyring)?,
+    if plan.manner.new_keyring {
+        match sys::confine::join_new_session_keyring() {
+            Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::NOSYS | Errno::PERM)) => {}
+            other => other.map_err(errno).during(Step::Keyring)?,
+        }
     }
-    if let Some(profile) = &plan.apparmor {
-        let path = c"thread-self/attr/apparmor/exec";
-        write_proc(handles.proc, path, profile, Step::AppArmor, 0)?;
+    if let Some(umask) = plan.umask {
+        rustix::process::umask(Mode::from_raw_mode(umask));
     }
-    rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
     // As root first and then as the user, as Docker does: `--user` with an image whose directory is root's own works,
     // and so does a file system that does not trust root.
-    let entered = enter_working_dir(plan);
+    let entered = match enter_working_dir(plan) {
+        Err(failed) if !matches!(failed.errno, Errno::ACCESS | Errno::PERM) => return Err(failed),
+        other => other,
+    };
+    attributes::limit(plan)?;
+    if plan.held.is_some() {
+        // What the held process lets go of it cannot ask later.
+        plan.groups_denied |= plan.groups.is_empty() && attributes::denied(handles.proc);
+        held::prepare(plan)?;
+    }
     // Said before the filter is installed: a user's own may forbid it. What fails after this is still told.
     send(socket, &Message::Ready.encode(), SendFlags::NOSIGNAL).during(Step::Exec)?;
-    take_rights(plan, &account)?;
-    match entered {
-        Err(failed) if matches!(failed.errno, Errno::ACCESS | Errno::PERM) => enter_working_dir(plan)?,
-        other => other?,
+    // What the frames above own is closed now: from here on nothing may return through them.
+    let finished = if plan.held.is_some() {
+        held::wait(plan, socket).and_then(|()| finish(plan, &account, entered, socket, None, init))
+    } else {
+        finish(plan, &account, entered, socket, handles.proc, init)
+    };
+    let Err(failed) = finished;
+    give_up(socket, failed)
+}
+
+fn finish(
+    plan: &mut ProcessPlan,
+    account: &Account,
+    entered: Outcome<()>,
+    socket: BorrowedFd<'_>,
+    proc: Option<&OwnedFd>,
+    init: bool,
+) -> Outcome<Infallible> {
+    // While /proc can still be asked.
+    attributes::set_groups(plan, proc)?;
+    // Nothing stays open but what the caller hands down on purpose. That it would close on exec is too late: the
+    // command, its interpreter or its PATH may lead through a descriptor (`/proc/self/fd/N/…`), to a program of the
+    // host (CVE-2024-21626). And it is done before a filter could forbid it.
+    sys::process::close_all_but(3 + plan.manner.preserved_descriptors, socket)
+        .map_err(errno)
+        .during(Step::Exec)?;
+    // From here on nothing is opened but a filter's listener, and what process 1 knows the command by. As root still, and
+    // before a filter could forbid it.
+    let last = (plan.notifies || init) && attributes::leaves_no_descriptor(plan);
+    limit_descriptors(plan, last)?;
+    take_rights(plan, account, socket)?;
+    if entered.is_err() {
+        enter_by_path(plan)?;
     }
-    // From here on nothing is opened. Whatever is open closes on exec (CVE-2024-21626).
-    sys::process::close_on_exec_from(3).map_err(errno).during(Step::Exec)?;
     sys::process::reset_signals();
     if init {
         crate::init::stay()?;
     }
+    if last {
+        // A filter may forbid it, and then the command does not start; before, it never could.
+        attributes::limit_descriptors(plan)?;
+    }
     exec(plan)
 }
 
-fn take_rights(plan: &ProcessPlan, account: &Account) -> Outcome<()> {
-    let filter = |plan: &ProcessPlan| {
-        if plan.filter.is_empty() {
-            return Ok(());
-        }
-        sys::confine::set_seccomp_filter(&plan.filter, plan.filter_flags).map_err(errno).during(Step::Seccomp)
-    };
+/// For a hook that runs where the command will: it is who that will be, and has its rights and limits.
+pub(crate) fn become_alike(plan: &ProcessPlan, socket: BorrowedFd<'_>) -> Outcome<()> {
+    let account = accounts::given(plan)?;
+    if let Some(umask) = plan.umask {
+        rustix::process::umask(Mode::from_raw_mode(umask));
+    }
+    let entered = enter_working_dir(plan);
+    attributes::limit(plan)?;
+    match attributes::set_groups(plan, None) {
+        // Where none can be dropped the command goes without, too; that it may has been found out.
+        Err(Failed { errno: Errno::PERM, .. }) if plan.groups.is_empty() => {}
+        other => other?,
+    }
+    let last = plan.notifies && attributes::leaves_no_descriptor(plan);
+    limit_descriptors(plan, last)?;
+    take_rights(plan, &account, socket)?;
+    if entered.is_err() {
+        enter_by_path(plan)?;
+    }
+    if last { attributes::limit_descriptors(plan) } else { Ok(()) }
+}
+
+/// Sets their limit, or only raises it where that is set `last`.
+fn limit_descriptors(plan: &ProcessPlan, last: bool) -> Outcome<()> {
+    if last { attributes::raise_descriptors(plan) } else { attributes::limit_descriptors(plan) }
+}
+
+/// Takes from the bounding set what the command must never get.
+pub(super) fn bound(plan: &ProcessPlan) -> Outcome<()> {
     for capability in 0..64 {
         if plan.bounding & 1 << capability == 0
             && !sys::confine::drop_from_bounding_set(capability).map_err(errno).during(Step::Bounding)?
@@ -94,19 +150,30 @@ fn take_rights(plan: &ProcessPlan, account: &Account) -> Outcome<()> {
             break;
         }
     }
+    Ok(())
+}
+
+fn take_rights(plan: &ProcessPlan, account: &Account, socket: BorrowedFd<'_>) -> Outcome<()> {
+    bound(plan)?;
     if !plan.no_new_privileges {
-        filter(plan)?;
+        install_filter(plan, socket)?;
     }
-    // Keep the permitted set across the change of the user; what of it stays is said right after.
-    rustix::thread::set_keep_capabilities(true).during(Step::User)?;
-    set_thread_groups_of(&plan.groups)?;
+    // Keep the permitted set across the change of the user; what of it stays is said right after. Root loses nothing.
+    let keep = account.uid != 0;
+    if keep {
+        rustix::thread::set_keep_capabilities(true).during(Step::User)?;
+    }
     let (uid, gid) = (rustix::fs::Uid::from_raw(account.uid), rustix::fs::Gid::from_raw(account.gid));
     set_thread_res_gid(gid, gid, gid).during(Step::Groups)?;
     set_thread_res_uid(uid, uid, uid).during(Step::User)?;
-    rustix::thread::set_keep_capabilities(false).during(Step::User)?;
+    if keep {
+        rustix::thread::set_keep_capabilities(false).during(Step::User)?;
+    }
     let mut bits = plan.capabilities;
-    if account.uid != 0 && plan.ambient == 0 {
-        // What exec(2) will leave of them anyway: a user who is not root has none that are not ambient.
+    if account.uid != 0 && plan.ambient == 0 && matches!(plan.user, UserPlan::LookUp { .. }) {
+        // What exec(2) will leave of them anyway: a user who is not root has none that are not ambient. Not quite the
+        // same all the same: the exec itself happens without them, so that a command that only root may execute is
+        // refused. That is how our own engine wants it; a specification with a numeric user gets what it says.
         bits.effective = 0;
         bits.permitted = 0;
     }
@@ -115,22 +182,38 @@ fn take_rights(plan: &ProcessPlan, account: &Account) -> Outcome<()> {
     for capability in (0..64).filter(|c| plan.ambient & 1 << c != 0) {
         sys::confine::ambient(Some(capability)).map_err(errno).during(Step::Ambient)?;
     }
-    // The change of the user has cleared it.
-    set_parent_process_death_signal(Some(Signal::KILL)).during(Step::Session)?;
+    // A change of the user has cleared it; where root stayed root it is still set.
+    let changed = account.uid != 0 || account.gid != 0 || plan.foreign_users;
+    if changed || !plan.manner.tied {
+        die_with_parent(plan.manner.tied)?;
+    }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).during(Step::NoNewPrivileges)?;
-        filter(plan)?;
+        install_filter(plan, socket)?;
     }
     Ok(())
 }
 
-fn set_thread_groups_of(groups: &[u32]) -> Outcome<()> {
-    use crate::plan::MOST_GROUPS;
-    let mut list = [rustix::fs::Gid::ROOT; MOST_GROUPS];
-    for (slot, &gid) in list.iter_mut().zip(groups) {
-        *slot = rustix::fs::Gid::from_raw(gid);
+/// Installs the filter. A listener's descriptor goes to the parent at once, and only when it is in the hands of somebody
+/// who answers may we go on: the next call may already be one that waits for an answer.
+fn install_filter(plan: &ProcessPlan, socket: BorrowedFd<'_>) -> Outcome<()> {
+    if plan.filter.is_empty() {
+        return Ok(());
     }
-    set_thread_groups(&list[..groups.len().min(MOST_GROUPS)]).during(Step::Groups)
+    if !plan.notifies {
+        return sys::confine::set_seccomp_filter(&plan.filter, plan.filter_flags)
+            .map_err(errno)
+            .during(Step::Seccomp);
+    }
+    let listener = sys::confine::set_notifying_seccomp_filter(&plan.filter, plan.filter_flags)
+        .map_err(errno)
+        .during(Step::Seccomp)?;
+    // These two, sendmsg(2) and recvfrom(2), are the calls that the compiler lets no filter hand to a listener.
+    send_descriptor(socket, Message::Listener, listener.as_fd()).during(Step::Listener)?;
+    super::await_go(socket)?;
+    // Not dropped, which closes it: close(2) may be a call that waits for an answer, too. It closes on exec.
+    std::mem::forget(listener);
+    Ok(())
 }
 
 /// The descriptor is what is entered, and no magic link leads to it: `WORKDIR /proc/self/fd/N` finds nothing.
@@ -140,7 +223,19 @@ fn enter_working_dir(plan: &ProcessPlan) -> Outcome<()> {
     let dir = openat2(CWD, path.as_c_str(), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
         .during(Step::WorkingDir)?;
     rustix::process::fchdir(&dir).during(Step::WorkingDir)?;
-    // And it lies inside: a directory outside of the root has no absolute path (CVE-2024-21626).
+    check_inside()
+}
+
+/// The same where no descriptor may be opened any more. None is open either that a magic link could lead to, but for
+/// those that the caller hands down: who enters through one of them is inside, or goes no further.
+fn enter_by_path(plan: &ProcessPlan) -> Outcome<()> {
+    let path = base::root::KernelPath::new(&plan.working_dir).map_err(errno).during(Step::WorkingDir)?;
+    rustix::process::chdir(path.as_c_str()).during(Step::WorkingDir)?;
+    check_inside()
+}
+
+fn check_inside() -> Outcome<()> {
+    // A directory outside of the root has no absolute path (CVE-2024-21626).
     let mut path = [MaybeUninit::<u8>::uninit(); 4096];
     let inside = sys::process::working_dir_is_inside(&mut path).map_err(errno).during(Step::WorkingDir)?;
     if inside { Ok(()) } else { Err(Failed::new(Step::WorkingDir, 0, Errno::XDEV)) }
@@ -153,8 +248,7 @@ fn attach_streams(streams: Streams<'_>, account: &Account) -> Outcome<()> {
             // So that the command may open /dev/stdout again. Only pipes are ours to give away.
             let stat = rustix::fs::fstat(stream).during_nth(Step::Stdio, n)?;
             if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
-                fchown(stream, Some(rustix::fs::Uid::from_raw(account.uid)), None)
-                    .during_nth(Step::Stdio, n)?;
+                give_to(stream, account, Step::Stdio, n)?;
             }
         }
         sys::process::duplicate_to(stream, n as i32).map_err(errno).during_nth(Step::Stdio, n)?;
@@ -171,7 +265,14 @@ fn attach_terminal(
     handles: &Handles<'_>,
     account: &Account,
 ) -> Outcome<()> {
-    let devpts = handles.devpts.ok_or(Failed::new(Step::Terminal, 0, Errno::NODEV))?;
+    let found;
+    let devpts = if let Some(devpts) = handles.devpts {
+        devpts
+    } else {
+        // None that we have mounted: a devpts that came with a bind mount does, and nothing else that lies there.
+        found = verified(c"/dev/pts", DEVPTS_MAGIC, Step::Terminal)?;
+        found.as_ref().ok_or(Failed::new(Step::Terminal, 0, Errno::NODEV))?
+    };
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = openat(devpts, c"ptmx", flags, Mode::empty()).during(Step::Terminal)?;
     rustix::pty::unlockpt(&master).during(Step::Terminal)?;
@@ -184,7 +285,7 @@ fn attach_terminal(
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&master, size).during(Step::Terminal)?;
     }
-    fchown(&peer, Some(rustix::fs::Uid::from_raw(account.uid)), None).during(Step::Terminal)?;
+    give_to(peer.as_fd(), account, Step::Terminal, 0)?;
     if let Some(dev) = handles.dev {
         let clone =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -192,21 +293,51 @@ fn attach_terminal(
         move_mount(&console, c"", dev, c"console", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .during(Step::Terminal)?;
     }
-    send_descriptor(socket, master.as_fd())?;
+    send_descriptor(socket, Message::Terminal, master.as_fd()).during(Step::Terminal)?;
     for place in 0..3 {
         sys::process::duplicate_to(peer.as_fd(), place).map_err(errno).during(Step::Terminal)?;
     }
     rustix::process::ioctl_tiocsctty(&peer).during(Step::Terminal)
 }
 
-fn send_descriptor(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Outcome<()> {
+/// Makes the user the owner. Where the owner is nobody of our user namespace we may not, and the command gets by
+/// without: it only cannot open its streams a second time.
+fn give_to(file: BorrowedFd<'_>, account: &Account, step: Step, index: usize) -> Outcome<()> {
+    match fchown(file, Some(rustix::fs::Uid::from_raw(account.uid)), None) {
+        Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => Ok(()),
+        other => other.during_nth(step, index),
+    }
+}
+
+/// A message with the descriptor that it is about.
+pub(crate) fn send_descriptor(
+    socket: BorrowedFd<'_>,
+    message: Message,
+    fd: BorrowedFd<'_>,
+) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = [fd];
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let packet = Message::Terminal.encode();
-    sendmsg(socket, &[IoSlice::new(&packet)], &mut ancillary, SendFlags::NOSIGNAL).during(Step::Terminal)?;
+    let packet = message.encode();
+    sendmsg(socket, &[IoSlice::new(&packet)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// `DEVPTS_SUPER_MAGIC`.
+const DEVPTS_MAGIC: i64 = 0x1cd1;
+
+/// The directory at `path` if it is of the file system with this magic number: a container may have put anything there.
+fn verified(path: &CStr, magic: i64, step: Step) -> Outcome<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Ok(fd) => {
+            let kind = fstatfs(&fd).during(step)?.f_type as i64;
+            Ok((kind == magic).then_some(fd))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(e) => Err(Failed::new(step, 0, e)),
+    }
 }
 
 /// Tries the candidates in turn, as `execvp` does: what is not there is passed over, what may not be executed is
@@ -217,7 +348,7 @@ fn exec(plan: &mut ProcessPlan) -> Outcome<Infallible> {
     for (n, path) in plan.candidates.iter().enumerate() {
         let error = errno(sys::process::exec(path, &mut plan.arguments, &mut plan.environment, home));
         match error {
-            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}
             Errno::ACCESS => worst = Failed::new(Step::Exec, n, error),
             _ => return Err(Failed::new(Step::Exec, n, error)),
         }
@@ -225,7 +356,5 @@ fn exec(plan: &mut ProcessPlan) -> Outcome<Infallible> {
     Err(worst)
 }
 
-/// The handles of a process that joins a container: its `/proc` and devpts are found, not made.
-pub(crate) fn joined_handles<'a>(proc: Option<&'a OwnedFd>, devpts: Option<&'a OwnedFd>) -> Handles<'a> {
-    Handles { proc, devpts, dev: None }
-}
+/// The handles of a process that joins a container: nothing there is ours.
+pub(crate) const JOINED: Handles<'static> = Handles { proc: None, devpts: None, dev: None };

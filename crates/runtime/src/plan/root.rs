@@ -6,10 +6,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use oci::runtime::Spec;
+use oci::runtime::{Linux, Spec};
 use rustix::fs::OFlags;
+use sys::mount::propagation;
 
-use super::{PlanError, c_string, open};
+use super::tree::{Copying, HostTree};
+use super::{PlanError, c_string, mounts, open};
 use crate::bundle::RootSource;
 
 /// How the root file system comes to be.
@@ -21,6 +23,12 @@ pub(crate) struct RootPlan {
     pub(crate) readonly: bool,
     /// What it is.
     pub(crate) source: RootSourcePlan,
+    /// The propagation of the copies of a directory's mounts, all of them: private, or the host's slaves.
+    pub(crate) before: u64,
+    /// The propagation of the container's `/` and whether it goes for all below; none: as it is made.
+    pub(crate) after: Option<(u64, bool)>,
+    /// The SELinux context of an overlay.
+    pub(crate) label: Option<CString>,
 }
 
 #[derive(Debug)]
@@ -33,24 +41,26 @@ pub(crate) enum RootSourcePlan {
     /// mounts of the namespace that it is mounted in.
     OldOverlay { options: CString, directories: Vec<(CString, OwnedFd)> },
     /// A directory as it is: a copy of its mounts, attached nowhere yet.
-    Directory(OwnedFd),
+    Directory(HostTree),
 }
 
 /// The longest string that `fsconfig(2)` takes, with its end.
-const LONGEST_PARAMETER: usize = 256;
+pub(super) const LONGEST_PARAMETER: usize = 256;
 /// The most lower directories that overlayfs takes.
 pub(crate) const MOST_LOWERS: usize = 500;
 
-pub(super) fn plan(source: &RootSource, spec: &Spec) -> Result<RootPlan, PlanError> {
+pub(super) fn plan(
+    source: &RootSource,
+    spec: &Spec,
+    linux: &Linux,
+    copying: Copying,
+) -> Result<RootPlan, PlanError> {
     let root = spec.root.as_ref().ok_or(PlanError::Missing("root"))?;
+    let (kind, recursive) = mounts::root_propagation(linux)?;
     let source = match source {
         RootSource::Directory(path) => {
             use base::fs::At;
-            use rustix::mount::OpenTreeFlags as F;
-            let flags = F::OPEN_TREE_CLONE | F::OPEN_TREE_CLOEXEC | F::AT_RECURSIVE;
-            RootSourcePlan::Directory(
-                rustix::mount::open_tree(rustix::fs::CWD, path, flags).at("open", path)?,
-            )
+            RootSourcePlan::Directory(HostTree::new(path, true, copying).at("open", path)?)
         }
         RootSource::Overlay { lowers, upper, work, volatile } => {
             if lowers.is_empty() || lowers.len() > MOST_LOWERS {
@@ -70,7 +80,16 @@ pub(super) fn plan(source: &RootSource, spec: &Spec) -> Result<RootPlan, PlanErr
             }
         }
     };
-    Ok(RootPlan { mountpoint: path_string(&root.path)?, readonly: root.readonly, source })
+    Ok(RootPlan {
+        mountpoint: path_string(&root.path)?,
+        readonly: root.readonly,
+        source,
+        // A peer of the host's it never is, not even if it is to be shared: what is mounted in it while it is built is
+        // nobody else's to see. `shared` means the container's own mounts and what copies are made of them.
+        before: if kind == propagation::SLAVE { kind } else { propagation::PRIVATE },
+        after: matches!(kind, propagation::SHARED | propagation::UNBINDABLE).then_some((kind, recursive)),
+        label: mounts::mount_label(linux)?,
+    })
 }
 
 fn old_overlay(
@@ -106,7 +125,7 @@ fn path_string(path: &Path) -> Result<CString, PlanError> {
 }
 
 /// Whether the running kernel is of this version or later.
-fn kernel_at_least(major: u32, minor: u32) -> bool {
+pub(super) fn kernel_at_least(major: u32, minor: u32) -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_bytes();
     let mut numbers =

@@ -158,35 +158,42 @@ impl Arch {
     }
 }
 
-/// Every architecture name of the specification; those that are not in [`Arch`] can only belong to other
-/// machines, so a profile may list them and nothing follows.
+const KNOWN: [Arch; 6] = [Arch::X86_64, Arch::X32, Arch::X86, Arch::Aarch64, Arch::Arm, Arch::Riscv64];
+
+/// Names of architectures that we have no tables for.
+const OTHERS: [&str; 16] = [
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_SH",
+];
+
+/// Every architecture name of the specification.
+pub(super) fn names() -> Vec<&'static str> {
+    KNOWN.iter().map(|arch| arch.oci_name()).chain(OTHERS).collect()
+}
+
+/// Whether the specification has this name; one that is not in [`Arch`] can only belong to another machine, so a
+/// profile may list it and nothing follows.
 pub(super) fn is_known_name(name: &str) -> bool {
-    const OTHERS: [&str; 16] = [
-        "SCMP_ARCH_MIPS",
-        "SCMP_ARCH_MIPS64",
-        "SCMP_ARCH_MIPS64N32",
-        "SCMP_ARCH_MIPSEL",
-        "SCMP_ARCH_MIPSEL64",
-        "SCMP_ARCH_MIPSEL64N32",
-        "SCMP_ARCH_PPC",
-        "SCMP_ARCH_PPC64",
-        "SCMP_ARCH_PPC64LE",
-        "SCMP_ARCH_S390",
-        "SCMP_ARCH_S390X",
-        "SCMP_ARCH_PARISC",
-        "SCMP_ARCH_PARISC64",
-        "SCMP_ARCH_LOONGARCH64",
-        "SCMP_ARCH_M68K",
-        "SCMP_ARCH_SH",
-    ];
     from_name(name).is_some() || OTHERS.contains(&name)
 }
 
 /// The architecture with this name, if we have tables for it.
 pub(super) fn from_name(name: &str) -> Option<Arch> {
-    [Arch::X86_64, Arch::X32, Arch::X86, Arch::Aarch64, Arch::Arm, Arch::Riscv64]
-        .into_iter()
-        .find(|arch| arch.oci_name() == name)
+    KNOWN.into_iter().find(|arch| arch.oci_name() == name)
 }
 
 #[cfg(test)]

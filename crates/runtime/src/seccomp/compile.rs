@@ -21,7 +21,7 @@ use oci::runtime::Seccomp;
 use super::arch::{Arch, X32_BIT};
 use super::program::{MAX_INSTRUCTIONS, Program, SockFilter};
 use super::rules::{self, Clause, Condition, Operator, Rules, Table, Verdict};
-use super::{Error, action};
+use super::{Error, action, flags};
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("arguments are read as two little-endian halves");
@@ -45,8 +45,8 @@ pub fn compile(filter: &Seccomp) -> Result<Program, Error> {
 }
 
 pub(super) fn compile_for(filter: &Seccomp, native: Arch) -> Result<Program, Error> {
-    let flags = flags(filter)?;
     let rules = rules::resolve(filter, native)?;
+    check_listener(&rules)?;
     let mut writer = Writer::default();
     // The native architecture stands last in the reversed program, so that it is asked first.
     let mut next = writer.answer(action::KILL_PROCESS);
@@ -67,22 +67,31 @@ pub(super) fn compile_for(filter: &Seccomp, native: Arch) -> Result<Program, Err
     if writer.code.len() > MAX_INSTRUCTIONS {
         return Err(Error::TooLong);
     }
-    Ok(Program { flags, instructions: writer.code })
+    let mut program = Program { flags: 0, instructions: writer.code };
+    program.flags = flags::of(filter, program.notifies())?;
+    Ok(program)
 }
 
-fn flags(filter: &Seccomp) -> Result<u32, Error> {
-    let mut flags = 0;
-    for name in &filter.flags {
-        flags |= match &**name {
-            // One thread exists when a filter is installed: there is nobody to synchronise with.
-            "SECCOMP_FILTER_FLAG_TSYNC" => 0,
-            "SECCOMP_FILTER_FLAG_LOG" => 1 << 1,
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 1 << 2,
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 1 << 5,
-            _ => return Err(Error::Flag { name: name.clone() }),
-        };
+/// A listener's descriptor is handed over by the very process that the filter holds: with two calls, of which neither
+/// may wait for the listener. `write` has no part in it, but is refused by the runtimes that profiles are written for,
+/// and a listener that is asked about every byte of output by a process that it writes to is a trap all the same.
+fn check_listener(rules: &Rules) -> Result<(), Error> {
+    if rules.default == action::NOTIFY {
+        return Err(Error::NotifyDefault);
     }
-    Ok(flags)
+    let Some(table) = rules.tables.first() else { return Ok(()) };
+    for call in ["sendmsg", "recvfrom", "write"] {
+        let verdict = table.arch.number(call).and_then(|number| table.verdicts.get(&number));
+        let notifies = match verdict {
+            Some(Verdict::Always(answer)) => *answer == action::NOTIFY,
+            Some(Verdict::FirstOf(clauses)) => clauses.iter().any(|c| c.answer == action::NOTIFY),
+            None => false,
+        };
+        if notifies {
+            return Err(Error::NotifyCall { call });
+        }
+    }
+    Ok(())
 }
 
 /// From this number on (up to the next interval's) this verdict.

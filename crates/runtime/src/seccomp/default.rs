@@ -210,6 +210,7 @@ pub fn default_profile(capabilities: Set) -> Seccomp {
         // As runc's default: without it, kernels before 5.16 slow every filtered process down.
         flags: vec!["SECCOMP_FILTER_FLAG_SPEC_ALLOW".to_owned()],
         syscalls,
+        ..Seccomp::default()
     }
 }
 

@@ -5,6 +5,7 @@ use oci::runtime::{Seccomp, SyscallArg, SyscallRule};
 use serde::Deserialize;
 
 use super::Error;
+use super::action;
 use super::arch::Arch;
 use crate::capability::Set;
 
@@ -113,14 +114,21 @@ impl Reader {
                 op: arg.op,
             });
             let args = args.collect();
-            syscalls.push(SyscallRule { names, action: call.action, errno_ret: call.errno_ret, args });
+            // Docker passes over an error number that the action has no use for.
+            let errno_ret = call.errno_ret.filter(|_| action::carries_errno(&call.action));
+            if !names.is_empty() {
+                syscalls.push(SyscallRule { names, action: call.action, errno_ret, args });
+            }
         }
+        let default_errno_ret =
+            profile.default_errno_ret.filter(|_| action::carries_errno(&profile.default_action));
         Ok(Seccomp {
             default_action: profile.default_action,
-            default_errno_ret: profile.default_errno_ret,
+            default_errno_ret,
             architectures,
             flags: profile.flags.unwrap_or_else(|| vec!["SECCOMP_FILTER_FLAG_SPEC_ALLOW".to_owned()]),
             syscalls,
+            ..Seccomp::default()
         })
     }
 

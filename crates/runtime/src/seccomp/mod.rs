@@ -1,7 +1,7 @@
 //! The system call filter: profiles in, a program for the kernel out.
 //!
 //! A profile is ours ([`default_profile`]) or the user's in Docker's form ([`parse_docker`]); both become the
-//! specification's [`Seccomp`](oci::runtime::Seccomp), which [`compile()`] turns into a [`Program`]. Compiling
+//! specification's [`Seccomp`], which [`compile()`] turns into a [`Program`]. Compiling
 //! takes a millisecond, so programs are kept on disk under a name made of all that went in ([`cached`]);
 //! whoever starts the container only reads and installs one.
 
@@ -10,23 +10,32 @@ mod arch;
 mod compile;
 mod default;
 mod docker;
+mod flags;
+pub mod listener;
 mod program;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod reference;
 mod rules;
 
 use std::path::{Path, PathBuf};
 
 use base::fs::{self, Durability};
 use base::{Failure, Kind};
+use oci::runtime::Seccomp;
 
 pub use self::compile::compile;
 pub use self::default::default_profile;
 pub use self::docker::parse_docker;
+pub(crate) use self::flags::check as check_flags;
+pub use self::flags::{known as flags_known, supported as flags_supported};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::program::interpret;
 pub use self::program::{MAX_INSTRUCTIONS, Program, SockFilter};
 
 use crate::capability;
 
 /// To be raised when the compiler's output changes for the same input: it is part of every cached name.
-const COMPILER: u32 = 1;
+const COMPILER: u32 = 2;
 
 /// Which filter.
 #[derive(Debug, Clone, Copy)]
@@ -64,15 +73,76 @@ pub fn cached(cache: &Path, profile: Profile<'_>, capabilities: capability::Set)
     if program.notifies() {
         return Err(Error::Listener);
     }
+    keep(cache, &path, &program)?;
+    Ok(path)
+}
+
+/// How many programs of specifications a cache keeps. Each is a few kilobytes; an engine has a handful of profiles.
+const MOST_KEPT: usize = 64;
+/// How those are called.
+const SPEC_PREFIX: &str = "seccomp-spec-";
+
+/// The path of the compiled program of a specification's filter in the directory `cache`, made if it is missing or wrong.
+/// At most 64 of them are kept there, the oldest going first: whoever loads one should be ready for its absence.
+pub fn cached_spec(cache: &Path, filter: &Seccomp) -> Result<PathBuf, Error> {
+    // What only the listener is told does not change the program.
+    let told = Seccomp { listener_path: None, listener_metadata: None, ..filter.clone() };
+    let text = serde_json::to_vec(&told).map_err(|source| Error::Json { source })?;
+    let arch = arch::Arch::native().ok_or(Error::Machine)?.docker_name();
+    let name = format!("{SPEC_PREFIX}{COMPILER}-{arch}-{}", base::Digest::of(&text).hex());
+    let path = cache.join(name);
+    if Program::load(&path).is_ok() {
+        return Ok(path);
+    }
+    keep(cache, &path, &compile(filter)?)?;
+    forget_oldest(cache, &path)?;
+    Ok(path)
+}
+
+fn keep(cache: &Path, path: &Path, program: &Program) -> Result<(), Error> {
     let bytes = program.to_bytes();
-    match fs::write_atomic(&path, &bytes, Durability::Volatile) {
+    match fs::write_atomic(path, &bytes, Durability::Volatile) {
         Err(error) if error.is_not_found() => {
             fs::create_dir_all(cache, 0o700)?;
-            fs::write_atomic(&path, &bytes, Durability::Volatile)?;
+            fs::write_atomic(path, &bytes, Durability::Volatile)?;
         }
         written => written?,
     }
-    Ok(path)
+    Ok(())
+}
+
+/// Removes the oldest programs of specifications but `MOST_KEPT`, and never `but`.
+fn forget_oldest(cache: &Path, but: &Path) -> Result<(), Error> {
+    let mut kept = Vec::new();
+    for name in fs::names(cache)? {
+        let path = cache.join(&name);
+        if name.starts_with(SPEC_PREFIX) && path != but {
+            // Gone already: somebody else tidies up, too.
+            if let Ok(made) = std::fs::metadata(&path).and_then(|meta| meta.modified()) {
+                kept.push((made, path));
+            }
+        }
+    }
+    kept.sort();
+    for (_, path) in kept.iter().take((kept.len() + 1).saturating_sub(MOST_KEPT)) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// The actions of the specification, all of which a filter may have.
+pub fn actions() -> Vec<&'static str> {
+    action::ACTIONS.iter().map(|(name, _)| *name).collect()
+}
+
+/// The operators of the specification, all of which a filter may have.
+pub fn operators() -> Vec<&'static str> {
+    rules::OPERATORS.iter().map(|(name, _)| *name).collect()
+}
+
+/// The architectures of the specification, all of which a filter may name. What belongs to other machines means nothing.
+pub fn architectures() -> Vec<&'static str> {
+    arch::names()
 }
 
 /// FNV-1a, which unlike better hashes is two operations and can be computed at compile time.
@@ -134,6 +204,32 @@ pub enum Error {
         /// As written.
         name: String,
     },
+    /// A flag that the running kernel does not know.
+    #[error("the seccomp profile has the flag {name}, which this kernel does not know")]
+    UnsupportedFlag {
+        /// As written.
+        name: &'static str,
+    },
+    /// A rule for no call.
+    #[error("the seccomp profile has a rule without a name of a call")]
+    Nameless,
+    /// An error number for an action that has no use for one.
+    #[error("the seccomp profile has an errnoRet for {action}, which carries no error number")]
+    NoErrno {
+        /// As written.
+        action: String,
+    },
+    /// Every call would wait for a listener.
+    #[error(
+        "the seccomp profile has SCMP_ACT_NOTIFY as its default action, under which no process can start"
+    )]
+    NotifyDefault,
+    /// A call that must not wait for a listener.
+    #[error("the seccomp profile has SCMP_ACT_NOTIFY for `{call}`, which a process needs to start")]
+    NotifyCall {
+        /// Which.
+        call: &'static str,
+    },
     /// An error number that the kernel cannot return.
     #[error("the seccomp profile's errnoRet {value} is no error number")]
     Errno {
@@ -150,7 +246,7 @@ pub enum Error {
     #[error("the seccomp profile compiles to more than {MAX_INSTRUCTIONS} instructions")]
     TooLong,
     /// The profile hands calls to a listener.
-    #[error("the seccomp profile uses SCMP_ACT_NOTIFY, but there is no listener to notify")]
+    #[error("the seccomp profile uses SCMP_ACT_NOTIFY, but there is no listenerPath to notify")]
     Listener,
     /// No tables for this processor.
     #[error("seccomp filters are not known for this processor")]
@@ -173,7 +269,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::File(e) => e.kind(),
-            Self::Machine | Self::Listener => Kind::Unsupported,
+            Self::Machine | Self::Listener | Self::UnsupportedFlag { .. } => Kind::Unsupported,
             Self::Cache { .. } => Kind::Corrupt,
             _ => Kind::Invalid,
         }
@@ -266,5 +362,30 @@ mod tests {
         let text = USER.replace("SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY");
         let error = cached(dir.path(), Profile::Docker(&text), Set::DEFAULT).unwrap_err();
         assert!(matches!(error, Error::Listener));
+    }
+
+    #[test]
+    fn programs_of_specifications_are_kept_by_content_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        let filter = |errno| Seccomp {
+            default_action: "SCMP_ACT_ERRNO".to_owned(),
+            default_errno_ret: Some(errno),
+            ..Seccomp::default()
+        };
+        let first = cached_spec(&cache, &filter(1)).unwrap();
+        let made = std::fs::metadata(&first).unwrap().ino();
+        assert_eq!(cached_spec(&cache, &filter(1)).unwrap(), first);
+        assert_eq!(std::fs::metadata(&first).unwrap().ino(), made);
+        let other = Seccomp { listener_path: Some("/x".into()), ..filter(1) };
+        assert_eq!(cached_spec(&cache, &other).unwrap(), first);
+        assert_eq!(Program::load(&first).unwrap(), compile(&filter(1)).unwrap());
+        std::fs::write(cache.join("seccomp-2-other"), "").unwrap();
+        for errno in 2..80 {
+            let path = cached_spec(&cache, &filter(errno)).unwrap();
+            assert!(path.exists(), "{errno}");
+        }
+        assert!(!first.exists());
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), MOST_KEPT + 1, "what is not ours stays");
     }
 }

@@ -133,18 +133,22 @@ fn checksum(bytes: &[u8]) -> u64 {
     hash
 }
 
-#[cfg(test)]
-pub(super) mod interpret {
-    //! The kernel's interpreter, as far as our compiler uses it; a program that leaves its own bounds panics.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod interpret {
+    //! The kernel's interpreter, as far as our compiler uses it; a program that leaves its own bounds panics. For tests
+    //! and fuzzing alone.
 
     use super::Program;
 
     /// What the kernel hands to a filter.
     #[derive(Debug, Clone, Copy)]
-    pub(crate) struct Call {
-        pub(crate) number: u32,
-        pub(crate) arch: u32,
-        pub(crate) args: [u64; 6],
+    pub struct Call {
+        /// Its number.
+        pub number: u32,
+        /// `AUDIT_ARCH_*`.
+        pub arch: u32,
+        /// Its arguments.
+        pub args: [u64; 6],
     }
 
     impl Call {
@@ -161,7 +165,8 @@ pub(super) mod interpret {
         }
     }
 
-    pub(crate) fn run(program: &Program, call: &Call) -> u32 {
+    /// What the kernel answers.
+    pub fn run(program: &Program, call: &Call) -> u32 {
         let (mut at, mut a) = (0_usize, 0_u32);
         loop {
             let i = program.instructions[at];

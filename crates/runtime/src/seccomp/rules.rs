@@ -15,6 +15,17 @@ use oci::runtime::{Seccomp, SyscallArg, SyscallRule};
 use super::arch::{self, Arch};
 use super::{Error, action};
 
+/// The operators of the specification.
+pub(super) const OPERATORS: [(&str, Operator); 7] = [
+    ("SCMP_CMP_EQ", Operator::Equal),
+    ("SCMP_CMP_GE", Operator::GreaterOrEqual),
+    ("SCMP_CMP_GT", Operator::Greater),
+    ("SCMP_CMP_LE", Operator::LessOrEqual),
+    ("SCMP_CMP_LT", Operator::Less),
+    ("SCMP_CMP_MASKED_EQ", Operator::MaskedEqual),
+    ("SCMP_CMP_NE", Operator::NotEqual),
+];
+
 /// A comparison of one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Condition {
@@ -93,6 +104,9 @@ pub(super) fn resolve(filter: &Seccomp, native: Arch) -> Result<Rules, Error> {
 
 /// A rule's alternatives; exactly one clause without conditions where it has none.
 fn clauses(rule: &SyscallRule) -> Result<Vec<Clause>, Error> {
+    if rule.names.is_empty() {
+        return Err(Error::Nameless);
+    }
     let answer = action::value(&rule.action, rule.errno_ret)?;
     let conditions = rule.args.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
     let repeated =
@@ -108,16 +122,8 @@ fn condition(arg: &SyscallArg) -> Result<Condition, Error> {
     if arg.index > 5 {
         return Err(Error::Argument { index: arg.index });
     }
-    let operator = match &*arg.op {
-        "SCMP_CMP_NE" => Operator::NotEqual,
-        "SCMP_CMP_LT" => Operator::Less,
-        "SCMP_CMP_LE" => Operator::LessOrEqual,
-        "SCMP_CMP_EQ" => Operator::Equal,
-        "SCMP_CMP_GE" => Operator::GreaterOrEqual,
-        "SCMP_CMP_GT" => Operator::Greater,
-        "SCMP_CMP_MASKED_EQ" => Operator::MaskedEqual,
-        _ => return Err(Error::Operator { name: arg.op.clone() }),
-    };
+    let known = OPERATORS.iter().find(|(name, _)| *name == arg.op);
+    let (_, operator) = *known.ok_or_else(|| Error::Operator { name: arg.op.clone() })?;
     Ok(Condition { index: arg.index, operator, value: arg.value, masked: arg.value_two })
 }
 
@@ -126,7 +132,10 @@ fn table(arch: Arch, filter: &Seccomp, clauses: &[Vec<Clause>], default: u32) ->
     let mut highest = None;
     for (rule, clauses) in filter.syscalls.iter().zip(clauses) {
         for number in rule.names.iter().filter_map(|name| arch.number(name)) {
-            if !(arch == Arch::Arm && number >= arch::ARM_PRIVATE) {
+            if arch == Arch::Arm && number >= arch::ARM_PRIVATE {
+                // It says nothing about what is newer, but is not newer itself: where no rule decides, the default does.
+                verdicts.entry(number).or_insert_with(|| Verdict::FirstOf(Vec::new()));
+            } else {
                 highest = highest.max(Some(number));
             }
             for clause in clauses.iter().filter(|c| c.answer != default) {

@@ -1,0 +1,170 @@
+//! The words for what failed in a child: it tells a step, an errno and an index; here is the plan that they are about.
+
+use std::io;
+
+use base::Kind;
+use rustix::io::Errno;
+
+use crate::handshake::{Failed, Step};
+use crate::launch::LaunchError;
+use crate::plan::LaunchPlan;
+
+/// The words for a failed step of a container's start.
+pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
+    let n = usize::from(failed.index);
+    let destination = || plan.mounts.get(n).map_or("?".into(), |m| m.destination.display().to_string());
+    let listed = |list: &[std::path::PathBuf]| list.get(n).map_or("?".into(), |p| p.display().to_string());
+    let what = match failed.step {
+        Step::Clone => "cannot make a process in new namespaces".to_owned(),
+        Step::Users => "cannot become root of the user namespace".to_owned(),
+        Step::Time => "cannot make a time namespace".to_owned(),
+        Step::Session => "cannot begin a session".to_owned(),
+        Step::Propagation => "cannot make the mount namespace private".to_owned(),
+        Step::Root => {
+            format!("cannot mount the root file system at {}", plan.root.mountpoint.to_string_lossy())
+        }
+        Step::MountTarget => format!("cannot find or make the mount point {}", destination()),
+        Step::Mount => format!("cannot mount on {}", destination()),
+        Step::MountOverProc => {
+            format!("cannot mount on {}: nothing may be mounted inside /proc", destination())
+        }
+        Step::MountParameter => {
+            let (destination, option) = nth_parameter(plan, n);
+            format!("cannot mount on {destination}: the kernel does not accept the option `{option}`")
+        }
+        Step::MountIds => format!("cannot map the ids of the mount on {}", destination()),
+        Step::CopyUp => format!("cannot copy what lies at {} into the tmpfs on it", destination()),
+        Step::Device => format!("cannot make the device {}", plan.devices.name(n)),
+        Step::DeviceExists => {
+            format!("cannot make the device {}: something else is there", plan.devices.name(n))
+        }
+        Step::Mask => format!("cannot mask {}", listed(&plan.masked)),
+        Step::ReadOnly => format!("cannot make {} read-only", listed(&plan.readonly)),
+        Step::Hostname => "cannot set the host name".to_owned(),
+        Step::DomainName => "cannot set the domain name".to_owned(),
+        Step::Join => {
+            let path = plan.namespaces.joined.get(n).map_or("?".into(), |j| j.path.display().to_string());
+            format!("cannot join the namespace {path}")
+        }
+        Step::Go => "the monitor went away during the start".to_owned(),
+        Step::Netlink => format!("cannot configure the network inside the container (request {n})"),
+        Step::CgroupNamespace => "cannot make a cgroup namespace".to_owned(),
+        Step::CgroupMount => "cannot mount /sys/fs/cgroup".to_owned(),
+        Step::Sysctl => {
+            let name =
+                plan.sysctls.get(n).map_or("?".into(), |(path, _)| path.to_string_lossy().into_owned());
+            format!("cannot set /proc/{name}")
+        }
+        Step::Pivot => "cannot change the root".to_owned(),
+        _ => return describe_process(&plan.process, failed),
+    };
+    child_error(what, failed)
+}
+
+/// The mount and the option that the child means by a number that counts the options of all mounts.
+fn nth_parameter(plan: &LaunchPlan, mut n: usize) -> (String, String) {
+    for mount in &plan.mounts {
+        if let Some((key, value)) = mount.parameters().get(n) {
+            let mut option = key.to_string_lossy().into_owned();
+            if let Some(value) = value {
+                option = option + "=" + &value.to_string_lossy();
+            }
+            return (mount.destination.display().to_string(), option);
+        }
+        n = n.saturating_sub(mount.parameters().len());
+    }
+    ("?".to_owned(), "?".to_owned())
+}
+
+/// The words for what a container's start and a further command have in common.
+pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Failed) -> LaunchError {
+    let n = usize::from(failed.index);
+    let command =
+        || process.arguments.strings().first().map_or("?".into(), |a| a.to_string_lossy().into_owned());
+    if failed.step == Step::Exec && failed.errno == Errno::NOENT && !command().contains('/') {
+        // Found out by looking along the path: of no single file has the kernel said that it is missing.
+        let what = format!("cannot execute `{}`: no such command along the container's PATH", command());
+        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None };
+    }
+    if let Some(what) = crate::plan::attribute_words(process, failed) {
+        return child_error(what, failed);
+    }
+    let what = match failed.step {
+        Step::WorkingDir if failed.errno == Errno::XDEV => {
+            format!("the working directory {} lies outside of the container", process.working_dir.display())
+        }
+        Step::WorkingDir => format!("cannot enter the working directory {}", process.working_dir.display()),
+        Step::Accounts if failed.errno == Errno::FBIG => {
+            format!("the image's {} is larger than 1 MiB", ["/etc/passwd", "/etc/group"][n.min(1)])
+        }
+        Step::Accounts => format!("cannot read the image's {}", ["/etc/passwd", "/etc/group"][n.min(1)]),
+        Step::UnknownUser => "cannot find the user in the image's /etc/passwd".to_owned(),
+        Step::UnknownGroup => "cannot find the group in the image's /etc/group".to_owned(),
+        Step::Terminal => "cannot make a terminal".to_owned(),
+        Step::Stdio => "cannot set the standard streams".to_owned(),
+        Step::OomScore => "cannot set oom_score_adj".to_owned(),
+        Step::Rlimit => {
+            let (name, limit) = process.rlimits.get(n).map_or(("?", None), |(_, l, name)| (name, Some(l)));
+            format!("cannot set {name} to {:?}", limit.map(|l| (l.current, l.maximum)))
+        }
+        Step::Keyring => "cannot make a session keyring".to_owned(),
+        Step::Bounding | Step::Capabilities | Step::Ambient => "cannot set the capabilities".to_owned(),
+        Step::NoNewPrivileges => "cannot set no_new_privs".to_owned(),
+        Step::Seccomp => "cannot install the system call filter".to_owned(),
+        Step::Groups if failed.errno == Errno::PERM && !process.groups.is_empty() => {
+            "cannot set the additional groups: only root may, and in a user namespace only where it or newgidmap has \
+             mapped the groups"
+                .to_owned()
+        }
+        Step::Groups => "cannot set the groups".to_owned(),
+        Step::User => "cannot become the user".to_owned(),
+        Step::Hold => "cannot wait for the start of the command".to_owned(),
+        Step::Init => "cannot start the init process".to_owned(),
+        Step::Cgroup => "cannot join the container's cgroup".to_owned(),
+        Step::Join => "cannot join the container's namespaces".to_owned(),
+        Step::Go => "the monitor went away during the start".to_owned(),
+        Step::Exec => format!("cannot execute `{}` in the container", command()),
+        other => format!("cannot start the command (step {other:?})"),
+    };
+    child_error(what, failed)
+}
+
+/// The words for what a held process could not do once it was told to go on. Its plan was somebody else's.
+pub(crate) fn describe_held(failed: Failed) -> LaunchError {
+    let what = match failed.step {
+        Step::WorkingDir => "cannot enter the working directory as the container's user",
+        Step::Bounding | Step::Capabilities | Step::Ambient => "cannot set the capabilities",
+        Step::NoNewPrivileges => "cannot set no_new_privs",
+        Step::Seccomp => "cannot install the system call filter",
+        Step::Groups => "cannot set the groups",
+        Step::User => "cannot become the user",
+        Step::Init => "cannot start the init process",
+        Step::Exec => "cannot execute the command in the container",
+        _ => "cannot start the command",
+    };
+    child_error(what.to_owned(), failed)
+}
+
+fn child_error(what: String, failed: Failed) -> LaunchError {
+    let source = io::Error::from(failed.errno);
+    let kind = match (failed.step, failed.errno) {
+        (Step::Exec, Errno::NOENT | Errno::NOTDIR) => Kind::CommandNotFound,
+        // Docker says 126 for all that is there and cannot be executed: a directory, a wrong format, no permission.
+        (Step::Exec, Errno::NOMEM | Errno::AGAIN) => Kind::Exhausted,
+        (Step::Exec, _) => Kind::CommandNotExecutable,
+        (Step::WorkingDir, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::XDEV | Errno::LOOP)
+        | (
+            Step::UnknownUser
+            | Step::UnknownGroup
+            | Step::Accounts
+            | Step::MountOverProc
+            | Step::MountParameter
+            | Step::DeviceExists,
+            _,
+        ) => Kind::Invalid,
+        _ => base::failure::kind_of_io(&source),
+    };
+    // A name that is not in a file is nothing that the kernel has said.
+    let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
+    LaunchError::Child { what, kind, source }
+}
