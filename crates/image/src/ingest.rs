@@ -3,9 +3,10 @@
 //! The directory holds what is being written, and an empty file, named by the hexadecimal digits, for each
 //! digest that the ingest relies on. Its flock is the ingest's life: a directory whose lock is free belongs to
 //! a dead process, and the next ingest removes it. A blob comes to its place by rename, verified and synced:
-//! whole or not at all.
+//! whole or not at all. Those that come over the network can be taken up by a later pull, and lie elsewhere until
+//! they are whole: see [`crate::partial`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,6 +19,7 @@ use base::{Digest, Sha256Reader};
 use state::lock::Lock;
 
 use crate::manifest::{self, Document, DocumentError};
+use crate::partial;
 use crate::store::{Error, Result, Store};
 use crate::{Reference, Resolved};
 
@@ -30,17 +32,30 @@ pub struct Ingest {
     store: Store,
     dir: PathBuf,
     next: AtomicU64,
-    /// Blobs that were not here before, until a commit relies on them.
-    arrived: Mutex<HashSet<Digest>>,
+    /// Blobs that were not here before, until a commit relies on them; and where they go if none does.
+    arrived: Mutex<HashMap<Digest, Otherwise>>,
     _life: Lock,
+}
+
+/// What becomes of a blob that came for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    /// It is removed.
+    Gone,
+    /// It was fetched, and the next try should not have to do it again.
+    Partial,
 }
 
 impl Ingest {
     /// The caller holds the store's lock, so that nobody takes the new directory for a dead one's.
     pub(crate) fn begin(store: Store) -> Result<Self> {
         let parent = store.content().join(DIR);
-        sweep(&parent)?;
+        // Who died may have written a name, and not yet what others read of it.
+        if sweep(&parent)? && matches!(store.index_is_current(), Ok(false)) {
+            store.write_index()?;
+        }
         store.sweep_temporaries()?;
+        store.sweep_partial(partial::KEPT)?;
         let id = base::Id::random().at("name a directory in", &parent)?;
         let dir = parent.join(id.short());
         fs::create_dir(&dir, 0o700)?;
@@ -81,6 +96,26 @@ impl Ingest {
         self.receive(claimed, size, reader)?.finish()
     }
 
+    /// Takes over a blob that lies in a file which its owner has verified and synced, and never changes: as one more
+    /// name of that file, or, across file systems, as a copy.
+    pub fn adopt(&self, digest: &Digest, file: &Path) -> Result<()> {
+        if self.has_blob(digest)? {
+            return Ok(());
+        }
+        let path = self.store.blob_path(digest);
+        match std::fs::hard_link(file, &path) {
+            Ok(()) => {
+                self.arrived().insert(*digest, Otherwise::Gone);
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
+                self.write_blob(digest, None, fs::open(file)?)
+            }
+            Err(e) => Err(e).at("link", file).map_err(Error::from),
+        }
+    }
+
     /// Begins to receive a blob: whoever reads the receiver (to unpack the layer, say) has the bytes written to
     /// the store on the way. [`Receiver::finish`] reads the rest, verifies and keeps them.
     pub fn receive<R: Read>(
@@ -106,17 +141,26 @@ impl Ingest {
     /// Makes a temporary file the blob `digest`, which its content has been verified to be.
     pub(crate) fn keep(&self, mut temporary: Temporary, digest: &Digest) -> Result<()> {
         temporary.file.sync_data().at("sync", &temporary.path)?;
-        let path = self.store.blob_path(digest);
-        if !path.exists() {
-            self.arrived().insert(*digest);
-        }
-        fs::rename(&temporary.path, &path)?;
+        self.place(&temporary.path, digest, Otherwise::Gone)?;
         temporary.kept = true;
         Ok(())
     }
 
-    /// Reads and checks a manifest and its configuration, which must both be here; the layers need not. The
-    /// record it returns has no name yet.
+    /// Makes a file that was verified and synced the blob `digest`. If the pull fails it is a partial one again.
+    pub(crate) fn take_in(&self, file: &Path, digest: &Digest) -> Result<()> {
+        self.place(file, digest, Otherwise::Partial)
+    }
+
+    fn place(&self, file: &Path, digest: &Digest, otherwise: Otherwise) -> Result<()> {
+        let path = self.store.blob_path(digest);
+        if !path.exists() {
+            self.arrived().insert(*digest, otherwise);
+        }
+        Ok(fs::rename(file, &path)?)
+    }
+
+    /// Reads and checks a manifest and its configuration, which must both be here; the layers need not, nor an
+    /// artifact's configuration. The record it returns has no name yet.
     pub fn inspect(&self, digest: &Digest) -> Result<Resolved> {
         let what = |what, digest| move |source: DocumentError| Error::Document { what, digest, source };
         let bytes = self.store.read_blob(digest)?;
@@ -125,6 +169,9 @@ impl Ingest {
             Document::Manifest(manifest) => manifest,
             Document::Index(_) => return Err(refused(DocumentError::Neither)),
         };
+        if let Some(kind) = manifest::artifact_type(&manifest) {
+            return Resolved::of_artifact(*digest, bytes.len() as u64, &manifest, kind).map_err(refused);
+        }
         manifest::check_manifest(&manifest).map_err(refused)?;
         let id = manifest.config.digest;
         let config = manifest::parse_config(&self.store.read_blob(&id)?, &manifest)
@@ -140,9 +187,21 @@ impl Ingest {
         manifest: &Digest,
         source: Option<&Digest>,
     ) -> Result<Resolved> {
+        self.commit_with(reference, manifest, source, &[])
+    }
+
+    /// The same with more blobs that belong to it: what the index `source` has for other platforms.
+    pub fn commit_with(
+        &self,
+        reference: Option<&Reference>,
+        manifest: &Digest,
+        source: Option<&Digest>,
+        others: &[Digest],
+    ) -> Result<Resolved> {
         let mut record = self.inspect(manifest)?;
         record.reference = reference.map(Reference::canonical).unwrap_or_default();
         record.source = source.copied();
+        record.others.extend(others);
         // The blobs' content is synced; now their names, before a name of ours points to them.
         fs::sync_dir(&self.store.blobs_dir())?;
         let _lock = self.store.lock()?;
@@ -154,11 +213,12 @@ impl Ingest {
         Ok(record)
     }
 
-    fn arrived(&self) -> MutexGuard<'_, HashSet<Digest>> {
+    fn arrived(&self) -> MutexGuard<'_, HashMap<Digest, Otherwise>> {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what this ingest brought and no name came to need: a pull or load that fails leaves nothing.
+    /// Takes away what this ingest brought and no name came to need: a load that fails leaves nothing, and a pull
+    /// what the next one of the same need not fetch.
     fn abandon(&mut self) -> Result<()> {
         let arrived = std::mem::take(&mut *self.arrived());
         if arrived.is_empty() {
@@ -171,8 +231,12 @@ impl Ingest {
         for record in self.store.list()? {
             needed.extend(record.blobs());
         }
-        for digest in arrived.difference(&needed) {
-            fs::remove_file(&self.store.blob_path(digest))?;
+        for (digest, otherwise) in arrived.iter().filter(|(digest, _)| !needed.contains(digest)) {
+            let path = self.store.blob_path(digest);
+            match otherwise {
+                Otherwise::Gone => drop(fs::remove_file(&path)?),
+                Otherwise::Partial => fs::rename(&path, &self.store.partial_dir().join(digest.hex()))?,
+            }
         }
         Ok(())
     }
@@ -185,20 +249,24 @@ impl Drop for Ingest {
     }
 }
 
-/// Removes what dead ingests left. The caller holds the store's lock.
-fn sweep(parent: &Path) -> Result<()> {
+/// Removes what dead ingests left; true if there was one. The caller holds the store's lock.
+fn sweep(parent: &Path) -> Result<bool> {
     fs::create_dir_all(parent, 0o700)?;
+    let mut swept = false;
     for name in fs::names(parent)? {
         let dir = parent.join(name);
         match Lock::try_exclusive(&dir) {
-            Ok(Some(_lock)) => fs::remove_dir_all(&dir)?,
+            Ok(Some(_lock)) => {
+                fs::remove_dir_all(&dir)?;
+                swept = true;
+            }
             // Alive, or gone by itself meanwhile.
             Ok(None) => {}
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    Ok(swept)
 }
 
 /// What living ingests rely on. The caller holds the store's lock, so that none begins to rely on more.

@@ -2,7 +2,9 @@
 //!
 //! An archive may come through a pipe and have its table of contents at the end, so every member goes to a
 //! file of the ingest on the way past, hashed. Only when the whole is read and every document in it is checked
-//! do those that images need become blobs, by rename. A broken archive leaves nothing.
+//! do those that images need become blobs, by rename. One that lies in a file is looked through first: then its layers
+//! are read once, on their way to both the store and whoever unpacks them, all at once ([`Images::receive`]). A broken
+//! archive leaves nothing.
 //!
 //! Names in an archive are keys of a table here, never paths on this machine. A layout's directory is opened
 //! through [`base::Root`], so that its links cannot lead out of it.
@@ -12,13 +14,14 @@ mod docker;
 mod files;
 mod oci_layout;
 
+use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
 use base::{Digest, Failure, Kind};
 use oci::image::Platform;
 
-use self::files::Files;
+use self::files::{Files, Place, PlaceReader};
 use crate::manifest::DocumentError;
 use crate::{Ingest, Reference, store};
 
@@ -91,6 +94,9 @@ pub enum Cause {
     /// A tar archive of something else.
     #[error("it holds no images: it has neither an OCI layout's `index.json` nor Docker's `manifest.json`")]
     NoImages,
+    /// Docker's format before version 1.10.
+    #[error("it is of Docker's format before version 1.10, which carries no digests that could be verified")]
+    Legacy,
     /// A list of images with none in it.
     #[error("it holds no images: its list of them is empty")]
     Empty,
@@ -153,7 +159,7 @@ impl Failure for Error {
             Cause::Store(e) => e.kind(),
             Cause::File(e) => e.kind(),
             Cause::Document { source, .. } => source.kind(),
-            Cause::UnknownCompression(_) => Kind::Unsupported,
+            Cause::UnknownCompression(_) | Cause::Legacy => Kind::Unsupported,
             Cause::NotAnArchive | Cause::NoImages | Cause::NoPlatform { .. } => Kind::Invalid,
             _ => Kind::Corrupt,
         }
@@ -171,20 +177,92 @@ impl Failure for Error {
                 ]
             }
             Cause::UnknownCompression(what) => vec![format!("decompress it with {what} first")],
+            Cause::Legacy => vec!["load it into a current Docker, and save it there again".to_owned()],
             Cause::Truncated => vec!["make or fetch the archive again".to_owned()],
             _ => Vec::new(),
         }
     }
 }
 
+/// The images of an archive or layout: their documents are in the store, and all layers but those that are pending.
+#[derive(Debug)]
+pub struct Images {
+    /// What there is.
+    pub found: Vec<Found>,
+    /// Layers that are still in the archive: [`Images::receive`] each, before anything is committed.
+    pub pending: Vec<Pending>,
+    file: Option<File>,
+    origin: String,
+}
+
+/// A layer that is still in the archive's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The digest that its blob shall have.
+    pub digest: Digest,
+    name: String,
+    place: Place,
+}
+
+impl Pending {
+    /// The length of its blob.
+    pub fn size(&self) -> u64 {
+        self.place.size
+    }
+}
+
+impl Images {
+    /// Reads a layer into the store, and past `with` on the way, which need not read to its end. What `with` says is
+    /// returned; but where the layer is not what it should be, that comes first.
+    pub fn receive<T>(
+        &self,
+        ingest: &Ingest,
+        pending: &Pending,
+        with: impl FnOnce(&mut dyn Read) -> T,
+    ) -> Result<T> {
+        let failed = |cause| Error { origin: self.origin.clone(), cause };
+        let file = self.file.as_ref().ok_or_else(|| failed(Cause::Missing(pending.name.clone())))?;
+        let reader = PlaceReader::new(file, pending.place);
+        let received = (|| {
+            let mut receiver = ingest.receive(&pending.digest, Some(pending.place.size), reader)?;
+            let said = with(&mut receiver);
+            receiver.finish()?;
+            Ok(said)
+        })();
+        received.map_err(|error| {
+            failed(match error {
+                store::Error::Digest { wanted, found } => {
+                    Cause::Digest { name: pending.name.clone(), wanted, found }
+                }
+                // The file is shorter than its headers said.
+                store::Error::Size { .. } => Cause::Truncated,
+                other => other.into(),
+            })
+        })
+    }
+}
+
 /// Reads a whole archive or layout into the store. Nothing has a name before [`Ingest::commit`], so that a
 /// broken archive leaves nothing.
 pub fn read(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> Result<Vec<Found>> {
+    let images = open(ingest, source, platform)?;
+    for pending in &images.pending {
+        images.receive(ingest, pending, |_| ())?;
+    }
+    Ok(images.found)
+}
+
+/// Reads an archive or layout as far as that must be one thing after the other. Nothing has a name before
+/// [`Ingest::commit`], so that a broken archive leaves nothing.
+pub fn open(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> Result<Images> {
     let origin = match &source {
         Source::Path(path) => path.display().to_string(),
         Source::Stream(_) => "standard input".to_owned(),
     };
-    read_any(ingest, source, platform).map_err(|cause| Error { origin, cause })
+    match open_any(ingest, source, platform) {
+        Ok((found, pending, file)) => Ok(Images { found, pending, file, origin }),
+        Err(cause) => Err(Error { origin, cause }),
+    }
 }
 
 /// What images need of an archive, everything checked: only now is anything put into the store.
@@ -192,21 +270,23 @@ pub fn read(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> Result<
 struct Plan {
     /// Members that become blobs.
     members: Vec<String>,
+    /// Layers that stay in the archive until they are unpacked.
+    pending: Vec<Pending>,
     /// Blobs that we made ourselves.
     documents: Vec<Vec<u8>>,
     found: Vec<Found>,
 }
 
-fn read_any(
-    ingest: &Ingest,
-    source: Source<'_>,
-    platform: &Platform,
-) -> std::result::Result<Vec<Found>, Cause> {
+type Opened = (Vec<Found>, Vec<Pending>, Option<File>);
+
+fn open_any(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> std::result::Result<Opened, Cause> {
     let mut files = Files::open(ingest, source)?;
     let plan = if files.contains("oci-layout") && files.contains("index.json") {
         oci_layout::plan(&mut files, platform)?
     } else if files.contains("manifest.json") {
         docker::plan(&mut files)?
+    } else if files.contains("repositories") {
+        return Err(Cause::Legacy);
     } else {
         return Err(Cause::NoImages);
     };
@@ -216,5 +296,12 @@ fn read_any(
     for document in &plan.documents {
         ingest.write_blob(&Digest::of(document), Some(document.len() as u64), &**document)?;
     }
-    Ok(plan.found)
+    let mut pending: Vec<Pending> = Vec::new();
+    for layer in plan.pending {
+        // A document of this archive may be what another calls a layer, and one layer be in several images.
+        if !ingest.has_blob(&layer.digest)? && !pending.iter().any(|other| other.digest == layer.digest) {
+            pending.push(layer);
+        }
+    }
+    Ok((plan.found, pending, files.file))
 }

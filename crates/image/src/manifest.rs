@@ -14,6 +14,7 @@ pub const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// What the bytes under a name are.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and most are manifests")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),
@@ -189,7 +190,7 @@ fn is_layer(media_type: &str) -> bool {
 }
 
 /// The media type that a descriptor of this manifest should carry.
-pub(crate) fn own_type(manifest: &Manifest) -> &str {
+pub fn own_type(manifest: &Manifest) -> &str {
     match manifest.media_type.as_deref() {
         Some(own) => own,
         None if manifest.config.media_type == media_type::DOCKER_CONFIG => media_type::DOCKER_MANIFEST,
@@ -197,10 +198,17 @@ pub(crate) fn own_type(manifest: &Manifest) -> &str {
     }
 }
 
+/// What kind of artifact a manifest is; `None`: it is an image.
+pub fn artifact_type(manifest: &Manifest) -> Option<&str> {
+    let config = &*manifest.config.media_type;
+    let image = [media_type::CONFIG, media_type::DOCKER_CONFIG].contains(&config);
+    (!image).then(|| manifest.artifact_type.as_deref().unwrap_or(config))
+}
+
 /// Checks that a manifest is an image whose layers we can unpack; before anything of it is fetched.
 pub fn check_manifest(manifest: &Manifest) -> Result<(), DocumentError> {
     let Descriptor { media_type: config, size, .. } = &manifest.config;
-    if ![media_type::CONFIG, media_type::DOCKER_CONFIG].contains(&&**config) {
+    if artifact_type(manifest).is_some() {
         return Err(DocumentError::NotAnImage(config.chars().take(100).collect()));
     }
     if *size > MAX_DOCUMENT {

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! reference := name [ ":" tag ] [ "@" digest ]
-//! name      := [ domain "/" ] component { "/" component }          at most 255 bytes
+//! name      := [ domain "/" ] component { "/" component }          the components: at most 255 bytes
 //! domain    := host [ ":" port ]        only if it has a dot, a colon or a capital, or is localhost
+//! host      := letters, digits, - and .  |  IPv4  |  "[" IPv6 "]"
 //! component := [a-z0-9]+ { ( "." | "_" | "__" | "-"+ ) [a-z0-9]+ }
 //! tag       := [A-Za-z0-9_] [A-Za-z0-9_.-]{0,127}
+//! digest    := "sha256:" and 64 hexadecimal digits                 other algorithms are named and refused
 //! ```
 //!
 //! `debian` is short for `docker.io/library/debian:latest`; [`Display`](fmt::Display) gives the short form
-//! back, [`Reference::canonical`] the whole.
+//! back, [`Reference::canonical`] the whole. Where Docker's short form would mean something else (`docker.io/a.b/c`, a
+//! repository of Docker Hub whose name is 64 hexadecimal digits), ours keeps the registry.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,8 +28,10 @@ const OFFICIAL: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
-/// A name, a tag, a digest: nothing longer is worth looking at.
-const MAX_TEXT: usize = MAX_NAME + 1 + MAX_TAG + 1 + 71;
+/// A host's name (RFC 1035) and its port.
+const MAX_DOMAIN: usize = 255 + 6;
+/// A host, a name, a tag, a digest: nothing longer is worth looking at.
+const MAX_TEXT: usize = MAX_DOMAIN + 1 + MAX_NAME + 1 + MAX_TAG + 1 + 135;
 
 /// A parsed, normalised image reference.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,7 +92,12 @@ impl Reference {
             return format!("{}/{}", self.registry, self.repository);
         }
         match self.repository.strip_prefix(OFFICIAL) {
-            Some(name) if !name.contains('/') => name.to_owned(),
+            Some(name) if !name.contains('/') && !is_id(name) => name.to_owned(),
+            _ if self.repository.split_once('/').is_some_and(|(first, _)| is_domain(first))
+                || self.repository.strip_prefix(OFFICIAL).is_some_and(is_id) =>
+            {
+                format!("{}/{}", self.registry, self.repository)
+            }
             _ => self.repository.clone(),
         }
     }
@@ -114,11 +124,7 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         return Err("it is too long");
     }
     let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => {
-            let digest =
-                digest.parse().map_err(|_| "after the @ goes a digest: sha256: and 64 hexadecimal digits")?;
-            (rest, Some(digest))
-        }
+        Some((rest, digest)) => (rest, Some(parse_digest(digest)?)),
         None => (text, None),
     };
     // A colon after the last slash begins a tag; one before it, a port.
@@ -130,7 +136,7 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     if let Some(tag) = tag {
         check_tag(tag)?;
     }
-    if name.len() == 64 && Digest::from_hex(name).is_ok() {
+    if is_id(name) {
         return Err("64 hexadecimal digits are an id, not a name");
     }
     let (registry, path) = match name.split_once('/') {
@@ -145,8 +151,11 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     } else {
         path.to_owned()
     };
-    if registry.len() + 1 + repository.len() > MAX_NAME {
+    if repository.len() > MAX_NAME {
         return Err("a repository's name has at most 255 characters");
+    }
+    if registry.len() > MAX_DOMAIN {
+        return Err("the registry's host has at most 255 characters");
     }
     let tag = match (tag, digest) {
         (Some(tag), _) => Some(tag.to_owned()),
@@ -154,6 +163,24 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         (None, None) => Some(DEFAULT_TAG.to_owned()),
     };
     Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
+}
+
+/// The digest behind an `@`. That of another algorithm may be a good one, which we cannot check.
+fn parse_digest(text: &str) -> Result<Digest, &'static str> {
+    let known = [("sha384:", 96), ("sha512:", 128)];
+    let hexadecimal = |hex: &str| hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let other = known.iter().any(|(algorithm, length)| {
+        text.strip_prefix(algorithm).is_some_and(|hex| hex.len() == *length && hexadecimal(hex))
+    });
+    if other {
+        return Err("its digest is of an algorithm that we do not check by: want one of sha256");
+    }
+    text.parse().map_err(|_| "after the @ goes a digest: sha256: and 64 hexadecimal digits")
+}
+
+/// Whether it is 64 hexadecimal digits.
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && Digest::from_hex(name).is_ok()
 }
 
 /// Whether the first part of a name is a registry, by Docker's rule.
@@ -165,7 +192,8 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
     const WHY: &str = "the part before the first slash is not a host, or host:port";
     let host = if let Some(rest) = domain.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(WHY)?;
-        if address.parse::<std::net::Ipv6Addr>().is_err() {
+        // Docker's grammar knows no IPv4 within IPv6, and no zones.
+        if address.contains('.') || address.parse::<std::net::Ipv6Addr>().is_err() {
             return Err("the address in brackets is not an IPv6 address");
         }
         return match rest.strip_prefix(':') {
@@ -194,7 +222,8 @@ fn check_port(port: &str) -> Result<(), &'static str> {
     if good { Ok(()) } else { Err("the registry's port is not a number from 1 to 65535") }
 }
 
-fn check_path(path: &str) -> Result<(), &'static str> {
+/// Whether this is the path of a repository within a registry; why not. Its length is not looked at.
+pub fn check_path(path: &str) -> Result<(), &'static str> {
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("a repository's name is lower-case");
     }
@@ -217,7 +246,8 @@ fn is_component(text: &str) -> bool {
         })
 }
 
-fn check_tag(tag: &str) -> Result<(), &'static str> {
+/// Whether this is a tag; why not.
+pub fn check_tag(tag: &str) -> Result<(), &'static str> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let good = tag.len() <= MAX_TAG
         && tag.bytes().next().is_some_and(word)
@@ -272,6 +302,20 @@ mod tests {
             ),
             ("UPPER/x", "UPPER/x:latest", "UPPER/x:latest"),
             ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            ("docker.io/localhost/c", "docker.io/localhost/c:latest", "docker.io/localhost/c:latest"),
+            ("192.168.0.1", "docker.io/library/192.168.0.1:latest", "192.168.0.1:latest"),
+            ("192.168.0.1:80", "docker.io/library/192.168.0.1:80", "192.168.0.1:80"),
+            ("test_com/foo", "docker.io/test_com/foo:latest", "test_com/foo:latest"),
+            ("test-com:8080/foo", "test-com:8080/foo:latest", "test-com:8080/foo:latest"),
+            ("xn--n3h.com:18080/foo", "xn--n3h.com:18080/foo:latest", "xn--n3h.com:18080/foo:latest"),
+            (
+                "[fc00::1]:5000/docker/docker",
+                "[fc00::1]:5000/docker/docker:latest",
+                "[fc00::1]:5000/docker/docker:latest",
+            ),
+            ("store/foo/bar", "docker.io/store/foo/bar:latest", "store/foo/bar:latest"),
+            ("other/library", "docker.io/other/library:latest", "other/library:latest"),
         ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.canonical(), canonical);
@@ -322,6 +366,19 @@ mod tests {
             "a:.b",
             "[::1/a",
             "[x]/a",
+            "[fc00::1]",
+            "[fc00::1]:5000",
+            "fc00::1:5000/debian",
+            "[fe80::1%eth0]:5000/debian",
+            "[2001:db8:3:4::192.0.2.33]:5000/debian",
+            "docker/Docker",
+            "docker-/docker",
+            "-docker/docker",
+            "dock_.er/docker",
+            "dock-.er/docker",
+            "____/____",
+            "docker///docker",
+            "a.b.",
             "-x.io/a",
             "../../etc",
             "a/../b",
@@ -338,12 +395,37 @@ mod tests {
         assert!(format!("a:{}", "t".repeat(129)).parse::<Reference>().is_err());
     }
 
+    #[test]
+    fn names_have_dockers_limits() {
+        let parsed = |text: &str| text.parse::<Reference>();
+        let host = format!("{}.io:5000", ["a"; 60].join("."));
+        assert!(parsed(&format!("{host}/{}", "a".repeat(255))).is_ok(), "the host does not count");
+        assert!(parsed(&format!("{host}/{}", "a".repeat(256))).is_err());
+        // `library/` does
+        assert!(parsed(&"a".repeat(247)).is_ok() && parsed(&"a".repeat(248)).is_err());
+        let id = "1a3f5e7d9c1b3a5f7e9d1c3b5a7f9e1d3c5b7a9f1e3d5d7c9b1a3f5e7d9c1b3a";
+        let whole = format!("docker.io/library/{id}:latest");
+        let named = parsed(&format!("docker.io/{id}")).unwrap();
+        assert_eq!((named.to_string(), named.canonical()), (whole.clone(), whole));
+        let other = parsed(&format!("a@sha512:{}", "0".repeat(128))).unwrap_err().to_string();
+        assert!(other.contains("algorithm"), "{other}");
+    }
+
     proptest! {
         #[test]
         fn any_text_is_refused_or_round_trips(text in "[a-zA-Z0-9:/@._\\[\\]+é -]{0,80}") {
             if let Ok(reference) = text.parse::<Reference>() {
                 prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
                 prop_assert_eq!(reference.canonical().parse::<Reference>().unwrap().canonical(), reference.canonical());
+            }
+        }
+
+        #[test]
+        fn short_forms_mean_the_same(first in "[a-z]{1,3}([.:_-][a-z0-9]{1,3})?|localhost|[0-9a-f]{64}", rest in "(/[a-z0-9.]{1,4}|[0-9a-f]{64}){0,2}") {
+            for text in [format!("{first}{rest}"), format!("docker.io/{first}{rest}"), format!("x.io/{first}{rest}")] {
+                if let Ok(reference) = text.parse::<Reference>() {
+                    prop_assert_eq!(reference.to_string().parse::<Reference>(), Ok(reference), "{}", text);
+                }
             }
         }
 

@@ -23,11 +23,17 @@ pub struct Resolved {
     pub media_type: String,
     /// The manifest's size.
     pub manifest_size: u64,
-    /// The image's id: the digest of its configuration.
+    /// The image's id: the digest of its configuration; of an artifact, that of its manifest.
     pub id: Digest,
     /// What the name pointed to in the registry, if that is the index that the manifest was chosen from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
+    /// Every other blob that belongs to it: the images for other platforms, the content of an artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Digest>,
+    /// What this is, if it is an artifact and no image: it has no layers then, and cannot be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
     /// The configuration, without its history (which stays in the blob [`id`](Self::id)).
     pub config: ImageConfig,
     /// The layers, lowest first.
@@ -75,7 +81,36 @@ impl Resolved {
             manifest_size,
             id: manifest.config.digest,
             source: None,
+            others: Vec::new(),
+            artifact: None,
             layers: pairs.map(layer).collect(),
+            size: total_size(manifest)?.saturating_add(manifest_size),
+            created: created(&config),
+            config,
+        })
+    }
+
+    /// From the manifest of an artifact; without a name.
+    pub(crate) fn of_artifact(
+        digest: Digest,
+        manifest_size: u64,
+        manifest: &Manifest,
+        kind: &str,
+    ) -> Result<Self, DocumentError> {
+        let content = std::iter::once(&manifest.config).chain(&manifest.layers);
+        let made = manifest.annotations.get("org.opencontainers.image.created").cloned();
+        let config = ImageConfig { created: made, ..ImageConfig::default() };
+        Ok(Self {
+            version: VERSION,
+            reference: String::new(),
+            manifest: digest,
+            media_type: own_type(manifest).to_owned(),
+            manifest_size,
+            id: digest,
+            source: None,
+            others: content.map(|descriptor| descriptor.digest).collect(),
+            artifact: Some(kind.chars().take(100).collect()),
+            layers: Vec::new(),
             size: total_size(manifest)?.saturating_add(manifest_size),
             created: created(&config),
             config,
@@ -85,7 +120,7 @@ impl Resolved {
     /// Every blob that the image needs.
     pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
         let own = [self.manifest, self.id].into_iter().chain(self.source);
-        own.chain(self.layers.iter().map(|l| l.digest))
+        own.chain(self.layers.iter().map(|l| l.digest)).chain(self.others.iter().copied())
     }
 
     /// The diff ids, lowest first.

@@ -5,14 +5,13 @@
 //! `content/` for that moment; an [`Ingest`] takes the shared one for each digest that it begins to rely on.
 //! So a collection sees every name and every running ingest, or the ingest sees what the collection left.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base::fs::{self, At, Durability};
 use base::{Digest, Failure, Kind};
-use oci::image::{Descriptor, Index, Platform, media_type};
 use state::Instance;
 use state::lock::Lock;
 
@@ -20,6 +19,16 @@ use crate::manifest::{DocumentError, MAX_DOCUMENT};
 use crate::reference::ParseReferenceError;
 use crate::resolved::VERSION;
 use crate::{Ingest, Reference, Resolved};
+
+mod check;
+mod garbage;
+mod index;
+mod pins;
+mod usage;
+
+pub use check::RecordFile;
+pub use garbage::Garbage;
+pub use usage::StoredBlob;
 
 /// The result of a store's operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -148,19 +157,6 @@ pub struct Store {
     names: PathBuf,
 }
 
-/// What a collection found, and the store's lock: nobody can begin to rely on what is in it, nor change a name,
-/// before it is dropped. Whoever holds it must not call the store or an ingest: they would wait for it.
-#[derive(Debug)]
-#[must_use = "the unpacked layers in it are the caller's to remove"]
-pub struct Garbage {
-    /// Blobs that were removed.
-    pub blobs: Vec<Digest>,
-    /// The diff ids among those present that nothing needs: the caller removes their unpacked layers while it
-    /// holds this value.
-    pub layers: Vec<Digest>,
-    lock: Option<Lock>,
-}
-
 impl Store {
     /// The store of an instance. Touches nothing on disk.
     pub fn open(instance: &Instance) -> Result<Self> {
@@ -234,6 +230,19 @@ impl Store {
         self.write_name(record)
     }
 
+    /// Takes away blobs that belong to an image beside its own: those for other platforms that `keep` refuses.
+    /// What nothing needs any more goes at the next collection.
+    pub fn retain_others(&self, image: &Resolved, keep: impl Fn(&Digest) -> bool) -> Result<()> {
+        let Some(_lock) = self.try_lock()? else { return Ok(()) };
+        let path = self.record_path(image);
+        let Some(mut record) = read_record(&path)?.filter(|now| now.id == image.id) else { return Ok(()) };
+        let used = self.last_used(&record)?;
+        record.others.retain(keep);
+        self.write_record(&record)?;
+        self.set_last_used(&record, used)?;
+        self.write_index()
+    }
+
     /// Takes away the name (or the nameless record) that this record stands for. False if it was gone or
     /// stands for something else by now. What nothing names any more goes at the next collection.
     pub fn untag(&self, record: &Resolved) -> Result<bool> {
@@ -246,32 +255,6 @@ impl Store {
         fs::sync_dir(&self.names)?;
         self.write_index()?;
         Ok(true)
-    }
-
-    /// Removes blobs that no name and no running ingest needs, and tells which unpacked layers nothing needs.
-    /// `present`: the diff ids that are unpacked; `in_use`: those among them that containers need, whatever
-    /// names exist.
-    pub fn collect_garbage(&self, present: &[Digest], in_use: &[Digest]) -> Result<Garbage> {
-        let lock = self.try_lock()?;
-        let mut garbage = Garbage { blobs: Vec::new(), layers: Vec::new(), lock };
-        if garbage.lock.is_none() {
-            return Ok(garbage);
-        }
-        self.sweep_temporaries()?;
-        // A record that cannot be read stops the collection here: what it needs is not known.
-        let mut needed: HashSet<Digest> = crate::ingest::protected(&self.content)?;
-        for record in self.list()? {
-            needed.extend(record.blobs().chain(record.diff_ids()));
-        }
-        for name in fs::names(&self.blobs_dir())? {
-            let Ok(digest) = Digest::from_hex(&name) else { continue };
-            if !needed.contains(&digest) && fs::remove_file(&self.blob_path(&digest))? {
-                garbage.blobs.push(digest);
-            }
-        }
-        needed.extend(in_use);
-        garbage.layers.extend(present.iter().filter(|diff_id| !needed.contains(diff_id)));
-        Ok(garbage)
     }
 
     /// Opens a blob for reading, and its size.
@@ -336,7 +319,10 @@ impl Store {
         if let Some(loser) = records.iter().find(|r| r.reference == record.reference && r.id != record.id)
             && !records.iter().any(|r| r.id == loser.id && r.reference != loser.reference)
         {
-            self.write_record(&Resolved { reference: String::new(), ..loser.clone() })?;
+            let nameless = Resolved { reference: String::new(), ..loser.clone() };
+            let used = self.last_used(loser)?;
+            self.write_record(&nameless)?;
+            self.set_last_used(&nameless, used)?;
         }
         self.write_record(&record)?;
         fs::remove_file(&self.record_path(&Resolved { reference: String::new(), ..record.clone() }))?;
@@ -351,35 +337,6 @@ impl Store {
         Ok(fs::write_atomic(&path, &text, Durability::Synced)?)
     }
 
-    /// `index.json`, for tools that read OCI layouts. A crash before it is written leaves an old one, which
-    /// only they can notice; the next change of a name mends it.
-    fn write_index(&self) -> Result<()> {
-        let descriptor = |record: Resolved| Descriptor {
-            media_type: record.media_type,
-            digest: record.manifest,
-            size: record.manifest_size,
-            platform: Some(Platform { os_version: None, ..record.config.platform }),
-            annotations: if record.reference.is_empty() {
-                BTreeMap::new()
-            } else {
-                BTreeMap::from([
-                    (crate::load::REF_NAME.to_owned(), record.reference.clone()),
-                    (crate::load::CONTAINERD_NAME.to_owned(), record.reference),
-                ])
-            },
-        };
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(media_type::INDEX.to_owned()),
-            manifests: self.list()?.into_iter().map(descriptor).collect(),
-            annotations: BTreeMap::new(),
-        };
-        let path = self.content.join("index.json");
-        let text =
-            serde_json::to_vec(&index).map_err(|e| Error::Record { path: path.clone(), source: Some(e) })?;
-        Ok(fs::write_atomic(&path, &text, Durability::Synced)?)
-    }
-
     /// The directories, and the files without which a layout is none.
     fn ensure_layout(&self) -> Result<()> {
         if self.content.join("index.json").exists() && self.names.is_dir() {
@@ -389,15 +346,15 @@ impl Store {
             fs::create_dir_all(dir, 0o700)?;
         }
         let _lock = self.lock()?;
-        fs::write_atomic(
-            &self.content.join("oci-layout"),
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-            Durability::Synced,
-        )?;
+        self.write_layout_file()?;
         if !self.content.join("index.json").exists() {
             self.write_index()?;
         }
         Ok(())
+    }
+
+    fn write_layout_file(&self) -> Result<()> {
+        Ok(fs::write_atomic(&self.content.join("oci-layout"), index::LAYOUT, Durability::Synced)?)
     }
 
     /// Removes what writers of names left when they were killed. The caller holds the lock, under which all of
@@ -439,6 +396,11 @@ impl Store {
 
     pub(crate) fn blobs_dir(&self) -> PathBuf {
         self.content.join("blobs/sha256")
+    }
+
+    /// Where a blob lies, if it is here.
+    pub fn blob_file(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.blob_path(digest)).filter(|path| path.exists())
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {

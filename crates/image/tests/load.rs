@@ -49,7 +49,10 @@ impl Fixture {
         }
         let image = format!("layout:{tag}");
         self.run("umoci", &["new", "--image", &image]);
-        std::fs::write(self.path("base"), "the same for all").unwrap();
+        // Once: written again, it would be of another second now and then, and the layer another one.
+        if !self.path("base").exists() {
+            std::fs::write(self.path("base"), "the same for all").unwrap();
+        }
         std::fs::write(self.path("file"), content).unwrap();
         self.run("umoci", &["insert", "--image", &image, "base", "/base"]);
         self.run("umoci", &["insert", "--image", &image, "file", "/file"]);

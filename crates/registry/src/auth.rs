@@ -2,6 +2,7 @@
 //! (distribution's token specification).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -17,13 +18,23 @@ pub(crate) enum Challenge {
 pub(crate) struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
+    /// Seconds.
+    expires_in: Option<f64>,
 }
 
+/// What a token is good for where its server does not say (distribution's token specification).
+const LIFE: f64 = 60.0;
+/// Nobody's token is kept for longer than this.
+const MAX_LIFE: f64 = 24.0 * 3600.0;
+
 impl TokenAnswer {
-    pub(crate) fn token(self) -> Option<String> {
+    /// The token, and how long it lives.
+    pub(crate) fn token(self) -> Option<(String, Duration)> {
+        let life = self.expires_in.filter(|life| *life > 0.0).unwrap_or(LIFE).min(MAX_LIFE);
         // It goes into a header.
-        let token = self.token.or(self.access_token)?;
-        (!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic())).then_some(token)
+        let token = self.token.filter(|t| !t.is_empty()).or(self.access_token)?;
+        let good = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+        good.then_some((token, Duration::from_secs_f64(life)))
     }
 }
 
@@ -107,6 +118,19 @@ mod tests {
         assert!(matches!(parse(both), Some(Challenge::Bearer { realm, .. }) if realm == "y\"z"));
         for none in ["", "Negotiate", "Bearer", "realm=x", "Bearer realm=\"\"", ",,,", "\"", "="] {
             assert_eq!(parse(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_fit_for_a_header_and_live_for_a_while() {
+        let read = |text: &str| serde_json::from_str::<TokenAnswer>(text).unwrap().token();
+        let token = |life| Some(("t".to_owned(), Duration::from_secs(life)));
+        assert_eq!(read(r#"{"token":"t"}"#), token(60));
+        assert_eq!(read(r#"{"token":"","access_token":"t","expires_in":300}"#), token(300));
+        assert_eq!(read(r#"{"token":"t","expires_in":-1}"#), token(60));
+        assert_eq!(read(r#"{"token":"t","expires_in":1e300}"#), token(86400));
+        for none in ["{}", r#"{"token":""}"#, r#"{"token":"a\r\nb"}"#, r#"{"token":"a b"}"#] {
+            assert_eq!(read(none), None, "{none}");
         }
     }
 

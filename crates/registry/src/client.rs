@@ -1,29 +1,24 @@
-//! The client: one request, with its login, its repetitions and its errors in words; and what is made of it.
+//! What is asked of registries: manifests, blobs, tags.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use base::{Digest, Failure};
-use oci::distribution::{ErrorResponse, TagList};
+use oci::distribution::TagList;
 use oci::image::media_type;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode, Url};
-use serde::de::DeserializeOwned;
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RANGE};
 
-use crate::auth::{self, Challenge, TokenAnswer};
-use crate::credentials::Login;
-use crate::endpoint::Scheme;
-use crate::{Credentials, Error, Result, http};
+use crate::endpoint::{Address, Endpoint};
+use crate::http::Clients;
+use crate::request::{Asked, header, refuse_pages};
+use crate::tokens::Tokens;
+use crate::{Access, Credentials, Error, Open, Registries, Result, Sink, Told, Upload, upload};
 
-/// The longest manifest, index, configuration or other document.
-const MAX_DOCUMENT: u64 = 4 << 20;
-/// How often a request is made before its failure is believed.
-const ATTEMPTS: u32 = 4;
-/// The longest that we let a registry make us wait.
-const MAX_WAIT: Duration = Duration::from_secs(20);
+/// How often a document that breaks off is asked for.
+const ATTEMPTS: u32 = 3;
 
 /// How to talk to registries.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +29,10 @@ pub struct Settings {
     pub credentials: Credentials,
     /// A file of root certificates instead of the system's.
     pub certificates: Option<PathBuf>,
+    /// Where names lead.
+    pub registries: Registries,
+    /// A directory of our own for tokens, which live on there for the next process; none: they do not.
+    pub tokens: Option<PathBuf>,
 }
 
 /// A repository in a registry.
@@ -69,17 +68,10 @@ pub struct BlobRequest {
 pub struct Client {
     pub(crate) settings: Settings,
     pub(crate) runtime: tokio::runtime::Runtime,
-    https: OnceLock<reqwest::Client>,
-    http: OnceLock<reqwest::Client>,
-    /// What answered a repository's last challenge: the whole `Authorization`.
-    authorizations: Mutex<BTreeMap<(String, String), String>>,
-}
-
-/// What a request is for: for messages, and to tell what a 404 means.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub(crate) location: &'a Location,
-    pub(crate) what: &'a str,
+    pub(crate) clients: Clients,
+    pub(crate) tokens: Tokens,
+    /// Mirrors that do not answer, and what they said.
+    down: Mutex<BTreeMap<String, String>>,
 }
 
 impl Client {
@@ -89,13 +81,8 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|e| Error::Setup(Box::new(e)))?;
-        Ok(Self {
-            settings,
-            runtime,
-            https: OnceLock::new(),
-            http: OnceLock::new(),
-            authorizations: Mutex::default(),
-        })
+        let tokens = Tokens::new(settings.tokens.clone());
+        Ok(Self { settings, runtime, clients: Clients::default(), tokens, down: Mutex::default() })
     }
 
     /// A manifest or index by tag or digest.
@@ -108,74 +95,141 @@ impl Client {
             Ok(digest) => format!("manifest {digest} in `{}`", location.repository),
             Err(_) => format!("tag `{tag_or_digest}` in `{}`", location.repository),
         };
+        let address = location.url(&format!("manifests/{tag_or_digest}"))?;
         let asked = Asked { location, what: &what };
-        let accept =
-            [media_type::MANIFEST, media_type::INDEX, media_type::DOCKER_MANIFEST, media_type::DOCKER_INDEX];
-        let mut headers = HeaderMap::new();
-        if let Ok(value) = accept.join(", ").parse() {
-            headers.insert(ACCEPT, value);
-        }
-        let url = location.url(&format!("manifests/{tag_or_digest}"))?;
-        let response = match self.get(asked, &url, headers).await {
-            Err(Error::NotFound { host, what, .. }) => {
+        let found = self
+            .at_each(location, Access::Pull, async |endpoint| {
+                self.fetch_manifest_at(endpoint, asked, &address, tag_or_digest).await
+            })
+            .await;
+        match found {
+            Err(error) if error.is_not_found() => {
                 // The answer that helps most with a misspelt tag. Whatever goes wrong here does not matter.
                 let tags = self.fetch_tags(location).await.unwrap_or_default();
-                return Err(Error::NotFound { host, what, tags });
+                Err(error.with_tags(tags))
             }
-            other => other?,
-        };
-        let said = header(&response, CONTENT_TYPE.as_str());
-        let claimed = header(&response, "docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
-        refuse_pages(asked, said.as_deref())?;
-        let bytes = self.document(asked, response).await?;
+            other => other,
+        }
+    }
+
+    async fn fetch_manifest_at(
+        &self,
+        endpoint: &Endpoint,
+        asked: Asked<'_>,
+        address: &Address,
+        tag_or_digest: &str,
+    ) -> Result<ManifestAnswer> {
+        let (bytes, headers) = self.document_at(endpoint, asked, address, accept_manifests()).await?;
+        let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let digest = Digest::of(&bytes);
+        let claimed = said("docker-content-digest").and_then(|digest| digest.parse().ok());
         if let Some(wanted) = tag_or_digest.parse().ok().or(claimed)
             && wanted != digest
         {
-            let host = location.host.clone();
+            let host = endpoint.location.host.clone();
             return Err(Error::Digest { host, what: "the manifest".to_owned(), wanted, found: digest });
         }
-        Ok(ManifestAnswer { bytes, digest, media_type: said })
+        Ok(ManifestAnswer { bytes, digest, media_type: said(CONTENT_TYPE.as_str()).map(str::to_owned) })
+    }
+
+    /// A whole document, asked for again where it breaks off.
+    async fn document_at(
+        &self,
+        endpoint: &Endpoint,
+        asked: Asked<'_>,
+        address: &Address,
+        headers: HeaderMap,
+    ) -> Result<(Vec<u8>, HeaderMap)> {
+        let asked = Asked { location: &endpoint.location, ..asked };
+        let mut attempt = 1;
+        loop {
+            let response =
+                self.exchange(endpoint, asked, Method::GET, address, headers.clone(), &|| None).await?;
+            refuse_pages(asked, header(&response, CONTENT_TYPE.as_str()).as_deref())?;
+            let said = response.headers().clone();
+            match self.document(asked, response).await {
+                Err(Error::Broken { .. }) if attempt < ATTEMPTS => {
+                    tokio::time::sleep(crate::request::backoff(attempt)).await;
+                    attempt += 1;
+                }
+                other => return other.map(|bytes| (bytes, said)),
+            }
+        }
+    }
+
+    /// The digest of the manifest or index that a tag means now; `None` if the registry does not say.
+    pub fn manifest_digest(&self, location: &Location, tag: &str) -> Result<Option<Digest>> {
+        let what = format!("tag `{tag}` in `{}`", location.repository);
+        let asked = Asked { location, what: &what };
+        let address = location.url(&format!("manifests/{tag}"))?;
+        let response =
+            self.runtime.block_on(self.send(asked, Method::HEAD, &address, accept_manifests(), &|| None))?;
+        Ok(header(&response, "docker-content-digest").and_then(|digest| digest.parse().ok()))
     }
 
     /// A small blob (a configuration) in memory, verified.
     pub fn small_blob(&self, location: &Location, wanted: &BlobRequest) -> Result<Vec<u8>> {
-        let BlobRequest { digest, size } = wanted;
-        let host = || location.host.clone();
-        let what = format!("blob {digest} in `{}`", location.repository);
+        let what = format!("blob {} in `{}`", wanted.digest, location.repository);
         let asked = Asked { location, what: &what };
-        let bytes = self.runtime.block_on(async {
-            let response =
-                self.get(asked, &location.url(&format!("blobs/{digest}"))?, HeaderMap::new()).await?;
-            self.document(asked, response).await
-        })?;
-        let found = Digest::of(&bytes);
-        if bytes.len() as u64 != *size {
-            return Err(Error::Size {
-                host: host(),
-                digest: *digest,
-                wanted: *size,
-                found: bytes.len() as u64,
-            });
-        }
-        if found != *digest {
-            return Err(Error::Digest { host: host(), what: "a blob".to_owned(), wanted: *digest, found });
-        }
-        Ok(bytes)
+        let address = location.url(&format!("blobs/{}", wanted.digest))?;
+        self.runtime.block_on(self.at_each(location, Access::Pull, async |endpoint| {
+            let (bytes, _) = self.document_at(endpoint, asked, &address, HeaderMap::new()).await?;
+            let host = endpoint.location.host.clone();
+            let BlobRequest { digest, size } = *wanted;
+            let (found, length) = (Digest::of(&bytes), bytes.len() as u64);
+            if length != size {
+                return Err(Error::Size { host, digest, wanted: size, found: length });
+            }
+            if found != digest {
+                return Err(Error::Digest { host, what: "a blob".to_owned(), wanted: digest, found });
+            }
+            Ok(bytes)
+        }))
     }
 
-    /// Blobs, several at once. `sink` is called for each, on threads of their own, with the bytes as they come
-    /// (not verified: that is the store's business), and ends the whole by failing. A broken connection is taken
-    /// up where it broke, without the sink's noticing. A blob that is asked for twice comes once.
-    pub fn blobs<E: Failure>(
+    /// Blobs, at most `at_once` of them at a time. `open` tells of each whether it has to be fetched, and gives the
+    /// sink for its bytes, which are not verified: that is the sink's business. A broken connection is taken up
+    /// where it broke. The first failure ends the whole. A blob that is asked for twice comes once.
+    pub fn blobs<S: Sink>(
         &self,
         location: &Location,
         wanted: &[BlobRequest],
-        sink: &(dyn Fn(&BlobRequest, &mut dyn Read) -> std::result::Result<(), E> + Sync),
+        at_once: usize,
+        open: Open<'_, S>,
     ) -> Result<()> {
         let mut seen = HashSet::new();
         let wanted: Vec<&BlobRequest> = wanted.iter().filter(|w| seen.insert(w.digest)).collect();
-        crate::transfer::all(self, location, &wanted, sink)
+        crate::transfer::all(self, location, &wanted, at_once, open)
+    }
+
+    /// Sends blobs that the repository lacks, at most `at_once` of them at a time; those that another repository of
+    /// the registry has are taken over from there. `open` gives a blob's bytes, and `tell` hears how it goes. A broken
+    /// connection is taken up where it broke. The first failure ends the whole.
+    pub fn upload<E: Failure>(
+        &self,
+        location: &Location,
+        blobs: &[Upload],
+        at_once: usize,
+        open: &(dyn Fn(&Upload) -> std::result::Result<File, E> + Sync),
+        tell: &(dyn Fn(&Upload, Told) + Sync),
+    ) -> Result<()> {
+        upload::all(self, location, blobs, at_once, &upload::Caller { open, tell })
+    }
+
+    /// Whether the repository has this manifest or index; asked of the registry that a push goes to.
+    pub fn has_manifest(&self, location: &Location, digest: &Digest) -> Result<bool> {
+        self.runtime.block_on(upload::has_manifest(self, location, digest))
+    }
+
+    /// Gives the repository a manifest or index, under a tag or its digest. What it names must be there.
+    pub fn put_manifest(
+        &self,
+        location: &Location,
+        tag_or_digest: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.runtime.block_on(upload::put_manifest(self, location, tag_or_digest, media_type, bytes))
     }
 
     /// The repository's tags, the first thousand or so.
@@ -189,198 +243,37 @@ impl Client {
         let response = self.get(asked, &location.url("tags/list?n=1000")?, HeaderMap::new()).await?;
         let list: TagList = self.json(asked, response).await?;
         let mut tags = list.tags.unwrap_or_default();
+        // From outside, and bound for a terminal.
+        tags.retain(|tag| !tag.chars().any(char::is_control));
         tags.sort_unstable();
         Ok(tags)
     }
 
-    /// A successful answer to a GET, logged in where that is asked for, tried again where that may help.
-    pub(crate) async fn get(&self, asked: Asked<'_>, url: &Url, headers: HeaderMap) -> Result<Response> {
-        let mut attempt = 1;
-        let mut logins = 0;
-        loop {
-            let mut request = self.http(asked.location.scheme())?.get(url.clone()).headers(headers.clone());
-            if let Some(authorization) = self.authorization(asked.location) {
-                request = request.header(AUTHORIZATION, authorization);
-            }
-            let pause = match request.send().await {
-                Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED && logins < 2 => {
-                    logins += 1;
-                    // A second time only if there was a token, which may have expired meanwhile.
-                    let had = self.forget(asked.location);
-                    if logins == 2 && !had {
-                        return Err(self.status_error(asked, response).await);
-                    }
-                    self.log_in(asked, response, logins == 2).await?;
-                    continue;
-                }
-                Ok(response) if attempt < ATTEMPTS && is_passing(response.status()) => {
-                    wait(&response, attempt)
-                }
-                Ok(response) => return Err(self.status_error(asked, response).await),
-                Err(e) if attempt < ATTEMPTS && is_worth_retrying(&e) => backoff(attempt),
-                Err(e) => return Err(connection_error(asked.location, e)),
-            };
-            attempt += 1;
-            tokio::time::sleep(pause).await;
-        }
+    /// Forgets all tokens, here and on disk: logins have changed.
+    pub fn forget_tokens(&self) {
+        self.tokens.clear();
     }
 
-    /// Finds the answer to a challenge, and keeps it for the repository's next requests.
-    async fn log_in(&self, asked: Asked<'_>, response: Response, again: bool) -> Result<()> {
-        let Location { host, repository } = asked.location;
-        let status = response.status().as_u16();
-        let wanted = || Error::LoginWanted { host: host.clone(), repository: repository.clone(), status };
-        let challenge = header(&response, WWW_AUTHENTICATE.as_str()).unwrap_or_default();
-        let login = self.settings.credentials.of(host);
-        let authorization = match auth::parse(&challenge) {
-            None if challenge.is_empty() => return Err(wanted()),
-            None => {
-                let challenge = challenge.chars().take(100).collect();
-                return Err(Error::Challenge { host: host.clone(), challenge });
-            }
-            Some(Challenge::Basic) => match login {
-                Some(Login::Password { user, password }) if !again => basic(user, password),
-                Some(_) => return Err(self.status_error(asked, response).await),
-                None => return Err(wanted()),
-            },
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = scope.unwrap_or_else(|| format!("repository:{repository}:pull"));
-                self.token(asked, &realm, service, &scope, login).await?
-            }
-        };
-        let key = (host.clone(), repository.clone());
-        self.authorizations.lock().unwrap_or_else(PoisonError::into_inner).insert(key, authorization);
-        Ok(())
+    /// What a mirror said when it stopped answering.
+    pub(crate) fn why_down(&self, host: &str) -> Option<String> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
     }
 
-    /// Asks a token server. Its address comes from the registry; it is held to the registry's own scheme, so
-    /// that a password never goes over the network in plain text.
-    async fn token(
-        &self,
-        asked: Asked<'_>,
-        realm: &str,
-        service: Option<String>,
-        scope: &str,
-        login: Option<&Login>,
-    ) -> Result<String> {
-        let host = &asked.location.host;
-        let bad = || Error::Challenge { host: host.clone(), challenge: realm.chars().take(100).collect() };
-        let mut url = Url::parse(realm).map_err(|_| bad())?;
-        let scheme = match url.scheme() {
-            "https" => Scheme::Https,
-            "http" if url.host_str().is_some_and(crate::endpoint::is_loopback) => Scheme::Http,
-            _ => return Err(bad()),
-        };
-        let client = self.http(scheme)?;
-        let service: Vec<(&str, String)> = service.map(|s| ("service", s)).into_iter().collect();
-        let request = if let Some(Login::Identity(token)) = login {
-            let mut form = reqwest::Url::parse("form:").map_err(|_| bad())?;
-            form.query_pairs_mut()
-                .extend_pairs(&service)
-                .append_pair("grant_type", "refresh_token")
-                .append_pair("client_id", "dhow")
-                .append_pair("scope", scope)
-                .append_pair("refresh_token", token);
-            let body = form.query().unwrap_or_default().to_owned();
-            client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
-        } else {
-            url.query_pairs_mut().extend_pairs(&service).append_pair("scope", scope);
-            match login {
-                Some(Login::Password { user, password }) => {
-                    client.get(url).header(AUTHORIZATION, basic(user, password))
-                }
-                _ => client.get(url),
-            }
-        };
-        let response = request.send().await.map_err(|e| connection_error(asked.location, e))?;
-        if !response.status().is_success() {
-            return Err(self.status_error(asked, response).await);
-        }
-        let what = Asked { what: "a token", ..asked };
-        let answer: TokenAnswer = self.json(what, response).await?;
-        answer.token().map(|token| format!("Bearer {token}")).ok_or_else(bad)
+    /// From now on that mirror is passed over.
+    pub(crate) fn note_down(&self, host: &str, why: String) {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), why);
     }
+}
 
-    fn authorization(&self, location: &Location) -> Option<String> {
-        let key = (location.host.clone(), location.repository.clone());
-        self.authorizations.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+/// The request header for the documents that we know.
+fn accept_manifests() -> HeaderMap {
+    let accept =
+        [media_type::MANIFEST, media_type::INDEX, media_type::DOCKER_MANIFEST, media_type::DOCKER_INDEX];
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = accept.join(", ").parse() {
+        headers.insert(ACCEPT, value);
     }
-
-    /// Drops what did not help; true if there was something.
-    fn forget(&self, location: &Location) -> bool {
-        let key = (location.host.clone(), location.repository.clone());
-        self.authorizations.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).is_some()
-    }
-
-    fn http(&self, scheme: Scheme) -> Result<&reqwest::Client> {
-        let cell = match scheme {
-            Scheme::Https => &self.https,
-            Scheme::Http => &self.http,
-        };
-        if let Some(client) = cell.get() {
-            return Ok(client);
-        }
-        let client = http::client(scheme, &self.settings)?;
-        Ok(cell.get_or_init(|| client))
-    }
-
-    /// The whole body of an answer that must be small.
-    async fn document(&self, asked: Asked<'_>, mut response: Response) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| connection_error(asked.location, e))? {
-            if (bytes.len() + chunk.len()) as u64 > MAX_DOCUMENT {
-                let Asked { location, what } = asked;
-                return Err(Error::TooLarge {
-                    host: location.host.clone(),
-                    what: what.to_owned(),
-                    limit: MAX_DOCUMENT,
-                });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
-    }
-
-    async fn json<T: DeserializeOwned>(&self, asked: Asked<'_>, response: Response) -> Result<T> {
-        let said = header(&response, CONTENT_TYPE.as_str());
-        refuse_pages(asked, said.as_deref())?;
-        let bytes = self.document(asked, response).await?;
-        serde_json::from_slice(&bytes).map_err(|_| Error::NotARegistry {
-            host: asked.location.host.clone(),
-            what: asked.what.to_owned(),
-            found: "something that is not the JSON of one".to_owned(),
-        })
-    }
-
-    /// What an unsuccessful answer means.
-    async fn status_error(&self, asked: Asked<'_>, response: Response) -> Error {
-        let Location { host, repository } = asked.location.clone();
-        let status = response.status();
-        let said_type = header(&response, CONTENT_TYPE.as_str());
-        let body = self.document(asked, response).await.unwrap_or_default();
-        let errors: ErrorResponse = serde_json::from_slice(&body).unwrap_or_default();
-        let first = errors.errors.into_iter().next().unwrap_or_default();
-        // From outside, and bound for a terminal.
-        let said: String = first.message.chars().filter(|c| !c.is_control()).take(200).collect();
-        let what = asked.what.to_owned();
-        let code = status.as_u16();
-        match code {
-            401 | 403 if self.settings.credentials.of(&host).is_some() => {
-                Error::LoginRefused { host, repository, status: code, said }
-            }
-            401 | 403 => Error::LoginWanted { host, repository, status: code },
-            404 if first.code == "NAME_UNKNOWN" => {
-                Error::NotFound { host, what: format!("repository `{repository}`"), tags: Vec::new() }
-            }
-            404 if first.code.is_empty() && said_type.is_some_and(|t| t.starts_with("text/html")) => {
-                Error::NotARegistry { host, what, found: "a web page (404)".to_owned() }
-            }
-            404 => Error::NotFound { host, what, tags: Vec::new() },
-            429 | 500..=599 => Error::Unavailable { host, status: code, said },
-            _ => Error::Status { host, what, status: code, said },
-        }
-    }
+    headers
 }
 
 /// The request header for the rest of a blob.
@@ -392,71 +285,4 @@ pub(crate) fn range(from: u64) -> HeaderMap {
         headers.insert(RANGE, value);
     }
     headers
-}
-
-fn basic(user: &str, password: &str) -> String {
-    use base64::Engine as _;
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
-}
-
-fn header(response: &Response, name: &str) -> Option<String> {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-}
-
-/// A login page, a captive portal, a parked domain.
-fn refuse_pages(asked: Asked<'_>, content_type: Option<&str>) -> Result<()> {
-    match content_type {
-        Some(page) if page.starts_with("text/html") => Err(Error::NotARegistry {
-            host: asked.location.host.clone(),
-            what: asked.what.to_owned(),
-            found: "a web page".to_owned(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn is_passing(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// Nobody there, or another certificate, stays so; a connection that broke may not.
-pub(crate) fn is_worth_retrying(error: &reqwest::Error) -> bool {
-    !(error.is_connect() || error.is_builder() || error.is_redirect())
-}
-
-pub(crate) fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(200 << attempt.min(5))
-}
-
-fn wait(response: &Response, attempt: u32) -> Duration {
-    let seconds = header(response, RETRY_AFTER.as_str()).and_then(|text| text.trim().parse::<u64>().ok());
-    seconds.map_or_else(|| backoff(attempt), Duration::from_secs).min(MAX_WAIT)
-}
-
-/// The address of a blob's storage may hold a signature: no address in messages.
-pub(crate) fn connection_error(location: &Location, error: reqwest::Error) -> Error {
-    let host = location.host.clone();
-    let source = error.without_url();
-    let text = base::failure::chain(&source);
-    if source.is_connect()
-        && [
-            "certificate",
-            "Certificate",
-            "InvalidContentType",
-            "HandshakeFailure",
-            "corrupt message",
-            "fatal alert",
-        ]
-        .iter()
-        .any(|sign| text.contains(sign))
-    {
-        Error::Tls { host, source }
-    } else if source.is_timeout() && !source.is_connect() {
-        Error::Timeout { host }
-    } else if source.is_connect() {
-        let local = location.scheme() == Scheme::Http;
-        Error::Unreachable { host, local, source }
-    } else {
-        Error::Broken { host, source }
-    }
 }

@@ -1,4 +1,4 @@
-//! Where a registry's host name leads.
+//! Where a registry's name leads.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,37 +7,88 @@ use reqwest::Url;
 use crate::{Error, Location, Result};
 
 /// How a registry is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scheme {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
     /// Everywhere.
     Https,
-    /// On the loopback interface, where nobody listens in.
+    /// On the loopback interface, where nobody listens in, and where `registries.toml` says so.
     Http,
 }
 
+/// A repository at a host that can be asked for it: the registry that the name says, a mirror, or what stands in for
+/// it. With an empty repository, the host itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// How.
+    pub scheme: Scheme,
+    /// Where, as names of images would say it.
+    pub location: Location,
+}
+
+/// What is asked for: something in a repository, wherever that is, or one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `blobs/sha256:…` at whichever endpoint is asked.
+    In(String),
+    /// Where a registry has sent us.
+    At(Url),
+}
+
 impl Location {
-    pub(crate) fn scheme(&self) -> Scheme {
-        if is_loopback(&self.host) { Scheme::Http } else { Scheme::Https }
+    /// The address of something in this repository.
+    pub(crate) fn url(&self, rest: &str) -> Result<Address> {
+        // A name that makes no address anywhere is told before anybody is asked.
+        Endpoint { scheme: Scheme::Https, location: self.clone() }.url(rest)?;
+        Ok(Address::In(rest.to_owned()))
+    }
+}
+
+impl Endpoint {
+    /// The address of something in the repository.
+    pub(crate) fn url(&self, rest: &str) -> Result<Url> {
+        let Location { host, repository } = &self.location;
+        self.parse(&format!("v2/{repository}/{rest}"), rest.contains('?'))
+            .ok_or_else(|| Error::Location { host: host.clone(), repository: repository.clone() })
     }
 
-    /// The address of something in this repository.
-    pub(crate) fn url(&self, rest: &str) -> Result<Url> {
-        let Self { host, repository } = self;
-        let host = match &**host {
-            // Docker Hub's registry has another name than its images.
-            "docker.io" => "registry-1.docker.io",
-            host => host,
+    /// The address of something at the host.
+    pub(crate) fn host_url(&self, path: &str) -> Result<Url> {
+        self.parse(path, path.contains('?')).ok_or_else(|| Error::Host { host: self.location.host.clone() })
+    }
+
+    fn parse(&self, path: &str, query: bool) -> Option<Url> {
+        let host = match canonical(&self.location.host) {
+            // Docker Hub's registry has another name than its images; so has what it is searched by.
+            hub if hub == "docker.io" && path.starts_with("v1/") => "index.docker.io".to_owned(),
+            hub if hub == "docker.io" => "registry-1.docker.io".to_owned(),
+            _ => self.location.host.clone(),
         };
-        let scheme = match self.scheme() {
+        let scheme = match self.scheme {
             Scheme::Https => "https",
             Scheme::Http => "http",
         };
-        let text = format!("{scheme}://{host}/v2/{repository}/{rest}");
         // A name that changes the address's structure (`..`, `?`, `@`) is not a repository.
-        match Url::parse(&text) {
-            Ok(url) if url.username().is_empty() && url.query().is_none_or(|_| rest.contains('?')) => Ok(url),
-            _ => Err(Error::Location { host: self.host.clone(), repository: repository.clone() }),
-        }
+        let url = Url::parse(&format!("{scheme}://{host}/{path}")).ok()?;
+        let unchanged = url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none()
+            && (query || url.query().is_none())
+            && url.path() == format!("/{}", path.split('?').next().unwrap_or_default());
+        unchanged.then_some(url)
+    }
+
+    /// Whether this address is at the endpoint's own host, port and scheme.
+    pub(crate) fn owns(&self, url: &Url) -> bool {
+        self.host_url("v2/").is_ok_and(|own| own.origin() == url.origin())
+    }
+}
+
+/// One spelling for each registry, of which Docker Hub has several.
+pub(crate) fn canonical(name: &str) -> String {
+    let (host, rest) = name.split_at(name.find('/').unwrap_or(name.len()));
+    match host.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "registry-1.docker.io" => format!("docker.io{rest}"),
+        host => format!("{host}{rest}"),
     }
 }
 
@@ -55,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_loopback_interface_is_spoken_to_in_plain_text() {
+    fn only_the_loopback_interface_is_loopback() {
         for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "[::1]"] {
             assert!(is_loopback(host), "{host}");
         }
@@ -73,12 +124,43 @@ mod tests {
 
     #[test]
     fn docker_hub_has_another_address_than_name() {
-        let at = |host: &str| Location { host: host.to_owned(), repository: "a/b".to_owned() };
-        assert_eq!(
-            at("docker.io").url("tags/list").unwrap().as_str(),
-            "https://registry-1.docker.io/v2/a/b/tags/list"
-        );
-        assert_eq!(at("localhost:1").url("x").unwrap().as_str(), "http://localhost:1/v2/a/b/x");
-        assert!(at("user@evil").url("x").is_err());
+        let at = |host: &str, scheme| Endpoint {
+            scheme,
+            location: Location { host: host.to_owned(), repository: "a/b".to_owned() },
+        };
+        for name in ["docker.io", "index.docker.io"] {
+            let hub = at(name, Scheme::Https);
+            assert_eq!(
+                hub.url("tags/list").unwrap().as_str(),
+                "https://registry-1.docker.io/v2/a/b/tags/list"
+            );
+            assert_eq!(
+                hub.host_url("v1/search?q=x").unwrap().as_str(),
+                "https://index.docker.io/v1/search?q=x"
+            );
+        }
+        let local = at("localhost:1", Scheme::Http);
+        assert_eq!(local.url("x").unwrap().as_str(), "http://localhost:1/v2/a/b/x");
+        assert!(local.owns(&Url::parse("http://localhost:1/x").unwrap()));
+        for other in
+            ["https://localhost:1/x", "http://localhost:2/x", "http://127.0.0.1:1/x", "http://localhost/x"]
+        {
+            assert!(!local.owns(&Url::parse(other).unwrap()), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_do_not_become_other_addresses() {
+        for (host, repository) in [
+            ("user@evil", "x"),
+            ("a.io", "../v1"),
+            ("a.io", "x?y"),
+            ("a.io", "x#y"),
+            ("a.io", "x/%2e%2e/y"),
+            ("a b", "x"),
+        ] {
+            let location = Location { host: host.to_owned(), repository: repository.to_owned() };
+            assert!(location.url("tags/list").is_err(), "{location:?}");
+        }
     }
 }

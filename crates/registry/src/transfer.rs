@@ -1,86 +1,163 @@
-//! Blobs, several at once: the network on the calling thread, and for each blob a thread that consumes it.
+//! Blobs, several at once: the network on the calling thread, each blob into a sink.
 //!
 //! ```text
-//! registry ──► fetch (async, this thread) ──► channel of chunks ──► Chunks: Read ──► sink (its own thread)
+//! open (a thread of its own: it may hash what is here) ─► Busy: again later, and others go first
+//!   ─► Sink ─► ranges of the blob, written as they come ─► finish (a thread: it syncs) ─► Done
+//!                ▲ a broken connection goes on where it broke        │ Again: what was here was no good
+//!                └───────────────────────────────────────────────────┘
 //! ```
 //!
-//! The channel is short, so that a slow sink slows its download and not our memory. Where a connection breaks,
-//! the fetch goes on with a range request, and the sink notices nothing.
+//! A sink's `write` runs on the thread that all transfers share, and must not wait for anything but the disk.
 
-use std::io::{self, Read};
-use std::thread;
+use std::thread::{self, Scope};
+use std::time::Duration;
 
-use base::Failure;
-use bytes::{Buf, Bytes};
+use base::{Digest, Failure};
+use bytes::Buf;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::StatusCode;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::client::{Asked, backoff, connection_error, is_worth_retrying, range};
+use crate::client::range;
 use crate::error::SinkError;
+use crate::request::{Asked, backoff, connection_error, is_worth_retrying};
 use crate::{BlobRequest, Client, Error, Location, Result};
 
-/// How many blobs come at once: more connections bring no more bytes.
-const AT_ONCE: usize = 6;
-/// How many chunks (some 16 KiB each) wait for a slow sink.
-const CHUNKS: usize = 32;
 /// How often a blob's connection may break without one new byte.
 const ATTEMPTS: u32 = 5;
+/// How long we wait before we ask again whether somebody else is done with a blob.
+const BUSY: Duration = Duration::from_millis(100);
 
-type Sink<'s, E> = &'s (dyn Fn(&BlobRequest, &mut dyn Read) -> std::result::Result<(), E> + Sync);
+/// Where the bytes of one blob go.
+pub trait Sink: Send + Sized {
+    /// Why it takes no more.
+    type Error: Failure;
 
-pub(crate) fn all<E: Failure>(
+    /// How many bytes it has already. They are not fetched.
+    fn received(&self) -> u64;
+
+    /// Takes the next bytes; never more than the blob has.
+    fn write(&mut self, bytes: &[u8]) -> std::result::Result<(), Self::Error>;
+
+    /// What it has is not the blob's: nothing of it is to be kept.
+    fn forget(&mut self) -> std::result::Result<(), Self::Error>;
+
+    /// All bytes are there.
+    fn finish(self) -> std::result::Result<Finished<Self>, Self::Error>;
+}
+
+/// What a sink makes of all bytes.
+pub enum Finished<S> {
+    /// It is content.
+    Done,
+    /// What it had before was no good: it has nothing now, and wants all of the blob.
+    Again(S),
+}
+
+/// Whether a blob has to be fetched.
+pub enum Opened<S> {
+    /// It is here.
+    Present,
+    /// Somebody else fetches it: ask again.
+    Busy,
+    /// Fetch it into this.
+    Sink(S),
+}
+
+/// Makes the sink of a blob. Called on threads of its own.
+pub type Open<'o, S> =
+    &'o (dyn Fn(&BlobRequest) -> std::result::Result<Opened<S>, <S as Sink>::Error> + Sync);
+
+pub(crate) fn all<S: Sink>(
     client: &Client,
     location: &Location,
     wanted: &[&BlobRequest],
-    sink: Sink<'_, E>,
+    at_once: usize,
+    open: Open<'_, S>,
 ) -> Result<()> {
+    let slots = Semaphore::new(at_once.max(1));
     thread::scope(|scope| {
-        let transfers = futures_util::stream::iter(wanted.iter().copied()).map(|blob| async move {
-            let (feed, chunks) = mpsc::channel(CHUNKS);
-            let (done, outcome) = oneshot::channel();
-            thread::Builder::new()
-                .name("blob".to_owned())
-                .spawn_scoped(scope, move || {
-                    let mut reader = Chunks { from: chunks, current: Bytes::new(), ended: false };
-                    // Nobody waits any more where another blob has failed.
-                    done.send(sink(blob, &mut reader)).ok();
-                })
-                .map_err(|e| Error::Setup(Box::new(e)))?;
-            // What the network says explains what the sink then says: it comes first.
-            fetch(client, location, blob, feed).await?;
-            match outcome.await {
-                Ok(sunk) => sunk.map_err(|e| Error::Sink(SinkError::new(e))),
-                Err(_) => Err(Error::Stopped(blob.digest)),
-            }
-        });
-        // The first failure drops the other transfers, their channels close, and their sinks end.
-        client.runtime.block_on(transfers.buffer_unordered(AT_ONCE).try_collect::<()>())
+        let transfers: FuturesUnordered<_> =
+            wanted.iter().map(|blob| transfer(client, location, blob, &slots, open, scope)).collect();
+        // The first failure drops the other transfers, and their sinks keep what came.
+        client.runtime.block_on(transfers.boxed_local().try_collect::<()>())
     })
 }
 
-/// What goes through the channel: bytes, then `None` for the end. A channel that closes without it was cut.
-type Feed = mpsc::Sender<Option<Bytes>>;
+async fn transfer<'s, S: Sink + 's>(
+    client: &Client,
+    location: &Location,
+    blob: &'s BlobRequest,
+    slots: &Semaphore,
+    open: Open<'s, S>,
+    scope: &'s Scope<'s, '_>,
+) -> Result<()> {
+    let failed = |e| Error::Sink(SinkError::new(e));
+    loop {
+        let slot = slots.acquire().await.map_err(|_| Error::Stopped(blob.digest))?;
+        let mut sink = match aside(scope, blob.digest, move || open(blob)).await?.map_err(failed)? {
+            Opened::Present => return Ok(()),
+            Opened::Sink(sink) => sink,
+            Opened::Busy => {
+                drop(slot);
+                tokio::time::sleep(BUSY).await;
+                continue;
+            }
+        };
+        loop {
+            fetch(client, location, blob, &mut sink).await?;
+            match aside(scope, blob.digest, move || sink.finish()).await?.map_err(failed)? {
+                Finished::Done => {
+                    drop(slot);
+                    return Ok(());
+                }
+                Finished::Again(empty) => sink = empty,
+            }
+        }
+    }
+}
 
-async fn fetch(client: &Client, location: &Location, blob: &BlobRequest, feed: Feed) -> Result<()> {
+/// Does something that takes its time on a thread of its own.
+async fn aside<'s, T: Send + 's>(
+    scope: &'s Scope<'s, '_>,
+    blob: Digest,
+    work: impl FnOnce() -> T + Send + 's,
+) -> Result<T> {
+    let (done, outcome) = oneshot::channel();
+    thread::Builder::new()
+        .name("blob".to_owned())
+        // Nobody waits any more where another blob has failed.
+        .spawn_scoped(scope, move || drop(done.send(work())))
+        .map_err(|e| Error::Setup(Box::new(e)))?;
+    outcome.await.map_err(|_| Error::Stopped(blob))
+}
+
+/// Fetches what the sink lacks.
+async fn fetch<S: Sink>(
+    client: &Client,
+    location: &Location,
+    blob: &BlobRequest,
+    sink: &mut S,
+) -> Result<()> {
     let BlobRequest { digest, size } = blob;
     let what = format!("blob {digest} in `{}`", location.repository);
     let asked = Asked { location, what: &what };
     let url = location.url(&format!("blobs/{digest}"))?;
     let wrong_size =
         |found| Error::Size { host: location.host.clone(), digest: *digest, wanted: *size, found };
-    let mut received = 0;
     let mut attempt = 0;
-    while received < *size || attempt == 0 {
-        let before = received;
-        let mut response = client.get(asked, &url, range(received)).await?;
+    while sink.received() < *size {
+        let before = sink.received();
+        let mut response = client.get(asked, &url, range(before)).await?;
         // A server that knows no ranges sends all again.
-        let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { received };
+        let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { before };
         if let Some(length) = response.content_length()
-            && length != *size - received + skip
+            && length != *size - before + skip
         {
-            return Err(wrong_size(length.saturating_add(received - skip)));
+            return Err(wrong_size(length.saturating_add(before - skip)));
         }
+        let mut received = before;
         let broke = loop {
             match response.chunk().await {
                 Ok(Some(mut chunk)) => {
@@ -89,12 +166,10 @@ async fn fetch(client: &Client, location: &Location, blob: &BlobRequest, feed: F
                     skip -= known;
                     received += chunk.len() as u64;
                     if received > *size {
+                        sink.forget().map_err(|e| Error::Sink(SinkError::new(e)))?;
                         return Err(wrong_size(received));
                     }
-                    if !chunk.is_empty() && feed.send(Some(chunk)).await.is_err() {
-                        // The sink is through with it, well or badly: it will say.
-                        return Ok(());
-                    }
+                    sink.write(&chunk).map_err(|e| Error::Sink(SinkError::new(e)))?;
                 }
                 Ok(None) => break None,
                 Err(e) => break Some(e),
@@ -110,32 +185,5 @@ async fn fetch(client: &Client, location: &Location, blob: &BlobRequest, feed: F
             None => {}
         }
     }
-    feed.send(None).await.ok();
     Ok(())
-}
-
-/// The consuming end of a transfer.
-struct Chunks {
-    from: mpsc::Receiver<Option<Bytes>>,
-    current: Bytes,
-    ended: bool,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() {
-            match self.from.blocking_recv() {
-                Some(Some(chunk)) => self.current = chunk,
-                Some(None) => self.ended = true,
-                None if self.ended => {}
-                None => {
-                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the transfer was stopped"));
-                }
-            }
-        }
-        let n = self.current.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&self.current[..n]);
-        self.current.advance(n);
-        Ok(n)
-    }
 }

@@ -4,13 +4,10 @@
 
 mod support;
 
-use std::io::Read;
-use std::sync::Mutex;
-
-use base::{Digest, Failure, Kind, Verifier};
+use base::{Digest, Failure, Kind};
 use oci::image::Manifest;
 use registry::{BlobRequest, Client, Credentials, Error, Location, Settings};
-use support::{DockerRegistry, client, run};
+use support::{DockerRegistry, Shelf, client, run};
 
 fn pull(client: &Client, location: &Location, tag: &str) -> registry::Result<Vec<(Digest, usize)>> {
     let answer = client.manifest(location, tag)?;
@@ -19,14 +16,13 @@ fn pull(client: &Client, location: &Location, tag: &str) -> registry::Result<Vec
     assert_eq!(client.small_blob(location, &config)?.len() as u64, config.size);
     let wanted: Vec<_> =
         manifest.layers.iter().map(|l| BlobRequest { digest: l.digest, size: l.size }).collect();
-    let got = Mutex::new(Vec::new());
-    client.blobs(location, &wanted, &|blob, reader| -> base::fs::Result<()> {
-        let mut bytes = Vec::new();
-        Verifier::new(reader, blob.digest).read_to_end(&mut bytes).unwrap();
-        got.lock().unwrap().push((blob.digest, bytes.len()));
-        Ok(())
-    })?;
-    Ok(got.into_inner().unwrap())
+    let got = Shelf::default();
+    client.blobs(location, &wanted, 2, &|blob| Ok(got.open(blob)))?;
+    let got = got.into_inner();
+    for (digest, bytes) in &got {
+        assert_eq!(Digest::of(bytes), *digest);
+    }
+    Ok(got.into_iter().map(|(digest, bytes)| (digest, bytes.len())).collect())
 }
 
 #[test]
@@ -62,7 +58,7 @@ fn a_registry_with_passwords_wants_the_right_one() {
     let error = client(Credentials::default()).manifest(&location, "1").unwrap_err();
     assert!(matches!(error, Error::LoginWanted { status: 401, .. }), "{error}");
     assert_eq!(error.kind(), Kind::Unauthorized);
-    assert!(error.hints()[0].contains("docker login 127.0.0.1:"));
+    assert!(error.hints()[0].contains("dhow login 127.0.0.1:"));
 
     let wrong = Credentials::default().with_password(&location.host, "me", "wrong");
     let error = client(wrong).manifest(&location, "1").unwrap_err();

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::{Digest, Failure, Kind};
-use registry::{BlobRequest, Credentials, Error, Location};
-use support::{Strange, answer, client};
+use registry::{BlobRequest, Credentials, Error, Finished, Location, Opened, Sink};
+use support::{Shelf, Strange, answer, client};
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -18,20 +18,10 @@ fn blob(bytes: &[u8]) -> BlobRequest {
 }
 
 fn fetch(server: &Strange, wanted: &BlobRequest) -> Result<Vec<u8>, Error> {
-    let got = Mutex::new(Vec::new());
-    client(Credentials::default()).blobs(
-        &server.location(),
-        std::slice::from_ref(wanted),
-        &|_, reader| -> base::fs::Result<()> {
-            use base::fs::At;
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).at("read", "blob")?;
-            assert_eq!(reader.read(&mut [0; 4]).at("read", "blob")?, 0);
-            *got.lock().unwrap() = bytes;
-            Ok(())
-        },
-    )?;
-    Ok(got.into_inner().unwrap())
+    let shelf = Shelf::default();
+    client(Credentials::default())
+        .blobs(&server.location(), std::slice::from_ref(wanted), 1, &|blob| Ok(shelf.open(blob)))?;
+    Ok(shelf.into_inner().remove(0).1)
 }
 
 #[test]
@@ -50,7 +40,7 @@ fn web_pages_and_other_things_are_no_manifests() {
         (answer("401 Unauthorized", "", b""), Kind::Unauthorized),
         (answer("401 Unauthorized", "WWW-Authenticate: Negotiate\r\n", b""), Kind::Unsupported),
         (answer("418 I'm a teapot", "", b"short"), Kind::Unavailable),
-        (answer("302 Found", "Location: https://example.com/\r\n", b""), Kind::Unavailable),
+        (answer("302 Found", "Location: https://127.0.0.1:1/\r\n", b""), Kind::Unavailable),
         (answer("302 Found", "Location: http://192.0.2.1/\r\n", b""), Kind::Unavailable),
         (b"not HTTP at all\r\n\r\n".to_vec(), Kind::Unavailable),
         (answer("200 OK", "", &vec![b' '; (4 << 20) + 1]), Kind::Corrupt),
@@ -125,6 +115,100 @@ fn blobs_of_another_size_are_refused() {
     }
 }
 
+/// A disk that may be full.
+struct Full {
+    broken: bool,
+    received: u64,
+}
+
+impl Sink for Full {
+    type Error = base::fs::Error;
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> base::fs::Result<()> {
+        self.received += bytes.len() as u64;
+        if self.broken {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(base::fs::Error { action: "write", path: "/full".into(), source });
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) -> base::fs::Result<()> {
+        self.received = 0;
+        Ok(())
+    }
+
+    fn finish(self) -> base::fs::Result<Finished<Self>> {
+        Ok(Finished::Done)
+    }
+}
+
+/// A sink that comes with something, which may be wrong.
+struct Begun<'t> {
+    told: &'t Mutex<Vec<Vec<u8>>>,
+    bytes: Vec<u8>,
+}
+
+impl Sink for Begun<'_> {
+    type Error = base::fs::Error;
+
+    fn received(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> base::fs::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn forget(&mut self) -> base::fs::Result<()> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> base::fs::Result<Finished<Self>> {
+        let wrong = self.bytes.starts_with(b"wrong");
+        self.told.lock().unwrap().push(std::mem::take(&mut self.bytes));
+        Ok(if wrong { Finished::Again(self) } else { Finished::Done })
+    }
+}
+
+#[test]
+fn what_is_here_is_not_fetched_and_what_is_no_good_is_fetched_anew() {
+    let content = b"right and the rest".to_vec();
+    let wanted = blob(&content);
+    for (begun, ranges, told) in [
+        (&b"right"[..], &["bytes=5-"][..], &[&b"right and the rest"[..]][..]),
+        (b"wrong", &["bytes=5-", ""], &[b"wrong and the rest", b"right and the rest"]),
+        (b"right and the rest", &[], &[b"right and the rest"]),
+    ] {
+        let whole = content.clone();
+        let server = Strange::start(move |request| match request.header("range") {
+            Some(_) => answer("206 Partial Content", "", &whole[5..]),
+            None => answer("200 OK", "", &whole),
+        });
+        let seen = Mutex::new(Vec::new());
+        let busy = AtomicUsize::new(0);
+        client(Credentials::default())
+            .blobs(&server.location(), std::slice::from_ref(&wanted), 1, &|_| {
+                // Somebody else has it at first.
+                if busy.fetch_add(1, Ordering::SeqCst) == 0 {
+                    return Ok(Opened::Busy);
+                }
+                Ok(Opened::Sink(Begun { told: &seen, bytes: begun.to_vec() }))
+            })
+            .unwrap();
+        assert_eq!(*seen.lock().unwrap(), told);
+        let asked: Vec<String> =
+            server.requests.lock().unwrap().iter().map(|r| r.header("range").unwrap_or_default()).collect();
+        assert_eq!(asked, ranges);
+    }
+}
+
 #[test]
 fn the_sinks_own_failure_is_reported_and_ends_the_rest() {
     let content = vec![7u8; 5_000_000];
@@ -132,13 +216,8 @@ fn the_sinks_own_failure_is_reported_and_ends_the_rest() {
     let server = Strange::start(move |_| answer("200 OK", "", &content));
     let other = BlobRequest { digest: Digest::of(b"other"), size: 5_000_000 };
     let error = client(Credentials::default())
-        .blobs(&server.location(), &[wanted.clone(), other], &|blob, reader| {
-            if blob.digest == wanted.digest {
-                let source = std::io::ErrorKind::StorageFull.into();
-                return Err(base::fs::Error { action: "write", path: "/full".into(), source });
-            }
-            std::io::copy(reader, &mut std::io::sink()).ok();
-            Ok(())
+        .blobs(&server.location(), &[wanted.clone(), other], 2, &|blob| {
+            Ok(Opened::Sink(Full { broken: blob.digest == wanted.digest, received: 0 }))
         })
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Exhausted, "{error}");

@@ -1,6 +1,8 @@
 //! A tar stream, compressed or not, as a sequence of members.
 
+use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 
 use flate2::read::MultiGzDecoder;
 use tar_core::parse::{Limits, ParseError, ParseEvent, Parser};
@@ -9,6 +11,14 @@ use super::Cause;
 
 /// What may follow the end of the archive: tar pads to its record size, nothing needs more than this.
 const MAX_TRAILER: u64 = 64 << 20;
+
+/// Whether something begins as [`decompress`] knows it, or knows that it cannot.
+pub(super) fn is_compressed(head: &[u8]) -> bool {
+    head.starts_with(&[0x1f, 0x8b])
+        || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        || head.starts_with(b"\xfd7zXZ\0")
+        || head.starts_with(b"BZh")
+}
 
 /// A stream, decompressed as its first bytes ask for.
 pub(super) fn decompress<'r>(mut raw: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Cause> {
@@ -41,6 +51,48 @@ pub(super) enum Content {
     Other,
 }
 
+/// Where an archive's bytes come from.
+pub(super) trait Stream: Read {
+    /// Goes past `count` bytes; says how many there were.
+    fn pass(&mut self, count: u64) -> io::Result<u64>;
+}
+
+impl Stream for Box<dyn Read + '_> {
+    fn pass(&mut self, count: u64) -> io::Result<u64> {
+        io::copy(&mut self.take(count), &mut io::sink())
+    }
+}
+
+/// A file that is no stream: what nobody wants to read is not read.
+pub(super) struct Seekable {
+    file: File,
+    at: u64,
+    end: u64,
+}
+
+impl Seekable {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let end = file.metadata()?.len();
+        Ok(Self { file, at: 0, end })
+    }
+}
+
+impl Read for Seekable {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buffer, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Stream for Seekable {
+    fn pass(&mut self, count: u64) -> io::Result<u64> {
+        let passed = count.min(self.end.saturating_sub(self.at));
+        self.at += passed;
+        Ok(passed)
+    }
+}
+
 /// Reads members one after another.
 pub(super) struct Tar<R> {
     reader: R,
@@ -53,7 +105,7 @@ pub(super) struct Tar<R> {
     any: bool,
 }
 
-impl<R: Read> Tar<R> {
+impl<R: Stream> Tar<R> {
     pub(super) fn new(reader: R) -> Self {
         let limits = Limits { max_path_len: Some(4096), ..Limits::default() };
         Self { reader, parser: Parser::new(limits), header: Vec::new(), content: 0, padding: 0, any: false }
@@ -137,6 +189,11 @@ impl<R: Read> Tar<R> {
         Ok(n)
     }
 
+    /// The length of the current member's content. Read nothing of it, and it is passed.
+    pub(super) fn length(&self) -> u64 {
+        self.content
+    }
+
     fn skip(&mut self) -> Result<(), Cause> {
         let mut left = self.content + self.padding;
         let buffered = left.min(self.header.len() as u64);
@@ -144,8 +201,7 @@ impl<R: Read> Tar<R> {
             self.header.drain(..buffered as usize);
             left -= buffered;
         }
-        let skipped =
-            io::copy(&mut self.reader.by_ref().take(left), &mut io::sink()).map_err(stream_error)?;
+        let skipped = self.reader.pass(left).map_err(stream_error)?;
         (self.content, self.padding) = (0, 0);
         if skipped == left { Ok(()) } else { Err(Cause::Truncated) }
     }
@@ -163,6 +219,13 @@ impl<R: Read> Tar<R> {
             _ if !self.any => Err(Cause::NotAnArchive),
             _ => Err(Cause::Truncated),
         }
+    }
+}
+
+impl Tar<Seekable> {
+    /// Where the current member's content begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.reader.at - self.header.len() as u64
     }
 }
 

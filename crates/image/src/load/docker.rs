@@ -2,11 +2,11 @@
 //! manifest in our sense; one is made, so that the image is the same to us as a pulled one.
 
 use base::Digest;
-use oci::image::{Descriptor, Manifest, media_type};
+use oci::image::{Descriptor, ImageConfig, Manifest, media_type};
 use serde::Deserialize;
 
 use super::files::{Files, shown};
-use super::{Cause, Found, Plan};
+use super::{Cause, Found, Pending, Plan};
 use crate::Reference;
 use crate::manifest::{self, DocumentError};
 
@@ -43,9 +43,19 @@ pub(super) fn plan(files: &mut Files<'_>) -> Result<Plan, Cause> {
 fn image(files: &mut Files<'_>, item: Item, plan: &mut Plan) -> Result<(), Cause> {
     let refused = |source| Cause::Document { name: shown(&item.config), source };
     let config_bytes = files.document(&item.config)?;
+    let diff_ids = told_diff_ids(&config_bytes);
     let mut layers = Vec::new();
-    for name in item.layers.iter().flatten() {
-        let (digest, size) = files.content(name)?;
+    let mut members = Vec::new();
+    for (index, name) in item.layers.iter().flatten().enumerate() {
+        let told = diff_ids.get(index).copied();
+        let (place, digest) = (files.place(name)?, told_digest(files, name, told)?);
+        let (digest, size) = if let (Some(place), Some(digest)) = (place, digest) {
+            plan.pending.push(Pending { digest, name: shown(name), place });
+            (digest, place.size)
+        } else {
+            members.push(name.clone());
+            files.content(name)?
+        };
         let media_type = match *files.head(name)? {
             [0x1f, 0x8b, ..] => media_type::LAYER_GZIP,
             [0x28, 0xb5, 0x2f, 0xfd] => media_type::LAYER_ZSTD,
@@ -58,6 +68,7 @@ fn image(files: &mut Files<'_>, item: Item, plan: &mut Plan) -> Result<(), Cause
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.to_owned()),
+        artifact_type: None,
         config: Descriptor {
             media_type: media_type::CONFIG.to_owned(),
             digest: config_digest,
@@ -91,6 +102,20 @@ fn image(files: &mut Files<'_>, item: Item, plan: &mut Plan) -> Result<(), Cause
     }
     plan.documents.push(bytes);
     plan.members.push(item.config);
-    plan.members.extend(item.layers.into_iter().flatten());
+    plan.members.extend(members);
     Ok(())
+}
+
+/// The digest that a layer must have: one that is not compressed has that which the configuration tells, any other its
+/// name's, if that is a blob's (Docker since version 25, and we).
+fn told_digest(files: &mut Files<'_>, name: &str, diff_id: Option<Digest>) -> Result<Option<Digest>, Cause> {
+    if !super::archive::is_compressed(&files.head(name)?) {
+        return Ok(diff_id);
+    }
+    Ok(name.strip_prefix("blobs/sha256/").and_then(|hex| Digest::from_hex(hex).ok()))
+}
+
+/// What the configuration says of the layers, before it is checked against them.
+fn told_diff_ids(config: &[u8]) -> Vec<Digest> {
+    serde_json::from_slice::<ImageConfig>(config).map(|config| config.rootfs.diff_ids).unwrap_or_default()
 }

@@ -1,10 +1,14 @@
-//! The members of an archive or directory, by name: hashed on the way into the ingest's directory, and put into
-//! the store only when asked.
+//! The members of an archive or directory, by name.
+//!
+//! Those of a stream are hashed on the way into the ingest's directory, and put into the store only when asked. Those of
+//! a file stay where they are until somebody wants them: of a layer whose digest is told elsewhere, that is when it is
+//! unpacked.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use base::fs::At;
@@ -27,6 +31,8 @@ pub(super) struct Files<'i> {
     ingest: &'i Ingest,
     /// `None` for an archive, whose members are all in the table.
     directory: Option<Root>,
+    /// The archive, where it is a file that is not compressed.
+    pub(super) file: Option<File>,
     members: HashMap<String, Member>,
 }
 
@@ -35,30 +41,99 @@ enum Member {
     New(Temporary, Digest, u64),
     /// A blob of the store.
     Stored(Digest, u64),
+    /// In the archive's file.
+    There(Place),
     Link(String),
     Other,
 }
 
+/// Where something is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// The bytes of a place.
+pub(super) struct PlaceReader<'f> {
+    file: &'f File,
+    place: Place,
+}
+
+impl<'f> PlaceReader<'f> {
+    pub(super) fn new(file: &'f File, place: Place) -> Self {
+        Self { file, place }
+    }
+}
+
+impl Read for PlaceReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.place.size).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let n = self.file.read_at(&mut buffer[..most], self.place.offset)?;
+        self.place.offset += n as u64;
+        self.place.size -= n as u64;
+        Ok(n)
+    }
+}
+
 impl<'i> Files<'i> {
     pub(super) fn open(ingest: &'i Ingest, source: Source<'_>) -> Result<Self> {
-        let mut files = Self { ingest, directory: None, members: HashMap::new() };
+        let mut files = Self { ingest, directory: None, file: None, members: HashMap::new() };
         match source {
             Source::Path(path) if path.is_dir() => {
                 files.directory = Some(Root::open(&path).at("open", &path)?);
             }
-            Source::Path(path) => files.read_archive(base::fs::open(&path)?)?,
+            Source::Path(path) => {
+                let file = base::fs::open(&path)?;
+                let mut head = [0; 6];
+                let is_plain = file.metadata().at("examine", &path)?.is_file()
+                    && file.read_at(&mut head, 0).is_ok_and(|n| !archive::is_compressed(&head[..n]));
+                if is_plain {
+                    files.index_archive(file.try_clone().at("open", &path)?)?;
+                    files.file = Some(file);
+                } else {
+                    files.read_archive(file)?;
+                }
+            }
             Source::Stream(stream) => files.read_archive(stream)?,
         }
         Ok(files)
+    }
+
+    /// Notes where in a file the members are.
+    fn index_archive(&mut self, file: File) -> Result<()> {
+        let mut tar = Tar::new(archive::Seekable::new(file).map_err(Cause::Read)?);
+        while let Some(archive::Member { name, content }) = tar.next()? {
+            let member = match content {
+                Content::Link(target) => Member::Link(target),
+                Content::Other => Member::Other,
+                Content::File => match self.stored(&name)? {
+                    Some(stored) => stored,
+                    None => Member::There(Place { offset: tar.offset(), size: tar.length() }),
+                },
+            };
+            self.insert(name, member)?;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, name: String, member: Member) -> Result<()> {
+        if self.members.len() >= MAX_MEMBERS {
+            return Err(Cause::TooMany("a hundred thousand members"));
+        }
+        match self.members.entry(name) {
+            Entry::Occupied(taken) => Err(Cause::Duplicate(taken.key().clone())),
+            Entry::Vacant(free) => {
+                free.insert(member);
+                Ok(())
+            }
+        }
     }
 
     fn read_archive(&mut self, raw: impl Read) -> Result<()> {
         let mut tar = Tar::new(archive::decompress(raw)?);
         let mut buffer = vec![0; 128 << 10];
         while let Some(archive::Member { name, content }) = tar.next()? {
-            if self.members.len() >= MAX_MEMBERS {
-                return Err(Cause::TooMany("a hundred thousand members"));
-            }
             let member = match content {
                 Content::Link(target) => Member::Link(target),
                 Content::Other => Member::Other,
@@ -67,10 +142,7 @@ impl<'i> Files<'i> {
                     None => self.spool(|buffer| tar.read(buffer), &mut buffer)?,
                 },
             };
-            match self.members.entry(name) {
-                Entry::Occupied(taken) => return Err(Cause::Duplicate(taken.key().clone())),
-                Entry::Vacant(free) => free.insert(member),
-            };
+            self.insert(name, member)?;
         }
         Ok(())
     }
@@ -157,10 +229,29 @@ impl<'i> Files<'i> {
     /// The digest and size of a member's content.
     pub(super) fn content(&mut self, name: &str) -> Result<(Digest, u64)> {
         let found = self.find(name)?;
+        if let Some(Member::There(place)) = self.members.get(&found) {
+            let spooled = self.fetch(*place)?;
+            self.members.insert(found.clone(), spooled);
+        }
         match self.members.get(&found) {
             Some(Member::New(_, digest, size) | Member::Stored(digest, size)) => Ok((*digest, *size)),
             _ => Err(Cause::Missing(shown(name))),
         }
+    }
+
+    /// Where a member is, if it can be left there until it is unpacked.
+    pub(super) fn place(&mut self, name: &str) -> Result<Option<Place>> {
+        let found = self.find(name)?;
+        Ok(match self.members.get(&found) {
+            Some(Member::There(place)) => Some(*place),
+            _ => None,
+        })
+    }
+
+    fn fetch(&self, place: Place) -> Result<Member> {
+        let file = self.file.as_ref().ok_or(Cause::Truncated)?;
+        let mut reader = PlaceReader::new(file, place);
+        self.spool(|buffer| reader.read(buffer).map_err(Cause::Read), &mut vec![0; 128 << 10])
     }
 
     /// The first bytes of a member: at most `most`.
@@ -173,6 +264,12 @@ impl<'i> Files<'i> {
                 file
             }
             Some(Member::Stored(digest, _)) => self.ingest.store().open_blob(digest)?.0,
+            Some(Member::There(place)) => {
+                let file = self.file.as_ref().ok_or(Cause::Truncated)?;
+                let mut bytes = Vec::new();
+                PlaceReader::new(file, *place).take(most).read_to_end(&mut bytes).map_err(Cause::Read)?;
+                return Ok(bytes);
+            }
             _ => return Err(Cause::Missing(shown(name))),
         };
         let mut bytes = Vec::new();
@@ -197,6 +294,7 @@ impl<'i> Files<'i> {
     /// Puts a member into the store.
     pub(super) fn keep(&mut self, name: &str) -> Result<()> {
         let found = self.find(name)?;
+        self.content(name)?;
         let member = self.members.remove(&found).ok_or_else(|| Cause::Missing(shown(name)))?;
         let member = match member {
             Member::New(temporary, digest, size) => {

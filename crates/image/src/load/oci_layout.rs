@@ -5,7 +5,7 @@ use base::Digest;
 use oci::image::{Descriptor, Index, Platform, media_type};
 
 use super::files::{Files, shown};
-use super::{CONTAINERD_NAME, Cause, Found, Plan, REF_NAME};
+use super::{CONTAINERD_NAME, Cause, Found, Pending, Plan, REF_NAME};
 use crate::manifest::{self, Document, DocumentError};
 use crate::platform::{choose_platform, display, is_image};
 use crate::{Reference, classify};
@@ -78,9 +78,20 @@ fn follow(
         Document::Manifest(found) => {
             manifest::check_manifest(&found).map_err(refused)?;
             let config = blob_name(&found.config.digest);
-            for needed in found.layers.iter().chain([&found.config]) {
-                check(files, needed)?;
-                plan.members.push(blob_name(&needed.digest));
+            check(files, &found.config)?;
+            plan.members.push(config.clone());
+            for layer in &found.layers {
+                let name = blob_name(&layer.digest);
+                match files.place(&name)? {
+                    // Its content shows what it is when it is unpacked.
+                    Some(place) if place.size == layer.size => {
+                        plan.pending.push(Pending { digest: layer.digest, name, place });
+                    }
+                    _ => {
+                        check(files, layer)?;
+                        plan.members.push(name);
+                    }
+                }
             }
             manifest::parse_config(&files.document(&config)?, &found)
                 .map_err(|source| Cause::Document { name: config, source })?;

@@ -217,3 +217,22 @@ fn long_names_fit_into_file_names() {
     assert_ne!(file_name(&"x/".repeat(150)), file_name(&"y/".repeat(150)));
     assert!(file_name(&"é".repeat(300)).len() <= 255);
 }
+
+#[test]
+fn what_lies_elsewhere_is_taken_over_without_a_copy_and_let_go_with_its_ingest() {
+    use std::os::unix::fs::MetadataExt;
+    let fixture = Fixture::new();
+    let elsewhere = fixture.store.content().with_file_name("elsewhere");
+    std::fs::write(&elsewhere, b"content").unwrap();
+    let digest = Digest::of(b"content");
+    let ingest = fixture.store.ingest().unwrap();
+    assert_eq!(fixture.store.blob_file(&digest), None);
+    ingest.adopt(&digest, &elsewhere).unwrap();
+    ingest.adopt(&digest, &elsewhere).unwrap();
+    let here = fixture.store.blob_file(&digest).unwrap();
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(&here), inode(&elsewhere));
+    assert!(ingest.adopt(&Digest::of(b"none"), &elsewhere.with_extension("none")).is_err());
+    drop(ingest);
+    assert!(!here.exists() && elsewhere.exists());
+}

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use registry::{Client, Credentials, Location, Settings};
+use base::Digest;
+use registry::{BlobRequest, Client, Credentials, Finished, Location, Opened, Settings, Sink};
 
 /// Runs a program that the tests need; says which is missing.
 pub fn run(program: &str, arguments: &[&str], dir: &Path) {
@@ -178,4 +179,47 @@ pub fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
             .into_bytes();
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// What came, by digest: a sink that keeps everything in memory.
+#[derive(Default)]
+pub struct Shelf(Mutex<Vec<(Digest, Vec<u8>)>>);
+
+pub struct Slot<'s> {
+    shelf: &'s Shelf,
+    digest: Digest,
+    bytes: Vec<u8>,
+}
+
+impl Shelf {
+    pub fn open(&self, blob: &BlobRequest) -> Opened<Slot<'_>> {
+        Opened::Sink(Slot { shelf: self, digest: blob.digest, bytes: Vec::new() })
+    }
+
+    pub fn into_inner(self) -> Vec<(Digest, Vec<u8>)> {
+        self.0.into_inner().unwrap()
+    }
+}
+
+impl Sink for Slot<'_> {
+    type Error = base::fs::Error;
+
+    fn received(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> base::fs::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn forget(&mut self) -> base::fs::Result<()> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn finish(self) -> base::fs::Result<Finished<Self>> {
+        self.shelf.0.lock().unwrap().push((self.digest, self.bytes));
+        Ok(Finished::Done)
+    }
 }
