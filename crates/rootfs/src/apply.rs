@@ -14,12 +14,14 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Archive, ArchiveError, Entry, EntryKind};
-use crate::limits;
+use crate::limits::{Exceeded, Limits};
+use crate::mark;
 use crate::name::{BadName, Meaning, Name, shown};
 use crate::tree::{Replaced, Tree, both, is_whiteout, os};
 
-/// The attribute that makes a directory of an overlay hide those below it.
-pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+/// What new files in a directory get.
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// Why an archive was not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +37,9 @@ pub enum ApplyError {
         /// Why.
         source: EntryError,
     },
-    /// More files than any layer has.
-    #[error("it has more than {} entries", limits::ENTRIES)]
-    TooMany,
+    /// It does not keep to a bound.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// The last touches failed.
     #[error("cannot finish the directories")]
     Finish(#[source] io::Error),
@@ -104,13 +106,14 @@ impl<T, E: Into<io::Error>> Action<T> for std::result::Result<T, E> {
 pub(crate) fn unpack(
     mut archive: Archive<impl BufRead>,
     root: OwnedFd,
+    limits: &Limits,
 ) -> std::result::Result<(), ApplyError> {
     let mut tree = Tree::new(root);
     let mut entries = 0;
     while let Some(entry) = archive.next()? {
         entries += 1;
-        if entries + tree.made() > limits::ENTRIES {
-            return Err(ApplyError::TooMany);
+        if entries + tree.made() > limits.max_entries {
+            return Err(Exceeded::Entries(limits.max_entries).into());
         }
         if let Err(source) = apply(&mut tree, &entry, &mut archive) {
             return Err(match source {
@@ -132,8 +135,8 @@ fn apply(tree: &mut Tree, entry: &Entry, archive: &mut Archive<impl BufRead>) ->
             if tree.is_cut_off(&name).to("look at what is there")? {
                 return Ok(());
             }
-            let dir = tree.dir(&name).to("make the directory")?;
-            set_opaque(dir)
+            tree.opaque_root |= name.is_root();
+            mark::set_opaque(tree.dir(&name).to("make the directory")?).to("make the directory opaque")
         }
         Meaning::File(name) => match &entry.kind {
             EntryKind::Directory => directory(tree, &name, entry),
@@ -162,22 +165,25 @@ fn whiteout(tree: &mut Tree, name: &Name) -> Result<()> {
     match rustix::fs::statat(dir, os(last), AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {
             let mode = Mode::from_raw_mode(0o600);
-            rustix::fs::mknodat(dir, os(last), FileType::CharacterDevice, mode, 0).to("make the whiteout")
+            rustix::fs::mknodat(dir, os(last), FileType::CharacterDevice, mode, 0).to("make the whiteout")?;
+            mark::set_has_whiteouts(dir).to("mark the directory")
         }
         // A file hides what is below by being there; a directory would be merged with it.
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-            set_opaque(tree.dir(name).to("open the directory")?)
+            renew(tree.dir(name).to("open the directory")?)
         }
         other => other.map(drop).to("look at what is there"),
     }
 }
 
-fn set_opaque(dir: BorrowedFd<'_>) -> Result<()> {
-    rustix::fs::fsetxattr(dir, OPAQUE, b"y", XattrFlags::empty()).to("make the directory opaque")
+/// A directory in the place of one that a whiteout took away: it shows nothing of that one, nor looks like it.
+fn renew(dir: BorrowedFd<'_>) -> Result<()> {
+    mark::set_opaque(dir).to("make the directory opaque")?;
+    mark::clear_implied(dir).to("mark the directory")
 }
 
 fn directory(tree: &mut Tree, name: &Name, entry: &Entry) -> Result<()> {
-    let mut opaque = false;
+    let (mut opaque, mut fresh) = (false, true);
     if let Some((parent, last)) = name.split() {
         let mkdir = |dir: BorrowedFd<'_>| rustix::fs::mkdirat(dir, os(last), Mode::from_raw_mode(0o700));
         let dir = tree.dir(&parent).to("make the directories above it")?;
@@ -185,6 +191,7 @@ fn directory(tree: &mut Tree, name: &Name, entry: &Entry) -> Result<()> {
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(dir, os(last), AtFlags::SYMLINK_NOFOLLOW)
                     .to("look at what is there")?;
+                fresh = false;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                     opaque = tree.clear(name).to("replace what is there")? == Replaced::Whiteout;
                     mkdir(tree.dir(&parent).to("make the directories above it")?).to("make the directory")?;
@@ -193,10 +200,18 @@ fn directory(tree: &mut Tree, name: &Name, entry: &Entry) -> Result<()> {
             other => other.to("make the directory")?,
         }
     }
+    tree.default_acls |= entry.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL);
+    let inherits = tree.default_acls;
     let dir = tree.dir(name).to("open the directory")?;
+    if !fresh {
+        mark::clear_implied(dir).to("mark the directory")?;
+    }
+    if inherits {
+        disinherit(dir)?;
+    }
     set_metadata(dir, entry)?;
     if opaque {
-        set_opaque(dir)?;
+        mark::set_opaque(dir).to("make the directory opaque")?;
     }
     tree.set_dir_mtime(name, entry.mtime).to("open the directory")
 }
@@ -258,11 +273,15 @@ fn create(tree: &mut Tree, name: &Name, entry: &Entry, archive: &mut Archive<imp
     let made = match &entry.kind {
         EntryKind::File(_) | EntryKind::Sparse { .. } => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(dir, last, flags, private) {
+            // Nobody but root gets to this directory while it is unpacked.
+            match rustix::fs::openat(dir, last, flags, Mode::from_raw_mode(entry.mode & 0o777)) {
                 Err(Errno::EXIST) => return Ok(false),
                 other => {
                     let mut file = File::from(other.to("create the file")?);
                     write(&mut file, &entry.kind, archive)?;
+                    if tree.default_acls {
+                        disinherit(file.as_fd())?;
+                    }
                     set_metadata(file.as_fd(), entry)?;
                     rustix::fs::futimens(&file, &both(entry.mtime)).to("set the time")?;
                     return Ok(true);
@@ -319,11 +338,18 @@ fn write(file: &mut File, kind: &EntryKind, archive: &mut Archive<impl BufRead>)
     }
 }
 
-/// Owner, mode and attributes, in this order: a new owner takes setuid bits and capabilities away.
+/// Owner, mode and attributes, in this order: a new owner takes setuid bits and capabilities away. What is as
+/// it shall be is left alone: to look costs a tenth of what the file system's journal takes for a change.
 fn set_metadata(file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    rustix::fs::fchown(file, Some(uid), Some(gid)).to("set the owner")?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).to("set the mode")?;
+    let stat = rustix::fs::fstat(file).to("look at it")?;
+    let same_owner = (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid);
+    if !same_owner {
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid)).to("set the owner")?;
+    }
+    if !same_owner || stat.st_mode & 0o7777 != entry.mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).to("set the mode")?;
+    }
     for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_content(name)) {
         match rustix::fs::fsetxattr(file, os(name), value, XattrFlags::empty()) {
             Ok(()) => {}
@@ -336,12 +362,23 @@ fn set_metadata(file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
+/// Takes away the access lists that a new file has from its directory: an archive says of each file what it has.
+fn disinherit(file: BorrowedFd<'_>) -> Result<()> {
+    for name in [ACCESS_ACL, DEFAULT_ACL] {
+        match rustix::fs::fremovexattr(file, os(name)) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e).to("remove an access list"),
+        }
+    }
+    Ok(())
+}
+
 /// Whether an attribute is content of an image, rather than policy of the host that would read it:
 /// `trusted.overlay.redirect` could lead overlay elsewhere, `security.selinux` and its like belong to the
 /// host's administrator, and the rest of `trusted.` to programs of his.
-fn is_content(name: &[u8]) -> bool {
+pub(crate) fn is_content(name: &[u8]) -> bool {
     match name {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
+        b"security.capability" | ACCESS_ACL | DEFAULT_ACL => true,
         _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.contains(&0),
     }
 }

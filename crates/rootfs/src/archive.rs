@@ -7,14 +7,18 @@
 //! - Links, directories, devices and fifos have no content, whatever size they claim.
 //! - A number that does not fit, or a value that is no number, is an error and never a default.
 //! - Global PAX headers are ignored (`git archive` writes one with the commit's name).
+//! - A GNU long name ends at its first zero byte.
+//!
+//! One thing more than Go reads: attributes that are there only in libarchive's notation (`attributes`).
 
 use std::io::{self, BufRead};
 
 use rustix::fs::Timespec;
-use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
+use tar_core::parse::{self, ParseError, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, HEADER_SIZE, PaxExtensions};
 
-use crate::limits;
+use crate::attributes::{self, Attribute};
+use crate::limits::{self, Exceeded, Limits};
 
 /// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +31,13 @@ pub enum ArchiveError {
     Truncated,
     /// A header is malformed.
     #[error("a header of the archive is malformed")]
-    Malformed(#[from] ParseError),
+    Malformed(#[source] ParseError),
     /// A header with its extensions is larger than any we hold.
-    #[error("a header of the archive is larger than {} MiB", limits::HEADER >> 20)]
-    HeaderTooLarge,
+    #[error("a header of the archive is larger than {} MiB", .0 >> 20)]
+    HeaderTooLarge(usize),
+    /// It does not keep to a bound.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// A field of an entry makes no sense.
     #[error("the entry `{name}` has an impossible {field}")]
     Field {
@@ -49,6 +56,16 @@ pub enum ArchiveError {
     },
 }
 
+impl From<ParseError> for ArchiveError {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::PathTooLong { limit, .. } => Exceeded::Path(limit).into(),
+            ParseError::MetadataTooLarge { limit, .. } => Exceeded::Metadata(limit).into(),
+            other => Self::Malformed(other),
+        }
+    }
+}
+
 /// One entry, resolved from its header and extensions. Names are as the archive has them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -60,7 +77,7 @@ pub(crate) struct Entry {
     pub(crate) gid: u32,
     pub(crate) mtime: Timespec,
     /// Extended attributes, all that the archive has.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Vec<Attribute>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +102,7 @@ pub(crate) enum EntryKind {
 pub(crate) struct Archive<R> {
     reader: R,
     parser: Parser,
+    limits: Limits,
     /// Bytes read ahead of the parser, where a header did not lie in one piece in the reader's buffer.
     window: Vec<u8>,
     /// Where the unread part of `window` begins.
@@ -96,16 +114,16 @@ pub(crate) struct Archive<R> {
 }
 
 impl<R: BufRead> Archive<R> {
-    pub(crate) fn new(reader: R) -> Self {
-        let mut parser = Parser::new(Limits {
-            max_metadata_size: limits::METADATA,
-            max_path_len: Some(limits::PATH),
+    pub(crate) fn new(reader: R, limits: Limits) -> Self {
+        let mut parser = Parser::new(parse::Limits {
+            max_metadata_size: limits.max_metadata,
+            max_path_len: Some(limits.max_path),
             max_sparse_entries: limits::SPARSE_REGIONS,
-            ..Limits::default()
+            ..parse::Limits::default()
         });
         // It takes no times before 1970; `resolve` looks at the values itself, and is not lenient.
         parser.set_ignore_pax_errors(true);
-        Self { reader, parser, window: Vec::new(), at: 0, content: 0, padding: 0 }
+        Self { reader, parser, limits, window: Vec::new(), at: 0, content: 0, padding: 0 }
     }
 
     /// The next entry; what the last one's content has left is skipped. `None` at the archive's end, which
@@ -134,10 +152,12 @@ impl<R: BufRead> Archive<R> {
                 }
                 ParseEvent::End { .. } => return Ok(None),
                 ParseEvent::GlobalExtensions { consumed, .. } => (consumed, None),
-                ParseEvent::Entry { consumed, entry } => (consumed, Some(resolve(&entry, None)?)),
+                ParseEvent::Entry { consumed, entry } => {
+                    (consumed, Some(resolve(&entry, None, &self.limits)?))
+                }
                 ParseEvent::SparseEntry { consumed, entry, sparse_map, real_size } => {
                     let regions = sparse_map.iter().map(|r| (r.offset, r.length)).collect();
-                    (consumed, Some(resolve(&entry, Some((real_size, regions)))?))
+                    (consumed, Some(resolve(&entry, Some((real_size, regions)), &self.limits)?))
                 }
             };
             self.consume(in_window, consumed);
@@ -205,14 +225,15 @@ impl<R: BufRead> Archive<R> {
     /// Gets more than the `have` bytes that the parser has seen into the window, best `wanted`. False if the
     /// stream has no more.
     fn read_ahead(&mut self, have: usize, wanted: usize) -> Result<bool, ArchiveError> {
-        if wanted > limits::HEADER || have >= limits::HEADER {
-            return Err(ArchiveError::HeaderTooLarge);
+        let most = limits::SPARSE_MAP.saturating_add(self.limits.max_metadata as usize);
+        if wanted > most || have >= most {
+            return Err(ArchiveError::HeaderTooLarge(most));
         }
         self.window.drain(..self.at);
         self.at = 0;
         // The parser begins anew each time, and asks for little more where it cannot know better: doubling
         // keeps the work linear.
-        let goal = wanted.max(2 * have).min(limits::HEADER);
+        let goal = wanted.max(2 * have).min(most);
         let before = self.window.len();
         while self.window.len() < goal {
             let more = self.reader.fill_buf().map_err(ArchiveError::Read)?;
@@ -232,6 +253,7 @@ impl<R: BufRead> Archive<R> {
 fn resolve(
     parsed: &ParsedEntry<'_>,
     sparse: Option<(u64, Vec<(u64, u64)>)>,
+    limits: &Limits,
 ) -> Result<(Entry, u64), ArchiveError> {
     let impossible = |field| ArchiveError::Field { name: crate::name::shown(&parsed.path), field };
     let pax = Pax::read(parsed.pax.unwrap_or_default()).map_err(&impossible)?;
@@ -240,11 +262,14 @@ fn resolve(
     if raw[124] & 0x80 != 0 && (raw[124] != 0x80 || raw[125..128] != [0; 3]) {
         return Err(impossible("size"));
     }
-    let link = || parsed.link_target.as_deref().map(<[u8]>::to_vec).ok_or_else(|| impossible("link target"));
+    let link = || match parsed.link_target.as_deref().map(until_zero) {
+        None | Some([]) => Err(impossible("link target")),
+        Some(target) => Ok(target.to_vec()),
+    };
     let device = || parsed.dev_major.zip(parsed.dev_minor).ok_or_else(|| impossible("device number"));
     let size = parsed.size;
-    if size > limits::UNPACKED {
-        return Err(impossible("size"));
+    if size > limits.max_size {
+        return Err(Exceeded::Size(limits.max_size).into());
     }
     let (kind, content) = match (parsed.entry_type, sparse) {
         (EntryType::Regular | EntryType::Continuous | EntryType::GnuSparse, Some((real, regions))) => {
@@ -255,6 +280,9 @@ fn resolve(
             }
             if !regions_fit(&regions, real, size) {
                 return Err(impossible("sparse map"));
+            }
+            if real > limits.max_size {
+                return Err(Exceeded::Size(limits.max_size).into());
             }
             (EntryKind::Sparse { size: real, regions }, size)
         }
@@ -279,7 +307,7 @@ fn resolve(
     // An id above 32 bits would wrap, perhaps to root's (CVE-2024-40635); the last one means "leave it" to chown.
     let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
     let entry = Entry {
-        name: parsed.path.to_vec(),
+        name: until_zero(&parsed.path).to_vec(),
         kind,
         mode: parsed.mode & 0o7777,
         uid: id(parsed.uid).ok_or_else(|| impossible("user id"))?,
@@ -288,9 +316,14 @@ fn resolve(
             Some(mtime) => mtime,
             None => header_mtime(&raw[136..148], parsed.mtime).ok_or_else(|| impossible("time"))?,
         },
-        xattrs: parsed.xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        xattrs: attributes::merge(&parsed.xattrs, pax.libarchive),
     };
     Ok((entry, content))
+}
+
+/// What lies before the first zero byte: a GNU name may be padded with them. In a PAX record there is none.
+fn until_zero(name: &[u8]) -> &[u8] {
+    name.split(|&b| b == 0).next().unwrap_or_default()
 }
 
 /// Whether the regions are in order, apart from each other, inside the file, and all of the content.
@@ -304,7 +337,7 @@ fn regions_fit(regions: &[(u64, u64)], size: u64, content: u64) -> bool {
         end = next;
         sum += length; // no overflow: the regions are disjoint and below `size`
     }
-    sum == content && size <= limits::UNPACKED
+    sum == content
 }
 
 /// What we read in PAX records ourselves.
@@ -312,6 +345,8 @@ fn regions_fit(regions: &[(u64, u64)], size: u64, content: u64) -> bool {
 struct Pax {
     mtime: Option<Timespec>,
     has_size: bool,
+    /// Attributes in libarchive's notation.
+    libarchive: Vec<Attribute>,
     /// Sparse format 1.0, which keeps the map at the head of the content.
     sparse_in_content: bool,
 }
@@ -339,6 +374,10 @@ impl Pax {
                 }
                 b"GNU.sparse.major" => pax.sparse_in_content = decimal(value).ok_or("sparse map")? == 1,
                 b"GNU.sparse.name" | b"GNU.sparse.map" => {}
+                _ if key.starts_with(attributes::LIBARCHIVE) => {
+                    let name = &key[attributes::LIBARCHIVE.len()..];
+                    pax.libarchive.push(attributes::decode(name, value).ok_or("attribute")?);
+                }
                 _ if key.starts_with(b"GNU.sparse.") => {
                     decimal(value).ok_or("sparse map")?;
                 }
@@ -430,7 +469,6 @@ mod tests {
         assert!(!regions_fit(&[(20, 5), (0, 10)], 25, 15), "out of order");
         assert!(!regions_fit(&[(0, 10)], 25, 15), "less than the content");
         assert!(!regions_fit(&[(u64::MAX, 2)], u64::MAX, 2), "overflow");
-        assert!(!regions_fit(&[], u64::MAX, 0), "no disk is that large");
     }
 
     proptest! {
@@ -456,7 +494,7 @@ mod tests {
                 let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
                 block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
             }
-            let mut archive = Archive::new(std::io::BufReader::with_capacity(capacity, &bytes[..]));
+            let mut archive = Archive::new(std::io::BufReader::with_capacity(capacity, &bytes[..]), Limits::default());
             let mut entries = 0;
             while let Ok(Some(_)) = archive.next() {
                 entries += 1;

@@ -87,8 +87,8 @@ pub(crate) enum OpenError {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Looks at the first bytes of `blob` and picks the decoder.
-    pub(crate) fn new(mut blob: R) -> Result<Self, OpenError> {
+    /// Looks at the first bytes of `blob` and picks the decoder. `window`: how many bytes zstd may hold.
+    pub(crate) fn new(mut blob: R, window: u64) -> Result<Self, OpenError> {
         let mut head = Vec::with_capacity(HEAD as usize);
         blob.by_ref().take(HEAD).read_to_end(&mut head).map_err(OpenError::Read)?;
         let compression = sniff(&head).map_err(OpenError::Unsupported)?;
@@ -96,9 +96,10 @@ impl<R: Read> Decoder<R> {
         Ok(match compression {
             Compression::None => Self::Plain(whole),
             Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(whole))),
-            // The library refuses windows above 128 MiB by itself, which bounds its memory.
             Compression::Zstd => {
-                Self::Zstd(zstd::stream::read::Decoder::with_buffer(whole).map_err(OpenError::Read)?)
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(whole).map_err(OpenError::Read)?;
+                decoder.window_log_max(window.max(1 << 10).ilog2().min(31)).map_err(OpenError::Read)?;
+                Self::Zstd(decoder)
             }
         })
     }
@@ -135,7 +136,7 @@ mod tests {
     use std::io::Write;
 
     fn unpack(bytes: &[u8]) -> (Compression, io::Result<Vec<u8>>) {
-        let mut decoder = Decoder::new(bytes).ok().unwrap();
+        let mut decoder = Decoder::new(bytes, 128 << 20).ok().unwrap();
         let mut out = Vec::new();
         (decoder.compression(), decoder.read_to_end(&mut out).map(|_| out))
     }

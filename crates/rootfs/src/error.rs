@@ -17,8 +17,11 @@ pub enum Error {
     /// A layer that an image needs is not unpacked.
     #[error("the layer {} is not in the store", .0.short())]
     Missing(Digest),
-    /// More layers than the kernel stacks.
-    #[error("the image has {layers} layers, and this version stacks at most {most}")]
+    /// A layer that cannot be walked.
+    #[error(transparent)]
+    Pack(#[from] crate::pack::Error),
+    /// More layers than can be merged until the kernel stacks them.
+    #[error("the image has {layers} layers, and at most {most} can be stacked")]
     TooDeep {
         /// How many the image has.
         layers: usize,
@@ -39,6 +42,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Files(e) => e.kind(),
+            Self::Pack(e) => e.kind(),
             Self::Missing(_) => Kind::NotFound,
             Self::TooDeep { .. } => Kind::Unsupported,
             Self::Unpack { source, .. } => source.kind(),
@@ -48,6 +52,7 @@ impl Failure for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Files(e) => e.hints(),
+            Self::Pack(e) => e.hints(),
             Self::Missing(_) => vec!["pull or load the image again".to_owned()],
             Self::TooDeep { .. } => vec!["squash the image into fewer layers".to_owned()],
             Self::Unpack { source, .. } => source.hints(),

@@ -1,22 +1,22 @@
-//! The store of unpacked layers: `layers/<diff id>/`, each whole or not there at all.
+//! The store of unpacked layers: `layers/<diff id>/`, each whole or not there at all. (What is made of several,
+//! `derived` keeps in the same way beside them.)
 //!
-//! A layer is unpacked into `layers/.unpack-…`, synced, and renamed. Its unpacker holds that directory's
+//! A layer is unpacked into `layers/.unpack-…`, and renamed; it becomes durable later (`settle`). Its unpacker holds that directory's
 //! `flock`: without it, it is the leftover of a crash, and anybody's to remove. What is removed goes through
 //! `removing/`, so that a layer is never seen half gone.
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::Digest;
 use base::fs::At;
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, IFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::apply::OPAQUE;
-use crate::{Error, MAX_LOWERS, Overlay, Result, unpack};
+use crate::{Error, Limits, Overlay, Result, unpack};
 
 /// The start of the names of directories that are being unpacked.
 const UNFINISHED: &str = ".unpack-";
@@ -24,20 +24,32 @@ const UNFINISHED: &str = ".unpack-";
 /// The unpacked layers of an instance.
 #[derive(Debug, Clone)]
 pub struct LayerStore {
-    layers: PathBuf,
-    removing: PathBuf,
+    pub(crate) layers: PathBuf,
+    pub(crate) removing: PathBuf,
+    limits: Limits,
 }
 
 impl LayerStore {
     /// The store in the directory `layers`, which moves what it removes through `removing` (on the same file
     /// system). Both must exist. Touches nothing: it lies on the way of every start.
     pub fn open(layers: &Path, removing: &Path) -> Self {
-        Self { layers: layers.to_owned(), removing: removing.to_owned() }
+        Self { layers: layers.to_owned(), removing: removing.to_owned(), limits: Limits::default() }
+    }
+
+    /// The same with other bounds of what a layer may cost.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Whether the layer is unpacked, whole.
     pub fn has(&self, diff_id: &Digest) -> bool {
-        self.path(diff_id).is_dir()
+        self.look(&self.path(diff_id)).is_ok_and(|found| found.is_some())
     }
 
     /// Where the layer is, or would be: a directory that can be a lower directory of an overlay.
@@ -45,15 +57,11 @@ impl LayerStore {
         self.layers.join(diff_id.hex())
     }
 
-    /// Unpacks a layer whose compressed bytes come from `blob` (verified by whoever gives them), and makes it
-    /// durable. `advance` is told of every compressed byte consumed. False if the layer was there, or somebody
-    /// else was faster.
+    /// Unpacks a layer whose compressed bytes come from `blob` (verified by whoever gives them). `advance` is told of
+    /// every compressed byte consumed. False if the layer was there, or somebody else was faster. It is durable only
+    /// when it has settled ([`LayerStore::settle`]): should the power fail before that, it is not there any more.
     ///
     /// On success the blob has been read to its end, whether that was needed or not.
-    ///
-    /// The price of durability is one `syncfs(2)`, which writes out whatever the file system has in memory,
-    /// not our files alone: about as long as writing the layer takes the disk, and far less than an
-    /// `fsync(2)` per file, of which each waits for the journal.
     pub fn unpack(
         &self,
         diff_id: &Digest,
@@ -68,17 +76,14 @@ impl LayerStore {
         }
         let unfinished = Unfinished::create(&self.layers)?;
         let root = unfinished.fd.try_clone().at("open", &unfinished.path)?;
-        let result = unpack::unpack(root, diff_id, media_type, blob, advance)
+        let result = unpack::unpack(root, diff_id, media_type, blob, &self.limits, advance)
             .map_err(failed)
-            .and_then(|()| unfinished.publish(&self.path(diff_id)).map_err(Error::from));
-        match result {
-            Ok(true) => base::fs::sync_dir(&self.layers).map(|()| true).map_err(Error::from),
-            other => {
-                // Best effort: the first error matters more than the leftover, which a sweep removes.
-                remove_tree(&unfinished.path, &self.removing).ok();
-                other
-            }
+            .and_then(|()| self.publish(&unfinished, &self.path(diff_id)));
+        if !matches!(result, Ok(true)) {
+            // Best effort: the first error matters more than the leftover, which a sweep removes.
+            remove_tree(&unfinished.path, &self.removing).ok();
         }
+        result
     }
 
     /// The diff ids of all layers in the store.
@@ -86,49 +91,69 @@ impl LayerStore {
         Ok(base::fs::names(&self.layers)?.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
     }
 
-    /// Removes a layer; fine if it is gone. The caller knows that nothing uses it.
+    /// The bytes of all files of a layer, each counted once; none if it is not unpacked.
+    pub fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        let path = self.path(diff_id);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.at("open", &path)?,
+        };
+        Ok(Some(crate::pack::size(root.as_fd())?))
+    }
+
+    /// Removes a layer; fine if it is gone. The caller knows that nothing uses it. What was made of it stays until
+    /// [`LayerStore::sweep_derived`].
     pub fn remove(&self, diff_id: &Digest) -> Result<()> {
         remove_tree(&self.path(diff_id), &self.removing)
     }
 
     /// Removes what unpackers that died have left behind. Those that live are left alone.
     pub fn sweep(&self) -> Result<()> {
+        self.spread();
+        self.unfinished()?.into_iter().try_for_each(|(path, _lock)| remove_tree(&path, &self.removing))
+    }
+
+    /// What [`LayerStore::sweep`] would remove.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        Ok(self.unfinished()?.into_iter().map(|(path, _lock)| path).collect())
+    }
+
+    /// The directories of dead unpackers, locked.
+    fn unfinished(&self) -> Result<Vec<(PathBuf, OwnedFd)>> {
         let entries = std::fs::read_dir(&self.layers).at("list", &self.layers)?;
+        let mut found = Vec::new();
         for entry in entries {
             let name = entry.at("list", &self.layers)?.file_name();
             let path = self.layers.join(&name);
             if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
-                && let Some(_lock) = lock(&path)?
+                && let Some(lock) = lock(&path)?
             {
-                remove_tree(&path, &self.removing)?;
+                found.push((path, lock));
             }
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// Asks ext4 to put each layer into a part of the disk of its own, as it does with users' homes (`chattr +T`).
+    /// It would put all of them where their directory is; and for a minute or more after a removal it looks at
+    /// every inode that was freed there before it takes another (`recently_deleted` in fs/ext4/ialloc.c), so that an
+    /// image that replaces a large one took five times as long. Elsewhere it is not needed, and not known.
+    fn spread(&self) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(dir) = rustix::fs::openat(CWD, &self.layers, flags, Mode::empty()) else { return };
+        if let Ok(flags) = rustix::fs::ioctl_getflags(&dir)
+            && !flags.contains(IFlags::TOPDIR)
+        {
+            rustix::fs::ioctl_setflags(&dir, flags | IFlags::TOPDIR).ok();
+        }
     }
 
     /// The overlay of these layers (lowest first, as images list them) for a container's directory.
     ///
-    /// A layer whose root is opaque hides all below it, which then are left out: overlay itself takes no
-    /// notice of that attribute on the root of a layer.
+    /// A layer whose root is opaque hides all below it, which then are left out.
     pub fn overlay(&self, layers: &[Digest], container: &Path) -> Result<Overlay> {
-        let mut lowers = Vec::with_capacity(layers.len());
-        for layer in layers.iter().rev() {
-            let path = self.path(layer);
-            let mut value = [0; 1];
-            let opaque = match rustix::fs::lgetxattr(&path, OPAQUE, &mut value) {
-                Ok(length) => length == 1 && value == *b"y",
-                Err(Errno::NODATA | Errno::RANGE | Errno::OPNOTSUPP) => false,
-                Err(Errno::NOENT) => return Err(Error::Missing(*layer)),
-                Err(e) => return Err(e).at("read the attributes of", &path).map_err(Error::from),
-            };
-            lowers.push(path);
-            if opaque {
-                break;
-            }
-        }
-        if lowers.len() > MAX_LOWERS {
-            return Err(Error::TooDeep { layers: lowers.len(), most: MAX_LOWERS });
-        }
+        let lowers = self.lowers(layers)?;
         Ok(Overlay { lowers, upper: container.join("upper"), work: container.join("work") })
     }
 }
@@ -167,13 +192,15 @@ pub fn sweep_removing(removing: &Path) -> Result<()> {
 }
 
 /// A directory that is being unpacked, and its lock.
-struct Unfinished {
-    path: PathBuf,
-    fd: OwnedFd,
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) path: PathBuf,
+    pub(crate) fd: OwnedFd,
 }
 
 impl Unfinished {
-    fn create(layers: &Path) -> base::fs::Result<Self> {
+    pub(crate) fn create(layers: &Path) -> base::fs::Result<Self> {
+        crate::placement::spread(layers);
         loop {
             let path = layers.join(format!("{UNFINISHED}{}-{}", std::process::id(), counter()));
             match base::fs::create_dir(&path, 0o755) {
@@ -188,9 +215,8 @@ impl Unfinished {
         }
     }
 
-    /// Makes it durable, then gives it its name. False if that is taken: the other is as good.
-    fn publish(&self, target: &Path) -> base::fs::Result<bool> {
-        rustix::fs::syncfs(&self.fd).at("sync the file system of", &self.path)?;
+    /// Gives it its name. False if that is taken: the other is as good.
+    pub(crate) fn rename(&self, target: &Path) -> base::fs::Result<bool> {
         match rustix::fs::renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),

@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use crate::mark;
 use crate::name::Name;
 
 /// How many directories are held open. An archive is in order of depth, so that a few serve; the rest is for
@@ -30,6 +31,10 @@ pub(crate) struct Tree {
     /// Least recently used first.
     held: Vec<Held>,
     made: u64,
+    /// Some directory gives its files access lists.
+    pub(crate) default_acls: bool,
+    /// The layer hides all below it.
+    pub(crate) opaque_root: bool,
 }
 
 /// An open directory.
@@ -52,12 +57,20 @@ pub(crate) enum Replaced {
 impl Tree {
     /// The tree whose root is the (open) directory.
     pub(crate) fn new(root: OwnedFd) -> Self {
-        Self { root, held: Vec::with_capacity(HELD), made: 0 }
+        Self { root, held: Vec::with_capacity(HELD), made: 0, default_acls: false, opaque_root: false }
     }
 
     /// The directory `name`, made with its parents where it is missing. It is good until the next call.
     pub(crate) fn dir(&mut self, name: &Name) -> rustix::io::Result<BorrowedFd<'_>> {
-        let index = match self.find(name)? {
+        let index = match self.find(name) {
+            // A directory in the place of a whiteout, which no entry speaks of.
+            Err(Errno::NOTDIR) => {
+                self.replace_whiteout(name)?;
+                self.find(name)?
+            }
+            other => other?,
+        };
+        let index = match index {
             Some(index) => index,
             None => self.create(name)?,
         };
@@ -119,9 +132,31 @@ impl Tree {
         self.made
     }
 
-    /// Sets the times that are still to be set.
+    /// Sets the times that are still to be set, and notes what is to be known of the layer.
     pub(crate) fn finish(mut self) -> rustix::io::Result<()> {
-        self.forget_all()
+        self.forget_all()?;
+        let (opaque, implied) = (self.opaque_root, self.made > 0);
+        let note = mark::Layer { opaque, implied, ..mark::Layer::default() };
+        note.write(&self.root)
+    }
+
+    /// Where a whiteout of this layer is on the way to `name`, makes it a directory that hides what is below.
+    fn replace_whiteout(&mut self, name: &Name) -> rustix::io::Result<()> {
+        let bytes = name.as_bytes();
+        let slashes = (0..bytes.len()).filter(|&i| bytes[i] == b'/');
+        for end in slashes.chain([bytes.len()]) {
+            let part = name.prefix(end);
+            let Some((parent, last)) = part.split() else { continue };
+            let Some(parent) = self.existing_dir(&parent)? else { break };
+            let stat = rustix::fs::statat(parent, os(last), AtFlags::SYMLINK_NOFOLLOW)?;
+            if is_whiteout(&stat) {
+                rustix::fs::unlinkat(parent, os(last), AtFlags::empty())?;
+                let index = self.create(&part)?;
+                mark::clear_implied(&self.held[index].fd)?;
+                return mark::set_opaque(&self.held[index].fd);
+            }
+        }
+        Err(Errno::NOTDIR)
     }
 
     fn forget_all(&mut self) -> rustix::io::Result<()> {
@@ -185,6 +220,7 @@ impl Tree {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(parent, last, flags, Mode::empty())?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(MISSING))?; // whatever the umask
+            mark::set_implied(&fd)?;
             self.made += 1;
             index = self.hold(&name.prefix(end), fd)?;
             start = end + 1;

@@ -1,5 +1,14 @@
-//! The way of a blob: read, decompressed, measured and hashed in the caller's thread; taken apart and written
-//! in another. Between them go a few buffers, in a circle, so that memory is bounded whatever the layer.
+//! The way of a blob, through three threads: the caller's reads and decompresses, the next hashes, the last
+//! takes the archive apart and writes. Between them go a few buffers, in a circle, so that memory is bounded
+//! whatever the layer.
+//!
+//! ```text
+//! blob ─► bounds ─► inflate ─► bounds ══► hash ══► archive ─► apply ─► files
+//!                                 ▲                   │
+//!                                 └── empty buffers ──┘
+//! ```
+//!
+//! What takes longest is inflating; a thread of its own leaves it nothing to wait for but the blob.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
@@ -7,19 +16,19 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use base::digest::DigestMismatch;
+use base::digest::{DigestMismatch, Hasher};
 use base::failure::kind_of_io;
-use base::{Digest, Failure, Kind, Verifier};
+use base::{Digest, Failure, Kind};
 
 use crate::apply::{self, ApplyError, EntryError};
 use crate::archive::{Archive, ArchiveError};
 use crate::compression::{Compression, Decoder, OpenError, Unsupported, check_media_type};
-use crate::limits;
+use crate::limits::{Exceeded, Limits};
 
 /// The size of a buffer; a multiple of tar's 512, so that headers mostly lie in one.
 const BUFFER: usize = 256 << 10;
-/// How many buffers wait between the two threads.
-const WAITING: usize = 4;
+/// How many buffers wait between two threads.
+const WAITING: usize = 2;
 
 /// Why a blob did not become a layer.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +45,9 @@ pub enum UnpackError {
     /// The content is not what the image's configuration promises.
     #[error("its content is not what the image's configuration names")]
     Content(#[source] DigestMismatch),
-    /// More comes out than any layer has.
-    #[error("{0}")]
-    Bomb(Bomb),
+    /// It does not keep to a bound.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// The archive cannot be unpacked.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -47,23 +56,12 @@ pub enum UnpackError {
     Thread(#[source] io::Error),
 }
 
-/// A stream that expands beyond reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Bomb {
-    /// In all.
-    #[error("it unpacks to more than {} GiB", limits::UNPACKED >> 30)]
-    Size,
-    /// For its compressed size.
-    #[error("it unpacks to more than {} times its size", limits::RATIO)]
-    Ratio,
-}
-
 impl Failure for UnpackError {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsupported(_) => Kind::Unsupported,
             Self::Blob(e) | Self::Thread(e) => kind_of_io(e),
-            Self::Stream(..) | Self::Content(_) | Self::Bomb(_) => Kind::Corrupt,
+            Self::Stream(..) | Self::Content(_) | Self::Exceeded(_) => Kind::Corrupt,
             Self::Apply(e) => match e.system() {
                 Some(io) => kind_of_io(io),
                 None => Kind::Corrupt,
@@ -74,12 +72,23 @@ impl Failure for UnpackError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Stream(..) | Self::Content(_) => vec!["pull or load the image again".to_owned()],
+            Self::Exceeded(bound) => vec![bound.hint()],
+            Self::Apply(e) => e.exceeded().map(|bound| bound.hint()).into_iter().collect(),
             _ => Vec::new(),
         }
     }
 }
 
 impl ApplyError {
+    fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::Exceeded(bound)
+            | Self::Archive(ArchiveError::Exceeded(bound))
+            | Self::Entry { source: EntryError::Archive(ArchiveError::Exceeded(bound)), .. } => Some(bound),
+            _ => None,
+        }
+    }
+
     /// What the kernel said, where it was the kernel.
     fn system(&self) -> Option<&io::Error> {
         match self {
@@ -101,31 +110,40 @@ pub(crate) fn unpack(
     diff_id: &Digest,
     media_type: &str,
     blob: impl Read,
+    limits: &Limits,
     advance: &dyn Fn(u64),
 ) -> Result<(), UnpackError> {
     check_media_type(media_type)?;
     let source = Source { read: Cell::new(0), failed: Cell::new(false) };
-    let decoder = Decoder::new(Tap { inner: blob, source: &source, advance }).map_err(|e| match e {
+    let tap = Tap { inner: blob, source: &source, advance };
+    let decoder = Decoder::new(tap, limits.max_window).map_err(|e| match e {
         OpenError::Read(e) => UnpackError::Blob(e),
         OpenError::Unsupported(e) => e.into(),
     })?;
     let compression = decoder.compression();
-    let bounded = Bounded { inner: decoder, source: &source, written: 0 };
-    let mut content = Verifier::new(bounded, *diff_id);
-    let (full, filled) = sync_channel(WAITING);
+    let mut content = Bounded { inner: decoder, source: &source, limits, written: 0 };
+    let (full, read) = sync_channel(WAITING);
+    let (hashed, filled) = sync_channel(WAITING);
     let (spent, empty) = channel();
-    let (fed, unpacked) = thread::scope(|scope| {
+    let start = |name: &str| thread::Builder::new().name(name.to_owned());
+    let (fed, verified, unpacked) = thread::scope(|scope| {
         let chunks = Chunks { filled, spent, chunk: Vec::new(), at: 0 };
-        let worker = thread::Builder::new()
-            .name("unpack".to_owned())
-            .spawn_scoped(scope, move || apply::unpack(Archive::new(chunks), root))
+        let writer = start("unpack")
+            .spawn_scoped(scope, move || apply::unpack(Archive::new(chunks, *limits), root, limits))
+            .map_err(UnpackError::Thread)?;
+        let hasher = start("hash")
+            .spawn_scoped(scope, move || hash(&read, &hashed).map(|hasher| hasher.verify(diff_id)))
             .map_err(UnpackError::Thread)?;
         let fed = feed(&mut content, full, &empty);
-        let unpacked = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok::<_, UnpackError>((fed, unpacked))
+        let verified = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let unpacked = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, UnpackError>((fed, verified, unpacked))
     })?;
     // A stream that broke looks to the archive like one that ends too early: the cause goes first.
-    fed.map_err(|error| explain(error, compression, &source))?;
+    fed.map_err(|error| explain(error, compression, &source, limits))?;
+    if let Some(verified) = verified {
+        verified.map_err(UnpackError::Content)?;
+    }
     Ok(unpacked?)
 }
 
@@ -135,36 +153,50 @@ fn feed(content: &mut impl Read, full: SyncSender<Vec<u8>>, empty: &Receiver<Vec
         let mut chunk = empty.try_recv().unwrap_or_default();
         chunk.resize(BUFFER, 0);
         let mut filled = 0;
-        while filled < BUFFER {
+        let mut ended = false;
+        while filled < BUFFER && !ended {
             match content.read(&mut chunk[filled..]) {
-                Ok(0) => {
-                    chunk.truncate(filled);
-                    full.send(chunk).ok();
-                    return Ok(());
-                }
+                Ok(0) => ended = true,
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        if full.send(chunk).is_err() {
+        chunk.truncate(filled);
+        if full.send(chunk).is_err() || ended {
             return Ok(());
         }
     }
 }
 
+/// Hashes what passes, up to the end; `None` where nobody takes it any more.
+fn hash(read: &Receiver<Vec<u8>>, hashed: &SyncSender<Vec<u8>>) -> Option<Hasher> {
+    let mut hasher = Hasher::default();
+    while let Ok(chunk) = read.recv() {
+        hasher.update(&chunk);
+        hashed.send(chunk).ok()?;
+    }
+    Some(hasher)
+}
+
 /// Which of the readers in the stack an error came from.
-fn explain(error: io::Error, compression: Compression, source: &Source) -> UnpackError {
+fn explain(error: io::Error, compression: Compression, source: &Source, limits: &Limits) -> UnpackError {
     if source.failed.get() {
         return UnpackError::Blob(error);
     }
-    if let Some(&bomb) = error.get_ref().and_then(|e| e.downcast_ref::<Bomb>()) {
-        return UnpackError::Bomb(bomb);
+    if compression == Compression::Zstd && wants_memory(&error) {
+        return Exceeded::Window(limits.max_window).into();
     }
-    match error.downcast::<DigestMismatch>() {
-        Ok(mismatch) => UnpackError::Content(mismatch),
+    match error.downcast::<Exceeded>() {
+        Ok(bound) => bound.into(),
         Err(error) => UnpackError::Stream(compression, error),
     }
+}
+
+/// What libzstd says of a frame with too large a window (`ZSTD_error_frameParameter_windowTooLarge`); the
+/// number of the error does not come through.
+fn wants_memory(error: &io::Error) -> bool {
+    error.to_string().contains("requires too much memory")
 }
 
 /// What is known of the blob while it is read.
@@ -198,6 +230,7 @@ impl<R: Read> Read for Tap<'_, R> {
 struct Bounded<'a, R> {
     inner: R,
     source: &'a Source,
+    limits: &'a Limits,
     written: u64,
 }
 
@@ -205,12 +238,11 @@ impl<R: Read> Read for Bounded<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.written += n as u64;
-        let bomb = if self.written > limits::UNPACKED {
-            Bomb::Size
-        } else if self.written
-            > limits::RATIO_FREE.saturating_add(self.source.read.get().saturating_mul(limits::RATIO))
-        {
-            Bomb::Ratio
+        let Limits { max_size, max_ratio, ratio_free, .. } = *self.limits;
+        let bomb = if self.written > max_size {
+            Exceeded::Size(max_size)
+        } else if self.written > ratio_free.saturating_add(self.source.read.get().saturating_mul(max_ratio)) {
+            Exceeded::Ratio(max_ratio)
         } else {
             return Ok(n);
         };
@@ -256,9 +288,9 @@ impl Read for Chunks {
 mod tests {
     use super::*;
 
-    fn expand(compressed: u64, to: u64) -> io::Result<u64> {
+    fn expand(compressed: u64, to: u64, limits: &Limits) -> io::Result<u64> {
         let source = Source { read: Cell::new(compressed), failed: Cell::new(false) };
-        let mut bounded = Bounded { inner: io::repeat(0).take(to), source: &source, written: 0 };
+        let mut bounded = Bounded { inner: io::repeat(0).take(to), source: &source, limits, written: 0 };
         let mut buffer = vec![0; 1 << 20];
         let mut sum = 0;
         loop {
@@ -271,12 +303,19 @@ mod tests {
 
     #[test]
     fn bombs_are_stopped_and_layers_of_zeros_are_not() {
-        let gzip = 1032;
-        assert!(expand(limits::RATIO_FREE / gzip, limits::RATIO_FREE + (1 << 20)).is_ok());
-        assert!(expand(100, limits::RATIO_FREE).is_ok());
-        let error = expand(1000, u64::MAX).unwrap_err();
+        let limits = Limits::default();
+        assert!(expand(limits.ratio_free / limits.max_ratio, 2 * limits.ratio_free - 500, &limits).is_ok());
+        assert!(expand(100, limits.ratio_free, &limits).is_ok());
         let source = Source { read: Cell::new(0), failed: Cell::new(false) };
-        let error = explain(error, Compression::Zstd, &source);
-        assert!(matches!(error, UnpackError::Bomb(Bomb::Ratio)) && error.kind() == Kind::Corrupt);
+        let stopped = |compressed, limits: &Limits| {
+            let error = expand(compressed, u64::MAX, limits).unwrap_err();
+            let error = explain(error, Compression::Zstd, &source, limits);
+            assert_eq!(error.kind(), Kind::Corrupt);
+            (error.to_string(), error.hints().remove(0))
+        };
+        let (said, hint) = stopped(1000, &limits);
+        assert!(said.contains("more than 500 times") && hint.contains("`max_ratio`"), "{said} {hint}");
+        let (said, hint) = stopped(u64::MAX, &Limits { max_size: 4096, ..limits });
+        assert!(said.contains("more than 4096 bytes") && hint.contains("`max_size`"), "{said} {hint}");
     }
 }

@@ -103,8 +103,8 @@ fn an_opaque_root_hides_the_layers_below() {
     );
     let missing = scratch.store.overlay(&[Digest::of(b"x")], Path::new("/c")).unwrap_err();
     assert!(matches!(missing, Error::Missing(_)) && missing.kind() == Kind::NotFound);
-    let deep = scratch.store.overlay(&[layers[0]; 501], Path::new("/c")).unwrap_err();
-    assert!(matches!(deep, Error::TooDeep { layers: 501, .. }));
+    let deep = scratch.store.overlay(&vec![layers[0]; 63_873], Path::new("/c")).unwrap_err();
+    assert!(matches!(deep, Error::TooDeep { layers: 63_873, .. }));
 }
 
 #[test]
@@ -217,6 +217,64 @@ fn all_that_a_file_has_is_kept_in_the_right_order() {
 }
 
 #[test]
+fn access_lists_are_those_of_the_archive_and_no_others() {
+    // Everybody, the user 1000, the group, the mask, others (linux/posix_acl_xattr.h).
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, u32::MAX), (2, 6, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let scratch = Scratch::new();
+    let pax: &[(&str, &[u8])] = &[("SCHILY.xattr.system.posix_acl_default", &list)];
+    let own: &[(&str, &[u8])] = &[("SCHILY.xattr.system.posix_acl_access", &list)];
+    let tar = Tar::default()
+        .add(Header { name: b"dir", kind: b'5', mode: 0o755, pax, ..Header::default() }, b"")
+        .file("dir/plain", "x")
+        .dir("dir/sub")
+        .file("dir/sub/plain", "x")
+        .add(Header { name: b"dir/own", mode: 0o675, pax: own, ..Header::default() }, b"x")
+        .end();
+    let root = scratch.unpack(&tar).unwrap();
+    let names = |path: &str| xattrs(&root.join(path)).into_keys().collect::<Vec<_>>();
+    assert_eq!(names("dir"), ["system.posix_acl_default"]);
+    for path in ["dir/plain", "dir/sub", "dir/sub/plain"] {
+        assert_eq!(names(path), [""; 0], "{path}");
+    }
+    assert_eq!(std::fs::metadata(root.join("dir/plain")).unwrap().mode() & 0o777, 0o644);
+    assert_eq!(xattrs(&root.join("dir/own"))["system.posix_acl_access"], list);
+}
+
+#[test]
+fn attributes_in_libarchives_notation_count_where_there_is_no_other() {
+    let scratch = Scratch::new();
+    let pax: &[(&str, &[u8])] = &[
+        ("LIBARCHIVE.xattr.user.both", b"bm90IHRoaXM"),
+        ("SCHILY.xattr.user.both", b"this"),
+        ("LIBARCHIVE.xattr.user.a%20b", b"YWxvbmU"),
+        ("LIBARCHIVE.xattr.trusted.overlay.opaque", b"eQ"),
+    ];
+    let tar = Tar::default().add(Header { name: b"f", pax, ..Header::default() }, b"").end();
+    let found = xattrs(&scratch.unpack(&tar).unwrap().join("f"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((&found["user.both"][..], &found["user.a b"][..]), (&b"this"[..], &b"alone"[..]));
+}
+
+#[test]
+fn a_long_name_ends_at_its_first_zero() {
+    let scratch = Scratch::new();
+    let long = |tar: Tar, kind, text: &[u8]| {
+        tar.add(Header { name: b"././@LongLink", kind, ..Header::default() }, text)
+    };
+    let tar = long(long(Tar::default(), b'L', b"long/name\0\0\0\0"), b'K', b"target\0junk\0");
+    let tar = tar.symlink("short", "x").end();
+    let root = scratch.unpack(&tar).unwrap();
+    assert_eq!(std::fs::read_link(root.join("long/name")).unwrap(), Path::new("target"));
+}
+
+#[test]
 fn policy_of_the_host_is_not_taken_from_an_archive() {
     let scratch = Scratch::new();
     let pax: &[(&str, &[u8])] = &[
@@ -279,6 +337,18 @@ fn every_compression_unpacks_whatever_the_label_and_a_wrong_content_is_refused()
     let error = scratch.store.unpack(&other, "", &gzip[..], &|_| {}).unwrap_err();
     assert!(base::failure::chain(&error).contains("the content has the digest"), "{error}");
     scratch.check(0);
+}
+
+#[test]
+fn layers_are_spread_over_the_disk() {
+    let scratch = Scratch::new();
+    scratch.unpack(&Tar::default().file("x", "").end()).unwrap();
+    let layers = std::fs::File::open(scratch.dir.path().join("layers")).unwrap();
+    // Of file systems that do not know it nothing is wanted.
+    let flags = rustix::fs::IFlags::TOPDIR;
+    let knows = |file: &std::fs::File| rustix::fs::ioctl_setflags(file, flags).is_ok();
+    let found = rustix::fs::ioctl_getflags(&layers);
+    assert!(found.is_ok_and(|found| found.contains(flags)) || !knows(&layers));
 }
 
 #[test]

@@ -18,7 +18,16 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// In memory: for tests that unpack hundreds of layers, each of which is synced.
+    pub(crate) fn in_memory() -> Self {
+        Self::within(Path::new("/dev/shm"))
+    }
+
+    fn within(place: &Path) -> Self {
+        let dir = tempfile::tempdir_in(place).unwrap();
         for sub in ["layers", "removing", "outside"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
@@ -165,11 +174,25 @@ impl Tar {
 pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut lines = BTreeMap::new();
     let mut links = BTreeMap::new();
-    walk(root, root, &mut lines, &mut links);
+    walk(root, root, true, &mut lines, &mut links);
     lines
 }
 
-fn walk(root: &Path, path: &Path, lines: &mut BTreeMap<PathBuf, String>, links: &mut BTreeMap<u64, PathBuf>) {
+/// The same without how many names each file has: names may lie elsewhere.
+pub(crate) fn snapshot_without_counts(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut lines = BTreeMap::new();
+    let mut links = BTreeMap::new();
+    walk(root, root, false, &mut lines, &mut links);
+    lines
+}
+
+fn walk(
+    root: &Path,
+    path: &Path,
+    counts: bool,
+    lines: &mut BTreeMap<PathBuf, String>,
+    links: &mut BTreeMap<u64, PathBuf>,
+) {
     let stat = std::fs::symlink_metadata(path).unwrap();
     let kind = stat.file_type();
     let name = path.strip_prefix(root).unwrap().to_owned();
@@ -192,7 +215,7 @@ fn walk(root: &Path, path: &Path, lines: &mut BTreeMap<PathBuf, String>, links: 
         stat.gid(),
         stat.mtime(),
         stat.mtime_nsec(),
-        if kind.is_dir() { 0 } else { stat.nlink() },
+        if kind.is_dir() || !counts { 0 } else { stat.nlink() },
         first.display(),
         xattrs(path),
     );
@@ -201,17 +224,20 @@ fn walk(root: &Path, path: &Path, lines: &mut BTreeMap<PathBuf, String>, links: 
         let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
         names.sort();
         for child in names {
-            walk(root, &child, lines, links);
+            walk(root, &child, counts, lines, links);
         }
     }
 }
 
-/// The extended attributes of a file, by name.
+/// The extended attributes of a file, by name; without the note that the store writes for itself.
 pub(crate) fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut names = vec![0; 64 << 10];
     let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
     let mut found = BTreeMap::new();
     for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        if name == b"trusted.overlay.dhow" {
+            continue;
+        }
         let mut value = vec![0; 64 << 10];
         let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
         value.truncate(length);
