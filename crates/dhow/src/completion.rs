@@ -1,7 +1,7 @@
 //! Completion: each shell's script asks `dhow __complete WORDS…` and offers what it prints, so that commands,
 //! flags, containers and images are always those of this moment. Where we know nothing, the shell offers files.
 
-use crate::commands::{Group, Names, VERBS, find, translations};
+use crate::commands::{Group, Names, VERBS, find, nouns, translations};
 use crate::globals::Context;
 
 /// `~/.bashrc`: `source <(dhow completion bash)`.
@@ -42,8 +42,8 @@ complete -c dhow -a '(__dhow_complete)'
 
 /// The verbs that begin so.
 pub(crate) fn verbs(prefix: &str) -> Vec<String> {
-    let shown = VERBS.iter().filter(|v| v.group != Group::Hidden).map(|v| v.name);
-    shown.chain(["container", "image"]).filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
+    let shown = VERBS.iter().filter(|v| !matches!(v.group, Group::Hidden | Group::Noun)).map(|v| v.name);
+    shown.chain(nouns()).filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
 }
 
 /// What may follow a verb and these words of its.
@@ -107,6 +107,9 @@ fn names(context: &Context, which: Names) -> Vec<String> {
     if matches!(which, Names::Images | Names::Both) {
         all.extend(engine.images().unwrap_or_default().into_iter().flat_map(|i| i.references));
     }
+    if which == Names::Registries {
+        all.extend(engine.known_registries().unwrap_or_default());
+    }
     all.sort_unstable();
     all
 }
@@ -122,12 +125,18 @@ mod tests {
 
     #[test]
     fn verbs_flags_and_their_values() {
-        assert_eq!(verbs("im"), ["images", "image"]);
+        assert_eq!(verbs("im"), ["images", "import", "image"]);
         assert_eq!(after(&["run"], "--cap-"), ["--cap-add", "--cap-drop"]);
         assert_eq!(after(&["run", "--pull"], "m"), ["missing"]);
         assert_eq!(after(&["completion"], "z"), ["zsh"]);
         assert_eq!(after(&["container"], "r"), ["run", "rm", "remove"]);
         assert_eq!(after(&["container", "rm"], "--f"), ["--force"]);
+        assert_eq!(
+            (verbs("sy"), after(&["system"], "d")),
+            (vec!["system".to_owned()], vec!["df".to_owned()])
+        );
+        assert_eq!(after(&["system", "check"], "--re"), ["--repair"]);
+        assert_eq!(after(&["image"], "p"), ["pull", "push", "prune", "pin"]);
         assert!(after(&["run", "--env-file"], "").is_empty() && after(&["nope"], "").is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! What stands before the verb: `--root`, `--run-root`, `--config`, `--debug`. Parsed by hand: this is on the
-//! way of every command.
+//! What stands before the verb: `--root`, `--run-root`, `--config`, `--offline`, `--debug`. Parsed by hand: this is on
+//! the way of every command.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -43,6 +43,17 @@ impl Context {
         Ok(engine)
     }
 
+    /// The chosen instance as flags, for another program of ours.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let Settings { root, run_root, config, offline } = &self.settings;
+        let flags = [("--root", root), ("--run-root", run_root), ("--config", config)];
+        let given = flags.into_iter().filter_map(|(flag, value)| Some((flag, value.as_ref()?)));
+        let mut words: Vec<OsString> =
+            given.flat_map(|(flag, value)| [flag.into(), value.as_os_str().to_owned()]).collect();
+        words.extend(offline.then(|| "--offline".into()));
+        words
+    }
+
     /// With `--debug`: says what has been reached, and after how long.
     pub(crate) fn trace(&self, what: &str) {
         if self.debug {
@@ -70,6 +81,10 @@ fn parse_with(words: Vec<OsString>, environment: impl Fn(&str) -> Option<PathBuf
                 context.debug = true;
                 continue;
             }
+            Some("--offline") => {
+                context.settings.offline = true;
+                continue;
+            }
             Some("--help" | "-h") => return Ok(Start::Help),
             Some("--version" | "-v") => return Ok(Start::Version),
             _ if word.as_encoded_bytes().starts_with(b"-") => {
@@ -83,6 +98,8 @@ fn parse_with(words: Vec<OsString>, environment: impl Fn(&str) -> Option<PathBuf
                 settings.root = settings.root.take().or_else(|| environment("DHOW_ROOT"));
                 settings.run_root = settings.run_root.take().or_else(|| environment("DHOW_RUN_ROOT"));
                 settings.config = settings.config.take().or_else(|| environment("DHOW_CONFIG"));
+                let said = environment("DHOW_OFFLINE");
+                settings.offline |= said.is_some_and(|said| !matches!(said.to_str(), Some("0" | "false")));
                 return Ok(Start::Verb(context, std::iter::once(word).chain(words).collect()));
             }
         };
@@ -139,6 +156,19 @@ mod tests {
         let (context, _) = verb("--root /a ps", Some("/env"));
         assert_eq!(context.settings.root, Some("/a".into()));
         assert_eq!(context.settings.config, Some("/env".into()));
+    }
+
+    #[test]
+    fn offline_is_said_by_a_flag_or_by_anything_but_no() {
+        for (words, said, offline) in [
+            ("ps", None, false),
+            ("--offline ps", None, true),
+            ("ps", Some("1"), true),
+            ("ps", Some("0"), false),
+            ("ps", Some("false"), false),
+        ] {
+            assert_eq!(verb(words, said).0.settings.offline, offline, "{words} {said:?}");
+        }
     }
 
     #[test]

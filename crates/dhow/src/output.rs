@@ -37,3 +37,11 @@ pub(crate) fn raw(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Lets a descriptor wait where somebody has set it not to: what follows writes it without asking.
+pub(crate) fn blocking(to: &impl AsFd) {
+    if let Ok(flags) = rustix::fs::fcntl_getfl(to) {
+        // Where this fails, a write that would have to wait says so.
+        rustix::fs::fcntl_setfl(to, flags - rustix::fs::OFlags::NONBLOCK).ok();
+    }
+}

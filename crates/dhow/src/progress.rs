@@ -19,11 +19,22 @@ pub(crate) fn choose(quiet: bool) -> Box<dyn Progress> {
     }
 }
 
+/// Bars on a terminal, and nothing elsewhere: for what has nothing to say that its result does not.
+pub(crate) fn on_terminal(quiet: bool) -> Box<dyn Progress> {
+    if quiet || !terminal::stderr_is_terminal() { Box::new(Silent) } else { Box::new(Bars::default()) }
+}
+
 fn said(step: Step) -> (&'static str, &'static str) {
     match step {
+        Step::Wait => ("Waiting", "Waiting"),
         Step::Download => ("Downloading", "Download complete"),
         Step::Unpack => ("Extracting", "Pull complete"),
         Step::Exists => ("Already exists", "Already exists"),
+        Step::Save => ("Saving", "Saved"),
+        Step::Upload => ("Pushing", "Pushed"),
+        Step::Mount => ("Mounted from another repository", "Mounted from another repository"),
+        Step::Uploaded => ("Layer already exists", "Layer already exists"),
+        Step::Verify => ("Checking", "Checked"),
     }
 }
 

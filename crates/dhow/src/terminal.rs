@@ -1,8 +1,9 @@
 //! The user's terminal: raw while a container has it, and as it was afterwards, whatever happens.
 
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::error::{Error, Result};
 
@@ -32,6 +33,43 @@ impl Drop for RawMode {
         // A terminal that is gone (hang-up) needs nothing.
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.before).ok();
     }
+}
+
+/// Whether what is typed is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// It is.
+    On,
+    /// It is not: a password.
+    Off,
+}
+
+/// Asks a question on standard error, and reads a line from the terminal that standard input is. Whoever is ended by a
+/// signal meanwhile leaves the terminal as a shell puts it right.
+pub(crate) fn ask(question: &str, echo: Echo) -> Result<String> {
+    let stdin = rustix::stdio::stdin();
+    let failed = |what, e: rustix::io::Errno| Error::Terminal(what, e.into());
+    // What is typed before the question is thrown away, so the terminal is quiet first.
+    let quiet = match echo {
+        Echo::On => None,
+        Echo::Off => {
+            let before = tcgetattr(stdin).map_err(|e| failed("read the terminal's settings", e))?;
+            let mut hidden = before.clone();
+            hidden.local_modes.remove(LocalModes::ECHO);
+            let quiet = RawMode { before };
+            tcsetattr(stdin, OptionalActions::Flush, &hidden).map_err(|e| failed("hide what is typed", e))?;
+            Some(quiet)
+        }
+    };
+    write!(std::io::stderr(), "{question}").ok();
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    if quiet.is_some() {
+        writeln!(std::io::stderr()).ok();
+    }
+    drop(quiet);
+    read.map_err(|e| Error::Terminal("read from the terminal", e))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Whether standard input is a terminal.

@@ -10,6 +10,23 @@
 //! [log]
 //! max_size = "10m"              # none: a log grows without bounds, as Docker's
 //! max_files = 3
+//!
+//! [images]
+//! budget = "20g"                # beyond this, those go that were not used for the longest time; none: never
+//! keep = ["debian", "team/*"]   # but never these
+//!
+//! [pull]
+//! max_downloads = 6             # layers that are fetched at once
+//! max_uploads = 4               # layers that are pushed at once
+//!
+//! [unpack]                      # what a layer of an image may cost; beyond it, it is refused
+//! max_size = "512g"             # bytes, unpacked
+//! max_entries = 16777216        # files, directories, links
+//! max_ratio = 500               # times its compressed size, beyond the first …
+//! ratio_free = "1g"             # … of these
+//! max_path = 4095               # bytes of a name
+//! max_metadata = "1m"           # bytes of one file's attributes and long names
+//! max_window = "128m"           # memory that a zstd stream may want
 //! ```
 //!
 //! An unknown key is an error that names it: a misspelt limit must not be a missing one.
@@ -18,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 use base::fs;
 use base::{Failure, Kind};
+use rootfs::{LONGEST_PATH, Limits};
 use serde::{Deserialize, Deserializer};
 
 /// Where the file is, unless somebody says otherwise.
@@ -40,6 +58,12 @@ pub struct Config {
     pub apparmor: Confinement,
     /// Logs.
     pub log: Log,
+    /// What images may take.
+    pub images: Images,
+    /// Pulls and pushes.
+    pub pull: Pull,
+    /// What a layer may cost.
+    pub unpack: Unpack,
 }
 
 /// A default profile, none, or somebody's own.
@@ -65,6 +89,101 @@ pub struct Log {
     pub max_files: u32,
 }
 
+/// How many transfers run at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pull {
+    /// Layers that are fetched at once.
+    pub max_downloads: u32,
+    /// Layers that are pushed at once.
+    pub max_uploads: u32,
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        Self { max_downloads: 6, max_uploads: 4 }
+    }
+}
+
+/// What all images together may take of the disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Images {
+    /// Bytes of blobs and unpacked layers; none: no bound.
+    #[serde(deserialize_with = "optional_size")]
+    pub budget: Option<u64>,
+    /// Patterns of references that stay whatever they take.
+    pub keep: Vec<String>,
+}
+
+/// What a layer may cost: the bounds of [`rootfs::Limits`], under the same names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Unpack {
+    /// Bytes, unpacked.
+    #[serde(deserialize_with = "size")]
+    pub max_size: u64,
+    /// Files, directories, links.
+    pub max_entries: u64,
+    /// Times the compressed size.
+    pub max_ratio: u64,
+    /// Bytes before `max_ratio` counts.
+    #[serde(deserialize_with = "size")]
+    pub ratio_free: u64,
+    /// Bytes of a name.
+    pub max_path: u32,
+    /// Bytes of an entry's extended headers.
+    #[serde(deserialize_with = "size")]
+    pub max_metadata: u64,
+    /// Bytes of memory for a zstd window.
+    #[serde(deserialize_with = "size")]
+    pub max_window: u64,
+}
+
+impl Default for Unpack {
+    fn default() -> Self {
+        let Limits { max_size, max_entries, max_ratio, ratio_free, max_path, max_metadata, max_window } =
+            Limits::default();
+        let max_metadata = max_metadata.into();
+        Self { max_size, max_entries, max_ratio, ratio_free, max_path, max_metadata, max_window }
+    }
+}
+
+impl Unpack {
+    /// The same for who unpacks.
+    pub(crate) fn limits(&self) -> Limits {
+        let Self { max_size, max_entries, max_ratio, ratio_free, max_path, max_metadata, max_window } = *self;
+        let max_metadata = u32::try_from(max_metadata).unwrap_or(u32::MAX);
+        Limits { max_size, max_entries, max_ratio, ratio_free, max_path, max_metadata, max_window }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (name, value) in [
+            ("max_size", self.max_size),
+            ("max_entries", self.max_entries),
+            ("max_ratio", self.max_ratio),
+            ("max_path", self.max_path.into()),
+            ("max_metadata", self.max_metadata),
+        ] {
+            if value == 0 {
+                return Err(format!("unpack.{name} is 0: want at least 1"));
+            }
+        }
+        if self.max_path > LONGEST_PATH {
+            return Err(format!(
+                "unpack.max_path is more than {LONGEST_PATH}, which is all that Linux takes"
+            ));
+        }
+        if self.max_metadata > 64 << 20 {
+            return Err("unpack.max_metadata is more than 64m".to_owned());
+        }
+        if !(1 << 10..=1 << 31).contains(&self.max_window) {
+            return Err("unpack.max_window is not between 1k and 2g".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -74,6 +193,9 @@ impl Default for Config {
             seccomp: Confinement::Default,
             apparmor: Confinement::Default,
             log: Log::default(),
+            images: Images::default(),
+            pull: Pull::default(),
+            unpack: Unpack::default(),
         }
     }
 }
@@ -109,7 +231,14 @@ impl Config {
         if self.log.max_size.is_some_and(|size| size < 4096) {
             return Err("log.max_size is less than 4k".to_owned());
         }
-        Ok(())
+        for (name, number) in
+            [("max_downloads", self.pull.max_downloads), ("max_uploads", self.pull.max_uploads)]
+        {
+            if !(1..=100).contains(&number) {
+                return Err(format!("pull.{name} is {number}: want 1 to 100"));
+            }
+        }
+        self.unpack.check()
     }
 }
 
@@ -134,8 +263,12 @@ impl<'de> Deserialize<'de> for Confinement {
 }
 
 fn optional_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    size(from).map(Some)
+}
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let text = String::deserialize(from)?;
-    parse_size(&text).map(Some).ok_or_else(|| {
+    parse_size(&text).ok_or_else(|| {
         serde::de::Error::custom(format!("`{text}` is not a size: want a number and k, m or g"))
     })
 }
@@ -206,12 +339,21 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let text = "no_new_privileges = true\nmemory_reserve = \"1g\"\npids_limit = -1\nseccomp = \"unconfined\"\n\
-                    apparmor = \"mine\"\n[log]\nmax_size = \"10m\"\nmax_files = 3\n";
+                    apparmor = \"mine\"\n[log]\nmax_size = \"10m\"\nmax_files = 3\n\
+                    [images]\nbudget = \"20g\"\nkeep = [\"debian\"]\n\
+                    [unpack]\nmax_size = \"2g\"\nmax_entries = 1000\nmax_path = 255\nmax_window = \"8m\"\n[pull]\nmax_downloads = 2\n";
         let config = load(text).unwrap();
         assert!(config.no_new_privileges);
         assert_eq!(config.memory_reserve, Some(1 << 30));
         assert_eq!(config.apparmor, Confinement::Profile("mine".to_owned()));
         assert_eq!(config.log, Log { max_size: Some(10 << 20), max_files: 3 });
+        assert_eq!(config.images, Images { budget: Some(20 << 30), keep: vec!["debian".to_owned()] });
+        assert_eq!(config.pull, Pull { max_downloads: 2, max_uploads: 4 });
+        let limits = config.unpack.limits();
+        assert_eq!((limits.max_size, limits.max_entries), (2 << 30, 1000));
+        assert_eq!((limits.max_path, limits.max_window), (255, 8 << 20));
+        assert_eq!(limits.max_ratio, Limits::default().max_ratio);
+        assert_eq!(Unpack::default().limits(), Limits::default());
     }
 
     #[test]
@@ -220,7 +362,18 @@ mod tests {
         assert!(error.contains("pid_limits") && error.contains("line 2"), "{error}");
         let error = load("[log]\nmax_file = 1\n").unwrap_err().to_string();
         assert!(error.contains("max_file"), "{error}");
-        for bad in ["pids_limit = 0", "[log]\nmax_files = 0", "memory_reserve = \"x\"", "="] {
+        for bad in [
+            "pids_limit = 0",
+            "[log]\nmax_files = 0",
+            "[pull]\nmax_uploads = 0",
+            "memory_reserve = \"x\"",
+            "=",
+            "[images]\nbudget = \"much\"",
+            "[unpack]\nmax_size = \"0\"",
+            "[unpack]\nmax_path = 4096",
+            "[unpack]\nmax_window = \"4g\"",
+            "[unpack]\nmax_sice = \"1g\"",
+        ] {
             assert!(load(bad).is_err(), "{bad}");
         }
     }

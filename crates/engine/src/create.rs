@@ -15,7 +15,7 @@ use base::fs::{self, At};
 use base::progress::Progress;
 use base::{Failure, Id, Kind, Timestamp};
 use image::{Reference, Resolved as Image};
-use rootfs::{LayerStore, Overlay};
+use rootfs::Overlay;
 use state::claim;
 use state::container::{FORMAT, ImageUsed, Record, file};
 use state::lock::Lock;
@@ -59,6 +59,8 @@ pub struct Created {
 enum Error {
     #[error("there is no image `{0}` here")]
     NoImage(String),
+    #[error("`{name}` is an artifact of the type `{kind}`, and no image: it cannot be run")]
+    Artifact { name: String, kind: String },
     #[error("the name `{name}` is in use by container {}", .owner.get(..12).unwrap_or(.owner))]
     NameInUse { name: String, owner: String },
     #[error("cannot get randomness for an id")]
@@ -73,6 +75,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoImage(_) => Kind::NotFound,
+            Self::Artifact { .. } => Kind::Invalid,
             Self::NameInUse { .. } => Kind::Conflict,
             Self::Random(_) | Self::IdTaken(_) => Kind::Internal,
             Self::NoFreeName(_) => Kind::Exhausted,
@@ -107,15 +110,24 @@ impl Engine {
             names::check(name)?;
         }
         let image = self.image_for(&options.image, pull, progress)?;
+        if let Some(kind) = image.artifact {
+            return Err(Error::Artifact { name: options.image, kind }.into());
+        }
+        self.image_store()?.note_use(&image);
         // An image that is about to be used is not removed: removers hold this lock exclusively.
         let _image_stays = Lock::shared(&self.instance.containers())?;
         let overlay_of = |id: &Id| {
             let layers: Vec<_> = image.layers.iter().map(|layer| layer.diff_id).collect();
-            let store = LayerStore::open(&self.instance.layers(), &self.instance.removing());
-            store.overlay(&layers, &self.instance.container(id))
+            self.layer_store().overlay(&layers, &self.instance.container(id))
         };
         let id = Id::random().map_err(Error::Random)?;
-        let overlay = overlay_of(&id)?;
+        let overlay = match overlay_of(&id) {
+            Err(rootfs::Error::Missing(_)) => {
+                self.unpack_missing(&image, progress)?;
+                overlay_of(&id)?
+            }
+            other => other?,
+        };
         let execution = image.config.config.clone().unwrap_or_default();
         let Resolution { args, resolved } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;

@@ -90,7 +90,7 @@ impl Engine {
                 ..Process::default()
             },
             seccomp: if options.privileged { None } else { self.seccomp(record)? },
-            cgroup: Some(self.placement(&record.id)),
+            cgroup: Some(self.placement(&record.id).into()),
             interactive: options.interactive,
             detach: options.detach,
         };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use base::{Digest, Timestamp};
 use image::{Reference, Resolved};
 
-use crate::Engine;
 use crate::error::Result;
+use crate::{Engine, records};
 
 /// A line of `images`: one name of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct ImageSummary {
     pub references: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// `linux/amd64`, `linux/arm64/v8`, …
+    pub platform: String,
+    /// The digest of the manifest.
+    pub manifest: Digest,
 }
 
 impl Engine {
@@ -41,6 +45,22 @@ impl Engine {
             records.iter().map(|r| summary(r, names.get(&r.id).cloned().unwrap_or_default())).collect();
         lines.sort_by(|a, b| (b.created, &a.repository, &a.tag).cmp(&(a.created, &b.repository, &b.tag)));
         Ok(lines)
+    }
+
+    /// The line of one image, by a name of it or its id.
+    pub fn image(&self, name: &str) -> Result<ImageSummary> {
+        Ok(summary(&self.image_store()?.find(name)?, Vec::new()))
+    }
+
+    /// How many containers were made of each image.
+    pub fn image_uses(&self) -> Result<BTreeMap<Digest, u64>> {
+        let mut uses = BTreeMap::new();
+        for id in records::all(&self.instance)? {
+            if let Some(record) = records::record(&self.instance, &id)? {
+                *uses.entry(record.image.id).or_insert(0) += 1;
+            }
+        }
+        Ok(uses)
     }
 }
 
@@ -62,5 +82,7 @@ pub(crate) fn summary(record: &Resolved, references: Vec<String>) -> ImageSummar
         size: record.size,
         references: if references.is_empty() { familiar(record).into_iter().collect() } else { references },
         labels,
+        platform: image::platform::display(&record.config.platform),
+        manifest: record.manifest,
     }
 }

@@ -1,30 +1,29 @@
 //! `pull`: an image comes from a registry.
 //!
-//! Every layer is on its way at once: its bytes go from the network through the store's receiver, which
-//! verifies and keeps them, into the unpacker. The name is written last, when all of it is here; a kill before
-//! that leaves temporary files, which the next pull or load removes.
+//! First the documents ([`wanted`]): what the name stands for, and which blobs that needs. Then those that are not
+//! here, all at once ([`crate::fetch`]). The name is written last, when all of it is here; a kill before that leaves
+//! what has come, for the next try.
 
-use std::collections::HashMap;
-use std::io::{self, Read};
-use std::path::PathBuf;
+mod wanted;
 
-use base::progress::{Progress, Step};
+use base::progress::Progress;
 use base::{Digest, Failure, Kind};
-use image::{Document, Ingest, Layer, Reference, Resolved, choose_platform, classify, platform};
-use registry::{BlobRequest, Client, Credentials, Location};
+use image::{Document, Reference, Resolved, choose_platform, classify, platform};
+use oci::image::Platform;
+use registry::{Client, Location};
 use rootfs::LayerStore;
 
 use crate::error::{Error, Result};
-use crate::unpack::unpack_from_store;
-use crate::{Engine, ImageSummary};
+use crate::fetch::fetch;
+use crate::{Engine, ImageSummary, remote};
 
 /// How to pull.
 #[derive(Debug, Clone, Default)]
 pub struct PullOptions {
     /// `os/arch[/variant]`; none: this machine's.
     pub platform: Option<String>,
-    /// Say nothing of single layers.
-    pub quiet: bool,
+    /// Fetch the images for all other platforms of the index, too.
+    pub all_platforms: bool,
 }
 
 /// What a pull brought.
@@ -60,15 +59,21 @@ enum PullError {
     NoPlatform { wanted: String, offered: Vec<String> },
     #[error("an index within an index")]
     NestedIndex,
+    #[error("more than {0} documents in one index")]
+    TooMany(usize),
+    #[error("`{0}` names one image: all tags are those of a repository")]
+    NotARepository(String),
+    #[error("the repository {0} has no tags")]
+    NoTags(String),
 }
 
 impl Failure for PullError {
     fn kind(&self) -> Kind {
         match self {
             Self::Pull { cause, .. } => cause.kind(),
-            Self::Platform(_) => Kind::Invalid,
-            Self::NoPlatform { .. } => Kind::NotFound,
-            Self::NestedIndex => Kind::Corrupt,
+            Self::Platform(_) | Self::NotARepository(_) => Kind::Invalid,
+            Self::NoPlatform { .. } | Self::NoTags(_) => Kind::NotFound,
+            Self::NestedIndex | Self::TooMany(_) => Kind::Corrupt,
         }
     }
 
@@ -78,109 +83,78 @@ impl Failure for PullError {
             Self::NoPlatform { offered, .. } => {
                 offered.first().map(|p| format!("ask for one of them: --platform {p}")).into_iter().collect()
             }
+            Self::NotARepository(_) => vec!["leave the tag away".to_owned()],
             _ => Vec::new(),
         }
     }
+}
+
+/// A pull under way.
+struct Pull<'p> {
+    engine: &'p Engine,
+    client: &'p Client,
+    location: Location,
+    platform: Platform,
+    all_platforms: bool,
+    progress: &'p dyn Progress,
 }
 
 impl Engine {
     /// Pulls an image, all its layers at once.
     pub fn pull(&self, reference: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Pulled> {
         let reference: Reference = reference.parse()?;
-        let wanted = match &options.platform {
-            Some(text) => platform::parse(text).ok_or_else(|| PullError::Platform(text.clone()))?,
-            None => platform::host(),
-        };
-        self.pull_platform(&reference, &wanted, progress)
-            .map_err(|cause| PullError::Pull { reference: reference.canonical(), cause }.into())
+        let client = self.registry_client()?;
+        let pulled = self.pulling(&reference, options, &client, progress)?.run(&reference)?;
+        self.keep_to_budget(&[pulled.image.id], progress);
+        Ok(pulled)
     }
 
-    fn pull_platform(
+    /// Pulls every tag of a repository, and tells of each.
+    pub fn pull_all_tags(
         &self,
-        reference: &Reference,
-        wanted: &oci::image::Platform,
+        repository: &str,
+        options: &PullOptions,
         progress: &dyn Progress,
-    ) -> Result<Pulled> {
-        let store = self.image_store()?;
-        let before = store.resolve(reference)?;
-        let client = Client::new(registry::Settings { credentials: credentials()?, ..Default::default() })?;
-        let location =
-            Location { host: reference.registry().to_owned(), repository: reference.repository().to_owned() };
-        let ingest = store.ingest()?;
-        self.layer_store().sweep()?;
-
-        let by = reference
-            .digest()
-            .map_or_else(|| reference.tag().unwrap_or("latest").to_owned(), std::string::ToString::to_string);
-        let top = client.manifest(&location, &by)?;
-        ingest.write_blob(&top.digest, Some(top.bytes.len() as u64), &top.bytes[..])?;
-        let (manifest, source) = match classify(&top.bytes, top.media_type.as_deref())? {
-            Document::Manifest(_) => (top.digest, None),
-            Document::Index(index) => {
-                let chosen = choose_platform(&index, wanted).ok_or_else(|| {
-                    let offered = index.manifests.iter().filter_map(|d| d.platform.as_ref());
-                    PullError::NoPlatform {
-                        wanted: platform::display(wanted),
-                        offered: offered.filter(|p| p.os != "unknown").map(platform::display).collect(),
-                    }
-                })?;
-                if !ingest.has_blob(&chosen.digest)? {
-                    let answer = client.manifest(&location, &chosen.digest.to_string())?;
-                    ingest.write_blob(&chosen.digest, Some(chosen.size), &answer.bytes[..])?;
-                }
-                (chosen.digest, Some(top.digest))
-            }
-        };
-        let image = pull_configuration(&client, &location, &ingest, &manifest)?;
-        self.pull_layers(&client, &location, &ingest, &image, progress)?;
-        let image = ingest.commit(Some(reference), &manifest, source.as_ref())?;
-        let same = before.is_some_and(|before| before.id == image.id);
-        Ok(Pulled {
-            reference: reference.canonical(),
-            digest: top.digest,
-            status: if same { PullStatus::UpToDate } else { PullStatus::Newer },
-            image: crate::images::summary(&image, Vec::new()),
-        })
-    }
-
-    fn pull_layers(
-        &self,
-        client: &Client,
-        location: &Location,
-        ingest: &Ingest,
-        image: &Resolved,
-        progress: &dyn Progress,
+        mut each: impl FnMut(&Pulled),
     ) -> Result<()> {
-        let layers = self.layer_store();
-        ingest.protect(&image.layers.iter().flat_map(|l| [l.digest, l.diff_id]).collect::<Vec<_>>())?;
-        let mut missing: HashMap<Digest, &Layer> = HashMap::new();
-        let mut requests = Vec::new();
-        let mut packed = Vec::new();
-        for layer in &image.layers {
-            if !ingest.has_blob(&layer.digest)? {
-                // The same layer may be in an image twice; it is fetched once.
-                if missing.insert(layer.digest, layer).is_none() {
-                    progress.begin(&layer.digest.short(), Step::Download, Some(layer.size));
-                    requests.push(BlobRequest { digest: layer.digest, size: layer.size });
-                }
-            } else if layers.has(&layer.diff_id) {
-                progress.begin(&layer.digest.short(), Step::Exists, Some(layer.size));
-                progress.end(&layer.digest.short(), Step::Exists);
-            } else {
-                packed.push(layer.clone());
-            }
+        let reference: Reference = repository.parse()?;
+        if reference.digest().is_some() || repository.ends_with(&format!(":{}", tag(&reference))) {
+            return Err(PullError::NotARepository(repository.to_owned()).into());
         }
-        let sink = |request: &BlobRequest, reader: &mut dyn Read| -> std::result::Result<(), SinkError> {
-            let layer = missing.get(&request.digest).copied().ok_or(SinkError::Unasked(request.digest))?;
-            receive(ingest, &layers, layer, reader, progress).map_err(SinkError::Layer)
-        };
-        client.blobs(location, &requests, &sink)?;
-        unpack_from_store(ingest.store(), &layers, &packed, progress)
+        let client = self.registry_client()?;
+        let tags = client.tags(&remote::location(&reference))?;
+        if tags.is_empty() {
+            return Err(PullError::NoTags(reference.familiar_name()).into());
+        }
+        let pull = self.pulling(&reference, options, &client, progress)?;
+        let mut arrived = Vec::new();
+        for tag in tags {
+            let tagged: Reference = format!("{}:{tag}", reference.familiar_name()).parse()?;
+            let pulled = pull.run(&tagged)?;
+            arrived.push(pulled.image.id);
+            each(&pulled);
+        }
+        self.keep_to_budget(&arrived, progress);
+        Ok(())
+    }
+
+    fn pulling<'p>(
+        &'p self,
+        reference: &Reference,
+        options: &PullOptions,
+        client: &'p Client,
+        progress: &'p dyn Progress,
+    ) -> Result<Pull<'p>> {
+        let platform = platform_of(options.platform.as_deref())?;
+        let location = remote::location(reference);
+        let all_platforms = options.all_platforms;
+        Ok(Pull { engine: self, client, location, platform, all_platforms, progress })
     }
 
     /// The store of unpacked layers.
     pub(crate) fn layer_store(&self) -> LayerStore {
         LayerStore::open(&self.instance.layers(), &self.instance.removing())
+            .with_limits(self.config.unpack.limits())
     }
 
     /// The store of images.
@@ -189,99 +163,101 @@ impl Engine {
     }
 }
 
-/// The image's configuration, and with it what its layers are when unpacked.
-fn pull_configuration(
-    client: &Client,
-    location: &Location,
-    ingest: &Ingest,
-    manifest: &Digest,
-) -> Result<Resolved> {
-    let bytes = ingest.store().read_blob(manifest)?;
-    let Document::Manifest(parsed) = classify(&bytes, None)? else {
-        return Err(PullError::NestedIndex.into());
-    };
-    let config = BlobRequest { digest: parsed.config.digest, size: parsed.config.size };
-    if !ingest.has_blob(&config.digest)? {
-        let bytes = client.small_blob(location, &config)?;
-        ingest.write_blob(&config.digest, Some(config.size), &bytes[..])?;
-    }
-    Ok(ingest.inspect(manifest)?)
-}
-
-/// One layer, from the network to its place.
-fn receive(
-    ingest: &Ingest,
-    layers: &LayerStore,
-    layer: &Layer,
-    reader: &mut dyn Read,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let id = layer.digest.short();
-    let counted = Counted { inner: reader, id: &id, progress };
-    let mut receiver = ingest.receive(&layer.digest, Some(layer.size), counted)?;
-    let unpacked = if layers.has(&layer.diff_id) {
-        Ok(false)
-    } else {
-        layers.unpack(&layer.diff_id, &layer.media_type, &mut receiver, &|_| {})
-    };
-    if let Err(error) = unpacked {
-        // Bytes that are not what they claim to be explain a layer that cannot be unpacked: say that.
-        return Err(match receiver.finish() {
-            Err(mismatch) if mismatch.kind() == Kind::Corrupt => mismatch.into(),
-            _ => error.into(),
-        });
-    }
-    receiver.finish()?;
-    progress.end(&id, Step::Download);
-    Ok(())
-}
-
-/// Tells of every byte that passes.
-struct Counted<'a> {
-    inner: &'a mut dyn Read,
-    id: &'a str,
-    progress: &'a dyn Progress,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.progress.advance(self.id, n as u64);
-        Ok(n)
+/// The platform that a user names; none: this machine's.
+pub(crate) fn platform_of(text: Option<&str>) -> Result<oci::image::Platform> {
+    match text {
+        Some(text) => Ok(platform::parse(text).ok_or_else(|| PullError::Platform(text.to_owned()))?),
+        None => Ok(platform::host()),
     }
 }
 
-/// A failure on the way from the network to the disk, as the registry client passes it through.
-#[derive(Debug, thiserror::Error)]
-enum SinkError {
-    #[error("{0}")]
-    Layer(Error),
-    #[error("the blob {0} was not asked for")]
-    Unasked(Digest),
-}
+impl Pull<'_> {
+    fn run(&self, reference: &Reference) -> Result<Pulled> {
+        self.progress.note(&format!("{}: Pulling from {}", tag(reference), reference.repository()));
+        self.named(reference)
+            .map_err(|cause| PullError::Pull { reference: reference.canonical(), cause }.into())
+    }
 
-impl Failure for SinkError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Layer(error) => error.kind(),
-            Self::Unasked(_) => Kind::Internal,
+    fn named(&self, reference: &Reference) -> Result<Pulled> {
+        let store = self.engine.image_store()?;
+        let before = store.resolve(reference)?;
+        let pulled = |image: &Resolved, digest, status| Pulled {
+            reference: reference.canonical(),
+            digest,
+            status,
+            image: crate::images::summary(image, Vec::new()),
+        };
+        let trees = self.engine.layer_store();
+        // Also where nothing is to be done: this sweeps what killed ones left.
+        let ingest = store.ingest()?;
+        trees.sweep()?;
+        self.engine.settle_layers();
+        if let Some(image) = &before
+            && let Some(digest) = self.unchanged(&store, image, reference)?
+        {
+            return Ok(pulled(image, digest, PullStatus::UpToDate));
+        }
+        let wanted = self.wanted(&ingest, &by(reference), before.as_ref())?;
+        let at_once = self.engine.config.pull.max_downloads as usize;
+        let jobs = self.jobs(&ingest, &trees, &wanted)?;
+        fetch(self.client, &self.location, &ingest, &trees, jobs, at_once, self.progress)?;
+        let image =
+            ingest.commit_with(Some(reference), &wanted.manifest, wanted.source.as_ref(), &wanted.others)?;
+        store.remember_origin(
+            &self.location.host,
+            &self.location.repository,
+            image.layers.iter().map(|layer| layer.digest),
+        )?;
+        let same = before.is_some_and(|before| before.id == image.id && before.others == image.others);
+        let status = if same { PullStatus::UpToDate } else { PullStatus::Newer };
+        Ok(pulled(&image, wanted.source.unwrap_or(wanted.manifest), status))
+    }
+
+    /// The digest that the registry knows `image` by, if the name still means that there and nothing of it is
+    /// missing here: one request, of a kind that registries do not count as a pull.
+    fn unchanged(
+        &self,
+        store: &image::Store,
+        image: &Resolved,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
+        let trees = self.engine.layer_store();
+        if self.all_platforms || !store.is_whole(image) || !image.diff_ids().all(|id| trees.has(&id)) {
+            return Ok(None);
+        }
+        let known = image.source.unwrap_or(image.manifest);
+        if !self.is_for_platform(store, image) {
+            return Ok(None);
+        }
+        let now = match reference.digest() {
+            Some(digest) => Some(*digest),
+            None => match self.client.manifest_digest(&self.location, tag(reference)) {
+                // The whole question gets the better answer: which tags there are instead.
+                Err(error) if error.kind() == Kind::NotFound => None,
+                other => other?,
+            },
+        };
+        Ok(now.filter(|now| *now == known))
+    }
+
+    /// Whether the wanted platform's image is the one that was chosen from the index before.
+    fn is_for_platform(&self, store: &image::Store, image: &Resolved) -> bool {
+        let Some(source) = image.source else { return true };
+        let index = store.read_blob(&source).ok().and_then(|bytes| classify(&bytes, None).ok());
+        match index {
+            Some(Document::Index(index)) => {
+                choose_platform(&index, &self.platform).is_some_and(|chosen| chosen.digest == image.manifest)
+            }
+            _ => false,
         }
     }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Layer(error) => error.hints(),
-            Self::Unasked(_) => Vec::new(),
-        }
-    }
 }
 
-/// The user's logins, where Docker keeps them.
-fn credentials() -> Result<Credentials> {
-    let dir = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-    match dir.or_else(home) {
-        Some(dir) => Ok(Credentials::from_docker_config(&dir.join("config.json"))?),
-        None => Ok(Credentials::default()),
-    }
+/// What the registry is asked for: the digest, where the reference has one.
+fn by(reference: &Reference) -> String {
+    reference.digest().map_or_else(|| tag(reference).to_owned(), Digest::to_string)
+}
+
+fn tag(reference: &Reference) -> &str {
+    reference.tag().unwrap_or("latest")
 }

@@ -49,6 +49,7 @@ impl Engine {
         self.sweep_half_made()?;
         self.sweep_names()?;
         self.sweep_removing();
+        self.settle_layers();
         self.sweep_unused();
         Ok(())
     }
@@ -58,7 +59,8 @@ impl Engine {
     pub(crate) fn sweep_unused(&self) {
         let unused = std::fs::read_dir(self.instance.live_containers())
             .is_ok_and(|mut entries| entries.next().is_none());
-        if unused && let Ok(Some(_lock)) = Lock::try_exclusive(self.instance.run()) {
+        // Looked at, not taken: a monitor that found it taken would leave, and rely on us to outlive it.
+        if unused && matches!(state::lock::held(self.instance.run()), Ok(Held::Abandoned)) {
             self.sweep_shared();
         }
     }
@@ -108,7 +110,7 @@ impl Engine {
         if record.options.auto_remove {
             return self.remove_files(&record.id, &record.name, owner);
         }
-        remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(id)))?;
+        remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(id).into()))?;
         write_exit(&dir, LOST, None, "the machine was restarted while it ran")
     }
 
@@ -134,7 +136,7 @@ impl Engine {
     /// what; where there is none, nothing was ever started.
     pub(crate) fn release_held(&self, id: &Id, owner: &Owner) -> Result<Option<Request>> {
         let request = read_request(owner.live());
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id));
+        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id).into());
         group.kill()?;
         remove_group(&group)?;
         if let Some(request) = &request {
@@ -147,7 +149,7 @@ impl Engine {
     fn sweep_released(&self) -> Result<()> {
         for (path, id) in hidden(&self.instance.live_containers()) {
             let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
-            remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id)))?;
+            remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id).into()))?;
             fs::remove_dir_all(&path)?;
             self.sweep_shared();
         }

@@ -7,12 +7,23 @@
 use base::{Digest, Failure, Id, Kind};
 use image::{Reference, Resolved};
 use state::container::{Record, Status};
-use state::lock::Lock;
 
 use crate::Engine;
 use crate::error::Result;
 use crate::images::familiar;
 use crate::records;
+use crate::remove_platform::Scope;
+
+/// How to remove an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoveImageOptions {
+    /// All names of an image that is given by its id; also one that a stopped container was made of.
+    pub force: bool,
+    /// Leave what nothing needs any more to the next collection.
+    pub no_prune: bool,
+    /// Only what is for this platform (`os/arch[/variant]`).
+    pub platform: Option<String>,
+}
 
 /// One thing that went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,24 +64,31 @@ impl Failure for Error {
 
 impl Engine {
     /// Removes a name, or an image by its id.
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+    pub fn remove_image(&self, name: &str, options: &RemoveImageOptions) -> Result<Vec<Removed>> {
         self.reconcile()?;
         let store = self.image_store()?;
-        let _no_new_containers = Lock::exclusive(&self.instance.containers())?;
+        let guard = self.keep_containers_out()?;
         let target = store.find(name)?;
+        if let Some(wanted) = &options.platform
+            && let Scope::Part(mut removed) = self.remove_platform(&target, name, wanted)?
+        {
+            if !options.no_prune {
+                removed.extend(self.collect_garbage(&guard)?.layers.into_iter().map(Removed::Deleted));
+            }
+            return Ok(removed);
+        }
         let of_image: Vec<Resolved> = store.list()?.into_iter().filter(|r| r.id == target.id).collect();
         let by_name = name
             .parse::<Reference>()
             .is_ok_and(|reference| reference.canonical() == target.reference || reference.digest().is_some());
         let names: Vec<Resolved> = if by_name { vec![target.clone()] } else { of_image.clone() };
-        if !by_name && names.len() > 1 && !force {
+        if !by_name && names.len() > 1 && !options.force {
             let names = names.iter().filter_map(familiar).collect();
             return Err(Error::SeveralNames { id: target.id, names }.into());
         }
-        let containers = self.all_records()?;
         // One of several names may go whatever uses the image.
         if names.len() == of_image.len() {
-            self.refuse_if_used(&target, &containers, name, force)?;
+            self.refuse_if_used(&target, &guard.containers, name, options.force)?;
         }
         let mut removed = Vec::new();
         for record in &names {
@@ -81,13 +99,8 @@ impl Engine {
         if names.len() == of_image.len() {
             removed.push(Removed::Deleted(target.id));
         }
-        let in_use: Vec<Digest> = containers.iter().flat_map(|c| c.image.layers.iter().copied()).collect();
-        let layers = self.layer_store();
-        // Held until the layers are gone: nobody can begin to rely on one meanwhile.
-        let garbage = store.collect_garbage(&layers.list()?, &in_use)?;
-        for layer in &garbage.layers {
-            layers.remove(layer)?;
-            removed.push(Removed::Deleted(*layer));
+        if !options.no_prune {
+            removed.extend(self.collect_garbage(&guard)?.layers.into_iter().map(Removed::Deleted));
         }
         Ok(removed)
     }
@@ -102,14 +115,5 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// The records of all containers. One that cannot be read is an error: what it uses is not known.
-    fn all_records(&self) -> Result<Vec<Record>> {
-        let mut found = Vec::new();
-        for id in records::all(&self.instance)? {
-            found.extend(records::record(&self.instance, &id)?);
-        }
-        Ok(found)
     }
 }

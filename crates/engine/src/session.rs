@@ -159,6 +159,16 @@ impl Session {
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         self.sender.signal(signal)
     }
+
+    /// From here on the monitor thaws the container if we hang up, however that comes about.
+    pub(crate) fn hold(&self) -> io::Result<()> {
+        self.sender.send(Tag::Hold, &[])
+    }
+
+    /// The container goes on already.
+    pub(crate) fn let_go(&self) -> io::Result<()> {
+        self.sender.send(Tag::LetGo, &[])
+    }
 }
 
 impl AsFd for Session {

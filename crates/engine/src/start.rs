@@ -7,7 +7,7 @@ use base::fs;
 use base::{Failure, Id, Kind};
 use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::Placement;
-use runtime::{Bundle, RootSource, apparmor, capability, seccomp};
+use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Record, file};
 use state::options::SeccompChoice;
 use state::protocol::{StartFailure, Tag};
@@ -177,9 +177,10 @@ impl Engine {
             bundle: Bundle {
                 spec: spec::build(record, &context),
                 root,
-                cgroup: Some(self.placement(&record.id)),
+                cgroup: Some(self.placement(&record.id).into()),
                 seccomp,
                 init: options.init,
+                manner: Manner::default(),
             },
             network,
             log: logging::Config {

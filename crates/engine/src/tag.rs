@@ -19,12 +19,18 @@ impl Failure for NotATag {
 impl Engine {
     /// Makes `target` mean the image that `source` means.
     pub fn tag(&self, source: &str, target: &str) -> Result<()> {
-        let target: Reference = target.parse()?;
-        if target.digest().is_some() {
-            return Err(NotATag(target.to_string()).into());
-        }
+        let target = new_name(target)?;
         let image = self.find_image(source)?;
         self.image_store()?.tag(&target, &image)?;
         Ok(())
     }
+}
+
+/// A name that can be given to an image.
+pub(crate) fn new_name(text: &str) -> Result<Reference> {
+    let name: Reference = text.parse()?;
+    if name.digest().is_some() {
+        return Err(NotATag(name.to_string()).into());
+    }
+    Ok(name)
 }

@@ -10,7 +10,7 @@ use state::claim;
 use state::container::{Status, file};
 use state::options::ContainerOptions;
 
-use crate::{Created, Engine, PullPolicy, Removed, Result, Settings};
+use crate::{Created, Engine, PullPolicy, RemoveImageOptions, Removed, Result, Settings};
 
 struct Scratch {
     engine: Engine,
@@ -21,9 +21,10 @@ fn scratch() -> Scratch {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.toml");
     fs::write(&config, "").unwrap();
-    let settings = Settings { root: Some(dir.path().join("root")), run_root: None, config: Some(config) };
+    let settings =
+        Settings { root: Some(dir.path().join("root")), config: Some(config), ..Settings::default() };
     let engine = Engine::open(&settings).unwrap();
-    engine.import(&"image:1".parse().unwrap(), b"#!/no/such/thing", Timestamp(1)).unwrap();
+    engine.write_program(&"image:1".parse().unwrap(), b"#!/no/such/thing", Timestamp(1)).unwrap();
     Scratch { engine, _dir: dir }
 }
 
@@ -170,16 +171,22 @@ fn a_removal_that_was_interrupted_is_finished() {
 fn an_image_stays_while_containers_use_it() {
     let Scratch { engine, _dir } = scratch();
     let id = create(&engine, options(Some("user"))).unwrap().id;
-    assert_eq!(engine.remove_image("image:1", false).unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(
+        engine.remove_image("image:1", &RemoveImageOptions::default()).unwrap_err().kind(),
+        Kind::Conflict
+    );
     engine.tag("image:1", "other").unwrap();
     // One of two names may go whatever uses the image.
-    assert_eq!(engine.remove_image("image:1", false).unwrap(), [Removed::Untagged("image:1".to_owned())]);
-    engine.remove_image("other", true).unwrap();
+    assert_eq!(
+        engine.remove_image("image:1", &RemoveImageOptions::default()).unwrap(),
+        [Removed::Untagged("image:1".to_owned())]
+    );
+    engine.remove_image("other", &RemoveImageOptions { force: true, ..Default::default() }).unwrap();
     let layer = engine.instance().layers().read_dir().unwrap().next().unwrap().unwrap().path();
     assert!(layer.is_dir(), "a container needs it");
     engine.remove(id.as_str(), false).unwrap();
-    engine.import(&"image:1".parse().unwrap(), b"another", Timestamp(1)).unwrap();
-    engine.remove_image("image:1", false).unwrap();
+    engine.write_program(&"image:1".parse().unwrap(), b"another", Timestamp(1)).unwrap();
+    engine.remove_image("image:1", &RemoveImageOptions::default()).unwrap();
     assert!(engine.instance().layers().read_dir().unwrap().next().is_none());
     assert!(engine.images().unwrap().is_empty());
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use base::fs::{self, At};
 use base::{Failure, Id, Kind};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use state::Instance;
@@ -126,27 +125,39 @@ fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]
     let file = unwritable(&program).map_err(failed)?;
     let null =
         openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
-    let cgroup = monitors_group(instance);
     let strings = [PROGRAM, role].map(|s| CString::new(s).unwrap_or_default()).to_vec();
-    let spawn = |cgroup: Option<&OwnedFd>| {
-        let spawn = Spawn {
-            program: file.as_fd(),
-            arguments: Arguments::new(strings.clone(), 0),
-            environment: Arguments::new(Vec::new(), 0),
-            inherit: inherit.to_vec(),
-            cgroup: cgroup.map(AsFd::as_fd),
-        };
-        spawn.start(null.as_fd())
-    };
-    match spawn(cgroup.as_ref()) {
-        // The monitor that was the last has swept the group away since we opened it.
-        Err(e) if e.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
-            spawn(monitors_group(instance).as_ref())
-        }
-        started => started,
-    }
+    born_in(
+        || monitors_group(instance),
+        |cgroup| {
+            let spawn = Spawn {
+                program: file.as_fd(),
+                arguments: Arguments::new(strings.clone(), 0),
+                environment: Arguments::new(Vec::new(), 0),
+                inherit: inherit.to_vec(),
+                cgroup: cgroup.map(AsFd::as_fd),
+            };
+            spawn.start(null.as_fd())
+        },
+    )
     .map_err(failed)?;
     Ok(())
+}
+
+/// Starts a process in a group that others may remove at any moment: the monitor that was the last sweeps the group away
+/// when nobody is in it, and who has just opened it is not in it yet. (To be born into a removed group is `ENOENT`, or on
+/// some kernels `ENODEV`.) So it is asked for once more, and at last done without: see [`monitors_group`].
+fn born_in<T>(
+    group: impl Fn() -> Option<OwnedFd>,
+    start: impl Fn(Option<&OwnedFd>) -> io::Result<T>,
+) -> io::Result<T> {
+    for _ in 0..2 {
+        let Some(group) = group() else { break };
+        if let Ok(started) = start(Some(&group)) {
+            return Ok(started);
+        }
+    }
+    // What fails for another reason than the group fails again, and says why.
+    start(None)
 }
 
 fn find_program() -> Result<PathBuf, SpawnError> {
@@ -185,4 +196,41 @@ fn unwritable(program: &Path) -> io::Result<OwnedFd> {
 fn monitors_group(instance: &Instance) -> Option<OwnedFd> {
     let hierarchy = runtime::cgroup::Hierarchy::detect().ok()?;
     runtime::cgroup::open_monitors_v2(&hierarchy, &instance.global_name()).ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group that is gone again, but open; none where no cgroup v2 is mounted.
+    fn removed_group() -> Option<OwnedFd> {
+        let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let root = root.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
+        let path = root.join(format!("dhow-test-swept-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        let open = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        std::fs::remove_dir(&path).unwrap();
+        Some(open.unwrap())
+    }
+
+    #[test]
+    fn a_group_that_was_just_swept_away_hinders_nobody() {
+        let Some(group) = removed_group() else { return };
+        let open = |path| openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let (program, null) = (open("/bin/true"), open("/dev/null"));
+        let start = |cgroup: Option<&OwnedFd>| {
+            let spawn = Spawn {
+                program: program.as_fd(),
+                arguments: Arguments::new(vec![c"true".to_owned()], 0),
+                environment: Arguments::new(Vec::new(), 0),
+                inherit: Vec::new(),
+                cgroup: cgroup.map(AsFd::as_fd),
+            };
+            spawn.start(null.as_fd())
+        };
+        assert!(start(Some(&group)).is_err());
+        let (_, process) = born_in(|| group.try_clone().ok(), start).unwrap();
+        let how = rustix::process::WaitIdOptions::EXITED;
+        rustix::process::waitid(rustix::process::WaitId::PidFd(process.as_fd()), how).unwrap();
+    }
 }

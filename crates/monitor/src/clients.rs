@@ -19,6 +19,7 @@ pub(crate) struct Client {
     attached: bool,
     feeder: bool,
     greeted: bool,
+    holds: bool,
     gone: bool,
 }
 
@@ -48,6 +49,7 @@ impl Client {
             attached: false,
             feeder: false,
             greeted: false,
+            holds: false,
             gone: false,
         })
     }
@@ -68,6 +70,11 @@ impl Client {
     /// Whether the command's input ends with it: it is the door that started the command and stayed attached.
     pub(crate) fn is_feeder(&self) -> bool {
         self.feeder
+    }
+
+    /// Whether the container is frozen on its behalf.
+    pub(crate) fn holds(&self) -> bool {
+        self.holds
     }
 
     pub(crate) fn has_pending(&self) -> bool {
@@ -114,6 +121,8 @@ impl Client {
         match (tag, &payload[..]) {
             (Tag::Input, _) => wishes.push(Wish::Input(payload)),
             (Tag::InputEnd, _) => wishes.push(Wish::InputEnd),
+            (Tag::Hold, _) => self.holds = true,
+            (Tag::LetGo, _) => self.holds = false,
             (Tag::Resize, &[a, b, c, d]) => wishes
                 .push(Wish::Resize { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) }),
             (Tag::Signal, &[a, b, c, d]) => wishes.push(Wish::Signal(i32::from_le_bytes([a, b, c, d]))),

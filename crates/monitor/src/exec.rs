@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use base::{Failure, Kind};
 use monitor::{ExecRequest, REQUEST_VERSION};
-use runtime::Stdio;
+use runtime::cgroup::{Group, Hierarchy};
+use runtime::{JoinOptions, Stdio};
 use state::lock::{Held, held};
 use state::protocol::{Ended, StartFailure, Tag};
 
@@ -68,13 +69,16 @@ fn start(request: &ExecRequest) -> Result<Keeper, Box<dyn Failure>> {
     if request.version != REQUEST_VERSION {
         return Err(boxed(ExecError::Version(request.version)));
     }
-    let plan = runtime::plan_join(
-        &request.process,
-        request.pid,
-        request.seccomp.as_deref(),
-        request.cgroup.as_ref(),
-    )
-    .map_err(|e| Box::new(e) as Box<dyn Failure>)?;
+    let failure = |e| Box::new(e) as Box<dyn Failure>;
+    let group = match &request.cgroup {
+        Some(placement) => {
+            let hierarchy = Hierarchy::detect().map_err(|e| Box::new(e) as Box<dyn Failure>)?;
+            Some(Group::existing(&hierarchy, placement))
+        }
+        None => None,
+    };
+    let options = JoinOptions { compiled: request.seccomp.as_deref(), group, ..JoinOptions::default() };
+    let plan = runtime::plan_join(&request.process, request.pid, options).map_err(failure)?;
     // The plan holds a descriptor of the process. If the monitor still owns the container *now*, it has not reaped
     // that process, and so the number meant it, not a later process with the same number.
     let live = request.instance.live(&request.id);
@@ -104,6 +108,7 @@ fn start(request: &ExecRequest) -> Result<Keeper, Box<dyn Failure>> {
         clients: Vec::new(),
         waiting_input: Vec::new(),
         input_ended: false,
+        cgroup: None,
     })
 }
 

@@ -130,7 +130,7 @@ fn start(request: &mut Request, live: &OwnedFd) -> Result<Started, Box<dyn Failu
 
     let mut listener = None;
     let mut began = Timestamp::now();
-    let running = runtime::launch(plan, stdio, |pid| {
+    let mut meanwhile = |pid| {
         request.network.attach(pid).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
         listener = Some(listen_in(live).map_err(plumbing)?);
         began = Timestamp::now();
@@ -145,8 +145,9 @@ fn start(request: &mut Request, live: &OwnedFd) -> Result<Started, Box<dyn Failu
         let path = request.instance.live(&request.id).join(file::LIVE);
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         write_atomic(&path, &bytes, Durability::Volatile).map_err(|e| Box::new(e) as Box<dyn Failure>)
-    })
-    .map_err(|e| Box::new(e) as Box<dyn Failure>)?;
+    };
+    let running =
+        runtime::launch(plan, stdio, &mut meanwhile).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
 
     let outputs = match &running.terminal {
         Some(master) => {
@@ -167,6 +168,7 @@ fn start(request: &mut Request, live: &OwnedFd) -> Result<Started, Box<dyn Failu
         clients: Vec::new(),
         waiting_input: Vec::new(),
         input_ended: false,
+        cgroup: request.bundle.cgroup.clone(),
     };
     Ok(Started { keeper, group: running.group, mounts: running.mounts, ports, began })
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use logging::{Stream, Writer};
+use runtime::cgroup::{Group, Hierarchy, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
@@ -44,6 +45,8 @@ pub(crate) struct Keeper {
     pub(crate) clients: Vec<Client>,
     pub(crate) waiting_input: Vec<u8>,
     pub(crate) input_ended: bool,
+    /// The container's cgroup, which doors may freeze for a while.
+    pub(crate) cgroup: Option<Location>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,9 +95,21 @@ impl Keeper {
     /// input has ended (Docker's `StdinOnce`): the command would wait for more for ever.
     fn drop_gone_clients(&mut self) {
         let feeder_gone = self.clients.iter().any(|c| c.is_gone() && c.is_feeder());
+        if self.clients.iter().any(|c| c.is_gone() && c.holds()) {
+            self.thaw();
+        }
         self.clients.retain(|c| !c.is_gone());
         if feeder_gone {
             self.end_input();
+        }
+    }
+
+    /// Lets the container go on that a door had frozen and left so: it was killed.
+    fn thaw(&self) {
+        let Some(location) = &self.cgroup else { return };
+        // Nobody is there to be told; whoever kills the container thaws it in any case.
+        if let Ok(hierarchy) = Hierarchy::detect() {
+            Group::existing(&hierarchy, location).thaw().ok();
         }
     }
 

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Readable in ps: executed by descriptor, the kernel would call us by its number.
     rustix::thread::set_name(c"dhow-monitor").ok();
+    // No signal is ignored, SIGCHLD among them: `sys::process::Spawn` starts us with their defaults.
     let role = std::env::args().nth(1);
     let (Ok(first), Ok(door)) = (sys::process::inherited(3), sys::process::inherited(4)) else {
         return usage();

@@ -2,6 +2,7 @@
 //! ports, its record), then, when the door has been told, what takes time.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use state::lock::Lock;
 /// How long bridge, table and groups stay when nobody uses them: the next container may come at once, and making
 /// them costs more than its start.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often, and how long apart, it is tried to become the one who waits.
+const LOOKS: u32 = 4;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What cannot be removed in so many rounds is stuck, and no reason for a process to stay: commands try again.
 const ROUNDS: u32 = 5;
@@ -60,7 +65,7 @@ fn sweep(request: &Request) {
     let instance = &request.instance;
     let dir = instance.run();
     for _ in 0..ROUNDS {
-        let Ok(Some(lock)) = Lock::try_exclusive(dir) else { return };
+        let Some(lock) = lock_patiently(dir) else { return };
         sleep(GRACE);
         let swept = network::sweep(instance).unwrap_or(false) & sweep_groups(&instance.global_name());
         drop(lock);
@@ -68,6 +73,18 @@ fn sweep(request: &Request) {
             return;
         }
     }
+}
+
+/// The lock, if no other monitor has it: one that has keeps it for [`GRACE`], a command that only looks for an instant.
+fn lock_patiently(dir: &Path) -> Option<Lock> {
+    for _ in 0..LOOKS {
+        match Lock::try_exclusive(dir) {
+            Ok(Some(lock)) => return Some(lock),
+            Ok(None) => sleep(LOOK),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn sweep_groups(parent: &str) -> bool {

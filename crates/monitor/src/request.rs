@@ -50,7 +50,7 @@ pub struct ExecRequest {
     /// A compiled system call filter.
     pub seccomp: Option<std::path::PathBuf>,
     /// The container's cgroup.
-    pub cgroup: Option<runtime::cgroup::Placement>,
+    pub cgroup: Option<runtime::cgroup::Location>,
     /// Standard input stays open (`-i`).
     pub interactive: bool,
     /// Nobody listens: output goes to `/dev/null`.

@@ -2,10 +2,13 @@
 
 use base::Timestamp;
 use clap::Parser;
+use engine::Engine;
 
-use crate::commands::{Run, image_list};
+use crate::commands::image_list::Times;
+use crate::commands::{Run, image_list, image_platforms};
 use crate::error::{Error, Result};
 use crate::flags::filter::Filters;
+use crate::flags::time::When;
 use crate::globals::Context;
 use crate::{format, output};
 
@@ -25,7 +28,10 @@ pub(crate) struct Arguments {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Only those: reference=PATTERN, id=…, label=KEY[=VALUE], dangling=BOOL
+    /// Show which platforms of an image are here, and who uses it
+    #[arg(long, conflicts_with_all = ["quiet", "format", "digests"])]
+    tree: bool,
+    /// Only those: reference=PATTERN, id=…, label=KEY[=VALUE], dangling=BOOL, before=IMAGE, since=IMAGE, until=TIME
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, `table TEMPLATE`, or `json`
@@ -36,7 +42,7 @@ pub(crate) struct Arguments {
     name: Option<String>,
 }
 
-const FILTERS: &[&str] = &["reference", "id", "label", "dangling"];
+const FILTERS: &[&str] = &["reference", "id", "label", "dangling", "before", "since", "until"];
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
@@ -46,9 +52,15 @@ impl Run for Arguments {
                 "invalid value 'dangling={bad}' for '--filter': want true or false"
             )));
         }
-        let mut images = context.engine()?.images()?;
-        images.retain(|image| image_list::matches(image, &filters, self.name.as_deref()));
+        let engine = context.engine()?;
+        let times = times(&engine, &filters)?;
+        let mut images = engine.images()?;
+        images.retain(|image| image_list::matches(image, &filters, &times, self.name.as_deref()));
         let now = Timestamp::now();
+        if self.tree {
+            return output::text(&image_platforms::tree(&engine.image_platforms(&images)?, !self.no_trunc))
+                .map(|()| 0);
+        }
         let rows: Vec<_> = images.iter().map(|image| image_list::row(image, now, !self.no_trunc)).collect();
         if self.quiet && self.format.is_none() {
             let mut seen = std::collections::HashSet::new();
@@ -59,4 +71,24 @@ impl Run for Arguments {
         format::rows(self.format.as_deref(), table, image_list::HEADERS, &rows)?;
         Ok(0)
     }
+}
+
+/// The times behind `before`, `since` and `until`. Of several of a kind, the strictest.
+fn times(engine: &Engine, filters: &Filters) -> Result<Times> {
+    let mut times = Times::default();
+    for name in filters.values("before") {
+        let made = engine.image(name)?.created.unwrap_or(Timestamp(0));
+        times.before = Some(times.before.map_or(made, |other| other.min(made)));
+    }
+    for name in filters.values("since") {
+        let made = engine.image(name)?.created.unwrap_or(Timestamp(0));
+        times.since = Some(times.since.map_or(made, |other| other.max(made)));
+    }
+    for text in filters.values("until") {
+        let When(time) = text
+            .parse()
+            .map_err(|e| Error::flag(format!("invalid value 'until={text}' for '--filter': {e}")))?;
+        times.until = Some(times.until.map_or(time, |other| other.min(time)));
+    }
+    Ok(times)
 }

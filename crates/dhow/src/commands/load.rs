@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// Read this file or directory instead of standard input
     #[arg(short, long, value_name = "PATH")]
     input: Option<PathBuf>,
+    /// Load images for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
     /// Do not show progress
     #[arg(short, long)]
     quiet: bool,
@@ -36,7 +39,7 @@ impl Run for Arguments {
         };
         let engine = context.engine()?;
         let progress = progress::choose(self.quiet);
-        let loaded = engine.load(&source, &*progress)?;
+        let loaded = engine.load(&source, self.platform.as_deref(), &*progress)?;
         drop(progress);
         for image in loaded {
             output::line(&match image.reference {

@@ -5,25 +5,43 @@
 
 pub(crate) mod arguments;
 mod attach;
+mod commit;
 mod complete;
 mod completion;
+mod confirm;
 mod container_list;
 mod each;
 mod exec;
-mod help;
+mod export;
+mod help_on;
+mod history;
+mod image_evict;
 mod image_list;
+mod image_pin;
+mod image_platforms;
+mod image_prune;
+mod image_tree;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod ps;
 mod pull;
+mod push;
+mod registry;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod search;
 mod stop;
+mod system_check;
+mod system_df;
 mod tag;
 pub(crate) mod version;
 mod wait;
@@ -34,6 +52,7 @@ use clap::{Command, Parser};
 
 use crate::error::{Error, Result};
 use crate::globals::Context;
+use crate::{help, output};
 
 /// A verb, once its arguments are there.
 pub(crate) trait Run: Parser {
@@ -50,6 +69,8 @@ pub(crate) enum Group {
     Images,
     /// The rest.
     Other,
+    /// With its noun alone: `image prune`.
+    Noun,
     /// Not shown.
     Hidden,
 }
@@ -65,6 +86,8 @@ pub(crate) enum Names {
     Images,
     /// Containers and images.
     Both,
+    /// Registries: those that images are from.
+    Registries,
     /// Neither.
     None,
 }
@@ -97,16 +120,33 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
+    verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
     verb::<pull::Arguments>("pull", Group::Images, Names::Images),
+    verb::<push::Arguments>("push", Group::Images, Names::Images),
     verb::<load::Arguments>("load", Group::Images, Names::None),
+    verb::<save::Arguments>("save", Group::Images, Names::Images),
+    verb::<import::Arguments>("import", Group::Images, Names::None),
+    verb::<history::Arguments>("history", Group::Images, Names::Images),
     verb::<tag::Arguments>("tag", Group::Images, Names::Images),
     verb::<rmi::Arguments>("rmi", Group::Images, Names::Images),
+    verb::<registry::Arguments>("registry", Group::Images, Names::None),
+    verb::<search::Arguments>("search", Group::Images, Names::None),
+    verb::<login::Arguments>("login", Group::Images, Names::Registries),
+    verb::<logout::Arguments>("logout", Group::Images, Names::Registries),
     verb::<inspect::Arguments>("inspect", Group::Other, Names::Both),
     verb::<info::Arguments>("info", Group::Other, Names::None),
     verb::<version::Arguments>("version", Group::Other, Names::None),
     verb::<completion::Arguments>("completion", Group::Other, Names::None),
-    verb::<help::Arguments>("help", Group::Other, Names::None),
+    verb::<help_on::Arguments>("help", Group::Other, Names::None),
+    verb::<image_prune::Arguments>("image prune", Group::Noun, Names::None),
+    verb::<image_tree::Arguments>("image tree", Group::Noun, Names::Images),
+    verb::<image_pin::Pin>("image pin", Group::Noun, Names::Images),
+    verb::<image_pin::Unpin>("image unpin", Group::Noun, Names::Images),
+    verb::<image_evict::Arguments>("image evict", Group::Noun, Names::None),
+    verb::<system_df::Arguments>("system df", Group::Noun, Names::None),
+    verb::<system_check::Arguments>("system check", Group::Noun, Names::None),
     verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
 ];
 
@@ -131,6 +171,8 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
+            ("commit", &["commit"]),
+            ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),
         ],
     ),
@@ -140,19 +182,33 @@ const NOUNS: &[(&str, Translations)] = &[
             ("ls", &["images"]),
             ("list", &["images"]),
             ("pull", &["pull"]),
+            ("push", &["push"]),
             ("load", &["load"]),
+            ("save", &["save"]),
+            ("import", &["import"]),
+            ("history", &["history"]),
             ("tag", &["tag"]),
             ("rm", &["rmi"]),
             ("remove", &["rmi"]),
             ("inspect", &["inspect", "--type=image"]),
+            ("prune", &["image prune"]),
+            ("tree", &["image tree"]),
+            ("pin", &["image pin"]),
+            ("unpin", &["image unpin"]),
+            ("evict", &["image evict"]),
         ],
     ),
-    ("system", &[("info", &["info"])]),
+    ("system", &[("df", &["system df"]), ("check", &["system check"]), ("info", &["info"])]),
 ];
 
 /// The verb of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// All nouns.
+pub(crate) fn nouns() -> impl Iterator<Item = &'static str> {
+    NOUNS.iter().map(|(name, _)| *name)
 }
 
 /// What may stand behind a noun, if it is one.
@@ -162,16 +218,26 @@ pub(crate) fn translations(noun: &str) -> Option<Translations> {
 
 /// Runs the verb that the words begin with.
 pub(crate) fn dispatch(context: &Context, mut words: Vec<OsString>) -> Result<u8> {
+    if let Some(noun) = asks_for_noun(&words) {
+        return output::text(&help::noun(noun)).map(|()| 0);
+    }
     expand_noun(&mut words)?;
     let mut words = words.into_iter();
     let name = words.next().unwrap_or_default();
     let Some(verb) = name.to_str().and_then(find) else {
         return Err(unknown(
             &name.to_string_lossy(),
-            VERBS.iter().filter(|v| v.group != Group::Hidden).map(|v| v.name),
+            VERBS.iter().filter(|v| !matches!(v.group, Group::Hidden | Group::Noun)).map(|v| v.name),
         ));
     };
     (verb.run)(context, verb.name, words.collect())
+}
+
+/// `image`, `image --help`: the noun.
+fn asks_for_noun(words: &[OsString]) -> Option<&'static str> {
+    let noun = nouns().find(|noun| words.first().is_some_and(|word| word == noun))?;
+    let second = words.get(1).map(|word| word.to_string_lossy());
+    matches!(second.as_deref(), None | Some("--help" | "-h" | "help")).then_some(noun)
 }
 
 /// `container ls …` becomes `ps …`.

@@ -18,6 +18,12 @@ pub(crate) struct Arguments {
     /// Fetch the image for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
+    /// Fetch the images for all other platforms, too
+    #[arg(long)]
+    all_platforms: bool,
+    /// Fetch all tags of the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// The image
     image: String,
 }
@@ -25,18 +31,27 @@ pub(crate) struct Arguments {
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let options = PullOptions { platform: self.platform, quiet: self.quiet };
+        let options = PullOptions { platform: self.platform, all_platforms: self.all_platforms };
         let progress = progress::choose(self.quiet);
-        let pulled = engine.pull(&self.image, &options, &*progress)?;
+        let mut all = Vec::new();
+        let done = if self.all_tags {
+            engine.pull_all_tags(&self.image, &options, &*progress, |pulled| all.push(pulled.clone()))
+        } else {
+            engine.pull(&self.image, &options, &*progress).map(|pulled| all.push(pulled))
+        };
+        // Bars make room for what follows.
         drop(progress);
-        if !self.quiet {
-            let status = match pulled.status {
-                PullStatus::UpToDate => "Image is up to date for",
-                PullStatus::Newer => "Downloaded newer image for",
-            };
-            output::line(&format!("Digest: {}\nStatus: {status} {}", pulled.digest, pulled.reference))?;
+        for pulled in all {
+            if !self.quiet {
+                let status = match pulled.status {
+                    PullStatus::UpToDate => "Image is up to date for",
+                    PullStatus::Newer => "Downloaded newer image for",
+                };
+                output::line(&format!("Digest: {}\nStatus: {status} {}", pulled.digest, pulled.reference))?;
+            }
+            output::line(&pulled.reference)?;
         }
-        output::line(&pulled.reference)?;
+        done?;
         Ok(0)
     }
 }

@@ -1,7 +1,7 @@
 //! `dhow rmi`.
 
 use clap::Parser;
-use engine::Removed;
+use engine::{RemoveImageOptions, Removed};
 
 use crate::commands::{Run, each};
 use crate::error::Result;
@@ -14,6 +14,12 @@ pub(crate) struct Arguments {
     /// Remove all names of an image that is given by its id
     #[arg(short, long)]
     force: bool,
+    /// Leave what nothing needs any more to `image prune`
+    #[arg(long)]
+    no_prune: bool,
+    /// Only what is for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -22,9 +28,11 @@ pub(crate) struct Arguments {
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
+        let options =
+            RemoveImageOptions { force: self.force, no_prune: self.no_prune, platform: self.platform };
         // In turn: what the second name's removal frees may depend on the first's.
         each::one_by_one(&self.images, |name| {
-            let lines = engine.remove_image(name, self.force)?.into_iter().map(|removed| match removed {
+            let lines = engine.remove_image(name, &options)?.into_iter().map(|removed| match removed {
                 Removed::Untagged(name) => format!("Untagged: {name}"),
                 Removed::Deleted(digest) => format!("Deleted: {digest}"),
             });

@@ -101,7 +101,8 @@ fn process(record: &Record, context: &Context<'_>) -> Process {
 /// A user is looked up in the container's own files, by the runtime; root with its group needs no look.
 pub(crate) fn user(text: &str) -> User {
     let username = (!text.is_empty()).then(|| text.to_owned());
-    User { username, ..User::default() }
+    // What Docker's containers have; the caller's own is nothing that a container should depend on.
+    User { username, umask: Some(0o022), ..User::default() }
 }
 
 /// Bounding, permitted and effective; never inheritable (CVE-2022-24769), never ambient (CVE-2016-8867).
@@ -132,7 +133,7 @@ fn resources(options: &ContainerOptions, context: &Context<'_>) -> Resources {
             Memory {
                 limit: Some(limit),
                 swap: context.swap.then_some(limit.saturating_mul(2)),
-                reservation: None,
+                ..Memory::default()
             }
         }),
         cpu: options.nano_cpus.map(|nano| Cpu {
@@ -141,6 +142,7 @@ fn resources(options: &ContainerOptions, context: &Context<'_>) -> Resources {
             ..Cpu::default()
         }),
         pids: Some(Pids { limit: if limit <= 0 { -1 } else { limit } }),
+        ..Resources::default()
     }
 }
 

@@ -42,6 +42,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
         kind: Some(kind.to_owned()),
         source: Some(PathBuf::from(source)),
         options: options.iter().map(|&o| o.to_owned()).collect(),
+        ..Mount::default()
     }
 }
 
@@ -69,6 +70,7 @@ fn provided(file: &Path, path: &str, read_only: bool) -> Mount {
         kind: Some("bind".to_owned()),
         source: Some(file.to_owned()),
         options,
+        ..Mount::default()
     }
 }
 
@@ -76,13 +78,15 @@ fn bind(bind: &BindMount) -> Mount {
     let mut options =
         vec!["rbind".to_owned(), bind.propagation.clone().unwrap_or_else(|| "rprivate".to_owned())];
     if bind.read_only {
-        options.push("ro".to_owned());
+        // For all of it: a submount that can be written would be a surprise. (`ro` is the topmost mount's alone.)
+        options.push("rro".to_owned());
     }
     Mount {
         destination: bind.destination.clone(),
         kind: Some("bind".to_owned()),
         source: Some(bind.source.clone()),
         options,
+        ..Mount::default()
     }
 }
 
@@ -102,5 +106,6 @@ fn tmpfs(tmpfs: &TmpfsMount) -> Mount {
         kind: Some("tmpfs".to_owned()),
         source: Some(PathBuf::from("tmpfs")),
         options,
+        ..Mount::default()
     }
 }

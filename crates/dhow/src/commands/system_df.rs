@@ -1,0 +1,163 @@
+//! `dhow system df`.
+
+use base::Timestamp;
+use clap::Parser;
+use engine::{ContainerUsage, ImageUsage, Usage};
+use serde_json::{Value, json};
+
+use crate::commands::{Run, container_list, image_list};
+use crate::error::Result;
+use crate::format::{self, Row};
+use crate::globals::Context;
+use crate::{human, output};
+
+/// Show what images and containers take of the disk.
+#[derive(Debug, Parser)]
+#[command(name = "system df")]
+pub(crate) struct Arguments {
+    /// Tell of each image and container
+    #[arg(short, long)]
+    verbose: bool,
+    /// A Go template, `table TEMPLATE`, or `json`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+const TABLE: &str = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
+const HEADERS: &[(&str, &str)] = &[
+    ("Type", "TYPE"),
+    ("TotalCount", "TOTAL"),
+    ("Active", "ACTIVE"),
+    ("Size", "SIZE"),
+    ("Reclaimable", "RECLAIMABLE"),
+];
+const IMAGES: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
+const IMAGE_HEADERS: &[(&str, &str)] = &[
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("Containers", "CONTAINERS"),
+];
+const CONTAINERS: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
+const CONTAINER_HEADERS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Size", "SIZE"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("Names", "NAMES"),
+];
+const VOLUMES: &str = "table {{.Name}}\t{{.Links}}\t{{.Size}}";
+const VOLUME_HEADERS: &[(&str, &str)] = &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")];
+const CACHE: &str = "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}";
+const CACHE_HEADERS: &[(&str, &str)] = &[
+    ("ID", "CACHE ID"),
+    ("CacheType", "CACHE TYPE"),
+    ("Size", "SIZE"),
+    ("CreatedSince", "CREATED"),
+    ("LastUsedSince", "LAST USED"),
+    ("UsageCount", "USAGE"),
+    ("Shared", "SHARED"),
+];
+
+impl Run for Arguments {
+    fn run(self, context: &Context) -> Result<u8> {
+        let usage = context.engine()?.usage()?;
+        let now = Timestamp::now();
+        if self.verbose {
+            self.verbose(&usage, now)?;
+        } else {
+            format::rows(self.format.as_deref(), TABLE, HEADERS, &summary(&usage))?;
+        }
+        if let Some(budget) = usage.budget
+            && self.format.is_none()
+            && usage.images_size > budget
+        {
+            output::talk(&format!(
+                "The images take more than their budget of {}: see `dhow image evict --dry-run`.",
+                human::size(budget, 4)
+            ));
+        }
+        Ok(0)
+    }
+}
+
+impl Arguments {
+    fn verbose(&self, usage: &Usage, now: Timestamp) -> Result<()> {
+        let images: Vec<Row> = usage.images.iter().map(|image| image_row(image, now)).collect();
+        let containers: Vec<Row> = usage.containers.iter().map(|c| container_row(c, now)).collect();
+        if let Some(format) = self.format.as_deref() {
+            let all = json!({ "Images": images, "Containers": containers, "Volumes": [], "BuildCache": [] });
+            return format::one(format, &all);
+        }
+        output::line("Images space usage:\n")?;
+        format::rows(None, IMAGES, IMAGE_HEADERS, &images)?;
+        output::line("\nContainers space usage:\n")?;
+        format::rows(None, CONTAINERS, CONTAINER_HEADERS, &containers)?;
+        output::line("\nLocal Volumes space usage:\n")?;
+        format::rows(None, VOLUMES, VOLUME_HEADERS, &[])?;
+        output::line("\nBuild cache usage: 0B\n")?;
+        format::rows(None, CACHE, CACHE_HEADERS, &[])
+    }
+}
+
+fn summary(usage: &Usage) -> Vec<Row> {
+    let line = |kind: &str, total: u64, active: u64, size: u64, reclaimable: u64| {
+        let share = match size {
+            0 => String::new(),
+            size => format!(" ({}%)", reclaimable.saturating_mul(100) / size),
+        };
+        row(json!({
+            "Type": kind,
+            "TotalCount": total.to_string(),
+            "Active": active.to_string(),
+            "Size": human::size(size, 4),
+            "Reclaimable": human::size(reclaimable, 4) + &share,
+        }))
+    };
+    let images = usage.images.len() as u64;
+    let containers = usage.containers.len() as u64;
+    vec![
+        line("Images", images, usage.images_active(), usage.images_size, usage.images_reclaimable),
+        line(
+            "Containers",
+            containers,
+            usage.containers_active(),
+            usage.containers_size(),
+            usage.containers_reclaimable(),
+        ),
+        line("Local Volumes", 0, 0, 0, 0),
+        line("Build Cache", 0, 0, 0, 0),
+    ]
+}
+
+fn image_row(usage: &ImageUsage, now: Timestamp) -> Row {
+    let mut row = image_list::row(&usage.image, now, true);
+    row.insert("Size".to_owned(), human::size(usage.size, 3).into());
+    row.insert("SharedSize".to_owned(), human::size(usage.shared, 4).into());
+    row.insert("UniqueSize".to_owned(), human::size(usage.size - usage.shared, 4).into());
+    row.insert("Containers".to_owned(), usage.containers.to_string().into());
+    row.remove(format::LABEL_MAP);
+    row
+}
+
+fn container_row(usage: &ContainerUsage, now: Timestamp) -> Row {
+    let mut row = container_list::row(&usage.container, now, true);
+    row.insert("Size".to_owned(), human::size(usage.size, 3).into());
+    row.insert("LocalVolumes".to_owned(), "0".into());
+    row.remove(format::LABEL_MAP);
+    row
+}
+
+fn row(value: Value) -> Row {
+    match value {
+        Value::Object(row) => row,
+        _ => Row::new(),
+    }
+}
