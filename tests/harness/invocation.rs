@@ -171,6 +171,11 @@ impl Process {
         self.stdout.text()
     }
 
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         if self.ended.is_none() {

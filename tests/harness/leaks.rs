@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::wait::patience;
 
-/// Waits at most five seconds until nothing of the instance is left; else says what is.
+/// Waits for a while, at most, until nothing of the instance is left; else says what is.
 pub(crate) fn none(home: &Path, global_name: &str, namespace: Option<&str>) -> Result<(), String> {
-    let deadline = Instant::now() + patience(5);
+    let deadline = Instant::now() + patience(20);
     loop {
         let left = look(home, global_name, namespace);
         if left.is_empty() {
@@ -45,14 +45,14 @@ fn files(home: &Path, left: &mut Vec<String>) {
     }
 }
 
-fn mounts(home: &Path, left: &mut Vec<String>) {
+pub(crate) fn mounts(home: &Path, left: &mut Vec<String>) {
     let home = home.display().to_string();
     for line in read("/proc/self/mountinfo").lines().filter(|line| line.contains(&home)) {
         left.push(format!("mount {line}"));
     }
 }
 
-fn cgroups(global_name: &str, left: &mut Vec<String>) {
+pub(crate) fn cgroups(global_name: &str, left: &mut Vec<String>) {
     let mut pending = vec![(PathBuf::from("/sys/fs/cgroup"), 0)];
     while let Some((directory, depth)) = pending.pop() {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -5,21 +5,37 @@
 //!   go within seconds: containers, processes, mounts, interfaces, firewall tables, cgroups, claims.
 //! - [`Invocation`], [`Process`], [`Terminal`]: a command line that is run, left running, or typed at. None of
 //!   them can hang: each has a deadline, after which it is killed and the test fails.
-//! - [`image`], [`tar`]: images made on the spot from the host's static busybox.
-//! - [`world`]: network namespaces with a neighbour in them. [`registry`]: registries on loopback.
+//! - [`image`], [`tar`], [`entry`]: images made on the spot from the host's static busybox, and what only attackers
+//!   and oddities have in their archives. [`layout`]: an image as a directory. [`tree`]: what was unpacked.
+//! - [`world`]: network namespaces with a neighbour in them. [`registry`]: registries on loopback, and [`proxy`]: what
+//!   stands before them and breaks. [`strange`]: one that answers whatever a test wants it to, also with TLS. [`served`]: ours.
+//! - [`oci`]: bundles, and the runtime by runc's command line. [`callers`], [`containerd`]: machines for who calls it. [`spec`]: what
+//!   tests of the specification share. [`attack`]: what attackers bring along, and what they must not touch.
 //!
 //! The programs are found beside the test program's target directory, or in `DHOW_BIN_DIR`.
 
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 
+pub mod attack;
+pub mod callers;
+pub mod containerd;
+pub mod entry;
 pub mod image;
 mod instance;
 mod invocation;
+pub mod layout;
 mod leaks;
+pub mod oci;
+pub mod odd;
+pub mod proxy;
 pub mod registry;
+pub mod served;
+pub mod spec;
 pub mod store;
+pub mod strange;
 pub mod tar;
 mod terminal;
+pub mod tree;
 mod wait;
 pub mod world;
 

@@ -123,7 +123,9 @@ impl Registry {
         }
         let index =
             json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }).to_string().into_bytes();
-        self.shared.lock().unwrap().manifests.insert(tag.to_owned(), (INDEX, index));
+        let mut shared = self.shared.lock().unwrap();
+        shared.manifests.insert(Digest::of(&index).to_string(), (INDEX, index.clone()));
+        shared.manifests.insert(tag.to_owned(), (INDEX, index));
     }
 
     fn put_image(&self, image: &Image, suffix: &str, program: &[&str]) -> Vec<u8> {
@@ -144,7 +146,18 @@ impl Registry {
             .into_bytes()
     }
 
-    fn put(&self, bytes: &[u8]) -> String {
+    /// Serves any document, under a tag and its digest.
+    pub fn add_document(&self, tag: &str, media_type: &'static str, document: &Value) -> String {
+        let bytes = document.to_string().into_bytes();
+        let digest = Digest::of(&bytes).to_string();
+        let mut shared = self.shared.lock().unwrap();
+        shared.manifests.insert(tag.to_owned(), (media_type, bytes.clone()));
+        shared.manifests.insert(digest.clone(), (media_type, bytes));
+        digest
+    }
+
+    /// Serves a blob; its digest.
+    pub fn put(&self, bytes: &[u8]) -> String {
         let digest = Digest::of(bytes).to_string();
         self.shared.lock().unwrap().blobs.insert(digest.clone(), bytes.to_vec());
         digest

@@ -1,4 +1,4 @@
-//! A writer of tar archives (POSIX ustar) that makes whatever it is told, however hostile.
+//! A writer of tar archives (POSIX ustar) of what images have; `entry` writes what only attackers and oddities do.
 
 /// An archive that grows.
 #[derive(Debug, Default, Clone)]
@@ -36,7 +36,7 @@ impl Tar {
 
     /// Any entry.
     #[must_use]
-    pub fn entry(mut self, path: &str, kind: u8, mode: u32, link: &str, content: &[u8]) -> Self {
+    pub fn entry(self, path: &str, kind: u8, mode: u32, link: &str, content: &[u8]) -> Self {
         let mut header = [0_u8; 512];
         let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
         assert!(path.len() <= 100 && link.len() <= 100, "{path} -> {link}");
@@ -46,10 +46,16 @@ impl Tar {
         put(116, b"0000000");
         put(124, format!("{:011o}", content.len()).as_bytes());
         put(136, b"14000000000");
-        put(148, b"        ");
         put(156, &[kind]);
         put(157, link.as_bytes());
         put(257, b"ustar\x0000");
+        self.raw(header, content)
+    }
+
+    /// A header, whose checksum is put in, and what follows it.
+    #[must_use]
+    pub(crate) fn raw(mut self, mut header: [u8; 512], content: &[u8]) -> Self {
+        header[148..156].copy_from_slice(b"        ");
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         self.0.extend_from_slice(&header);

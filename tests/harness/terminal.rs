@@ -41,6 +41,12 @@ impl Terminal {
     /// Runs `dhow` with these arguments on a terminal of 24 rows and 80 columns.
     #[track_caller]
     pub fn run(dhow: &Dhow, args: &[&str]) -> Self {
+        Self::of(|invocation| dhow.on(invocation, args))
+    }
+
+    /// The same of any command line, appended to a program that executes it on the terminal.
+    #[track_caller]
+    pub fn of(append: impl FnOnce(Invocation) -> Invocation) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
@@ -49,7 +55,7 @@ impl Terminal {
         let terminal = File::options().read(true).write(true).open(path).unwrap();
         // `setsid` makes its standard input the controlling terminal and becomes the command
         let invocation = Invocation::new("setsid").arg("--ctty");
-        let mut command = dhow.on(invocation, args).into_command();
+        let mut command = append(invocation).into_command();
         command.stdin(Stdio::from(terminal.try_clone().unwrap()));
         command.stdout(Stdio::from(terminal.try_clone().unwrap())).stderr(Stdio::from(terminal));
         let child = command.spawn().unwrap();

@@ -19,10 +19,10 @@ pub fn random(limit: u64) -> u64 {
     RandomState::new().hash_one(limit) % limit.max(1)
 }
 
-/// Looks again and again until `look` finds something; fails the test after ten seconds.
+/// Looks again and again until `look` finds something; fails the test after half a minute.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience(10);
+    let deadline = Instant::now() + patience(30);
     loop {
         if let Some(found) = look() {
             return found;

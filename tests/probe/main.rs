@@ -1,9 +1,12 @@
 //! What the tests run inside containers: a peer on the network, and an attacker who tries what a container must
 //! not be able to do and prints what the kernel answers.
 
+mod attacks;
+mod attributes;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Read, Write};
+use std::io::{Error, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +14,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{AddressFamily, SocketType, socket};
 
@@ -26,7 +30,19 @@ fn main() -> ExitCode {
         }
         ["descriptors"] => descriptors(),
         ["steal-programs"] => steal_programs(),
-        _ => Err(Error::other("udp-echo PORT | fetch HOST PORT | forbidden | descriptors | steal-programs")),
+        ["notify", message] => notify(message),
+        ["limit", kind] => attributes::limit(kind),
+        ["scheduling"] => attributes::scheduling(),
+        ["io-priority"] => attributes::io_priority(),
+        ["call", ref words @ ..] => attributes::call(words),
+        ["swap", one, other] => attacks::swap(one, other),
+        ["peak", program, ref arguments @ ..] => peak(program, arguments),
+        ["trace-newcomers", own] => attacks::trace_newcomers(own),
+        _ => Err(Error::other(
+            "udp-echo PORT | fetch HOST PORT | forbidden | descriptors | steal-programs | notify TEXT | \
+             limit KIND | scheduling | io-priority | call NUMBER [ARGUMENT…] | swap ONE OTHER | \
+             peak PROGRAM [ARGUMENT…] | trace-newcomers OWN",
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,6 +51,34 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a program, and tells how much memory it, or a child of its, had at most, in KiB. A caller that is large itself
+/// could not: what it was when it made the child counts.
+#[expect(unsafe_code, reason = "nobody offers a safe getrusage(2) that tells this")]
+fn peak(program: &str, arguments: &[&str]) -> std::io::Result<()> {
+    let status = std::process::Command::new(program).args(arguments).status()?;
+    if !status.success() {
+        return Err(Error::other(format!("it ended with {status}")));
+    }
+    // SAFETY: the structure is one of numbers, and the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    println!("peak {}", usage.ru_maxrss);
+    Ok(())
+}
+
+/// Tells the service manager, as `sd_notify(3)` does, and stays.
+fn notify(message: &str) -> std::io::Result<()> {
+    let path = std::env::var("NOTIFY_SOCKET").map_err(Error::other)?;
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.send_to(b"STATUS=nearly there", &path)?;
+    socket.send_to(message.as_bytes(), &path)?;
+    std::thread::sleep(Duration::from_secs(1000));
+    Ok(())
 }
 
 fn udp_echo(port: &str) -> std::io::Result<()> {
@@ -129,41 +173,43 @@ fn descriptors() -> std::io::Result<()> {
     Ok(())
 }
 
-/// CVE-2019-5736: watches out for programs that come into our process namespace from outside, and tries to write
-/// to them, for two seconds. A line for each program that was seen, and what the last attempt was answered.
+/// CVE-2019-5736: watches out for programs that come into our process namespace from outside, and tries to open
+/// them for writing, until it is told that it is enough. A line for each program that was seen, and what the last attempt was answered.
 fn steal_programs() -> std::io::Result<()> {
     println!("up");
     // what is in our own root is ours to write to
     let identity = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
     let known = [identity("/proc/self/exe")?, identity("/bin/busybox")?];
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let begun = Instant::now();
     let mut answers = BTreeMap::new();
     let mut held = BTreeMap::new();
-    while Instant::now() < deadline {
+    while attacks::watches(begun) {
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let pid = entry.file_name().to_string_lossy().into_owned();
             let path = format!("/proc/{pid}/exe");
             if !pid.bytes().all(|b| b.is_ascii_digit()) {
                 continue;
             }
-            match identity(&path) {
-                Ok(program) if !known.contains(&program) => {
-                    if let Ok(fd) = openat(CWD, &path, OFlags::PATH, Mode::empty()) {
+            // Opened first, and then asked what it is: the process may execute something else in between.
+            match openat(CWD, &path, OFlags::PATH, Mode::empty()).map(File::from) {
+                Ok(fd) => {
+                    let file = fd.metadata()?;
+                    let program = (file.dev(), file.ino());
+                    if !known.contains(&program) {
                         held.insert(program, fd);
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    answers.insert((0, 0), error.to_string());
+                Err(Errno::ACCESS) => {
+                    answers.insert((0, 0), Error::from(Errno::ACCESS).to_string());
                 }
-                _ => {}
+                Err(_) => {}
             }
         }
         for (program, fd) in &held {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let answer = match OpenOptions::new().write(true).open(path) {
-                Ok(mut file) => {
-                    file.write_all(b"#!/bin/sh\n").map_or_else(|e| e.to_string(), |()| "STOLEN".to_owned())
-                }
+                // Proof enough: nothing is written, or a test that fails would ruin a program of the machine's.
+                Ok(_) => "STOLEN".to_owned(),
                 Err(error) => error.to_string(),
             };
             // busy it is as long as anybody runs it; what counts is that it is not writable afterwards either

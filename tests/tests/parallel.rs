@@ -25,7 +25,9 @@ fn fifty_containers_start_at_once() {
         .collect();
     for process in started {
         let output = process.wait();
-        assert_eq!((output.code, &*output.stderr), (0, ""));
+        assert_eq!(output.code, 0, "{output:?}");
+        // The first on a fresh machine may have to say that it forwards packets now.
+        assert!(output.stderr.lines().all(|line| line.contains("ip_forward")), "{output:?}");
     }
     assert_eq!(dhow.ok(&["ps", "-q"]).lines().count(), 50);
     let all = dhow.ok(&["ps", "-aq"]);

@@ -105,6 +105,7 @@ fn our_programs_cannot_be_overwritten_from_inside() {
         dhow.run(&["exec", "box", "true"]);
         dhow.command(&["exec", "box", "/bin/evil"]).limit(20).output();
     }
+    dhow.ok(&["exec", "box", "touch", "/enough"]);
     dhow.ok(&["wait", "box"]);
     let said = dhow.ok(&["logs", "box"]);
     println!("{said}");

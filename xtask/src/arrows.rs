@@ -29,6 +29,10 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "dhow-engine" => [GROUND, STAGES, &["dhow-monitor"]].concat(),
         // a door translates: it speaks to the engine, in the ground's types
         "dhow" => vec!["dhow-sys", "dhow-base", "dhow-state", "dhow-engine"],
+        "dhow-serve" => vec!["dhow-base", "dhow-engine"],
+        // the command line of OCI runtimes: a door of one stage, for callers that bring images and networks themselves
+        "dhow-syscost" => vec!["dhow-sys", "dhow-runtime"],
+        "dhow-oci-runtime" => vec!["dhow-sys", "dhow-base", "dhow-oci", "dhow-runtime"],
         // end to end: by the doors, so it needs no crate but the types of what it reads
         "dhow-tests" => GROUND.to_vec(),
         stage if STAGES.contains(&stage) => GROUND.to_vec(),
@@ -37,8 +41,8 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
     Some(below)
 }
 
-/// The crates that may link an async runtime: the registry's client, and whoever holds it.
-const MAY_BE_ASYNC: &[&str] = &["dhow-registry", "dhow-engine", "dhow", "dhow-tests"];
+/// The crates that may link an async runtime: the registry's client, whoever holds it, and the servers.
+const MAY_BE_ASYNC: &[&str] = &["dhow-registry", "dhow-engine", "dhow", "dhow-serve", "dhow-tests"];
 
 /// What counts as one.
 const RUNTIMES: &[&str] =

@@ -6,15 +6,21 @@
 
 mod contenders;
 mod memory;
+mod pairs;
 mod parallel;
+mod parcel;
+mod pull;
+mod runtimes;
+mod save;
 mod stopwatch;
 mod table;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{install, packages, shell};
+use crate::{install, packages, shell, vm};
 use contenders::Field;
 pub(crate) use stopwatch::{STOPWATCH, serve as stopwatch};
 use table::Samples;
@@ -27,25 +33,46 @@ const SETTLE: Duration = Duration::from_millis(30);
 
 /// Runs what was asked for.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut runs, mut build, mut what) = (60, true, "start");
-    let mut words = args.iter();
+    let (mut runs, mut build, mut what, mut vm) = (None, true, "start", false);
+    let (mut binary, mut part) = (None, None);
+    let mut words = args.iter().peekable();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--runs" => {
-                runs = words.next().and_then(|runs| runs.parse().ok()).context("--runs needs a number")?;
+                let number: Option<usize> = words.next().and_then(|runs| runs.parse().ok());
+                runs = Some(number.filter(|runs| *runs > 0).context("--runs needs a number of at least 1")?);
             }
             "--no-build" => build = false,
             "--memory" => what = "memory",
             "--parallel" => what = "parallel",
+            "--pull" => what = "pull",
+            "--save" => what = "save",
+            "--runtime" => {
+                what = "runtime";
+                binary = words.next_if(|word| !word.starts_with('-')).map(PathBuf::from);
+            }
+            "--part" => {
+                let parts = match what {
+                    "pull" => pull::PARTS,
+                    "save" => save::PARTS,
+                    _ => runtimes::PARTS,
+                };
+                let name = words.next().filter(|name| parts.contains(&name.as_str()));
+                part = Some(name.with_context(|| format!("--part is one of {}", parts.join(" ")))?.clone());
+            }
+            "--vm" => vm = true,
             other => bail!("`bench` has no option `{other}`"),
         }
     }
-    if runs == 0 {
-        bail!("--runs must be at least 1");
+    if what != "runtime" && (vm || part.is_some() && !matches!(what, "pull" | "save")) {
+        bail!("--vm belongs to --runtime, and --part to that, to --pull or to --save");
     }
     packages::ensure(&[packages::PEERS])?;
     if build {
         install::build()?;
+    }
+    if vm {
+        return in_vm(args);
     }
     let again: Vec<&str> =
         ["bench", "--no-build"].into_iter().chain(args.iter().map(String::as_str)).collect();
@@ -55,8 +82,21 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match what {
         "memory" => memory::run(),
         "parallel" => parallel::run(),
-        _ => starts(runs),
+        "pull" => pull::run(runs.unwrap_or(5), part.as_deref()),
+        "save" => save::run(runs.unwrap_or(5), part.as_deref()),
+        "runtime" => runtimes::run(&runtimes::Request { pairs: runs.unwrap_or(200), binary, part }),
+        _ => starts(runs.unwrap_or(60)),
     }
+}
+
+/// The same in a virtual machine, where cgroup v2 is alone. Times there are those of an emulated processor; what the
+/// limits say holds.
+fn in_vm(args: &[String]) -> Result<()> {
+    let me = std::env::current_exe().context("finding this program")?;
+    let mut words = vec!["--".to_owned(), me.to_str().context("a path that is not UTF-8")?.to_owned()];
+    words.extend(["bench", "--no-build"].map(str::to_owned));
+    words.extend(args.iter().filter(|word| *word != "--vm").cloned());
+    vm::run(&words)
 }
 
 fn starts(runs: usize) -> Result<()> {

@@ -69,7 +69,7 @@ pub(crate) fn tar(directory: &Path, file: &Path) -> Result<()> {
     shell::quiet(tar.arg("-cf").arg(file).arg("-C").arg(directory).arg("--").args(entries)).map(drop)
 }
 
-fn sha256(file: &Path) -> Result<String> {
+pub(crate) fn sha256(file: &Path) -> Result<String> {
     let text = shell::text(shell::program("sha256sum").arg("--").arg(file))?;
     // a name with a backslash is escaped, and says so by a backslash before the digest
     let digest = text.trim_start_matches('\\').split(' ').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `cargo xtask install`: a release build, laid out as its parts find each other: `bin/dhow`, and beside it
+//! `cargo xtask install`: a release build, laid out as its parts find each other: `bin/dhow` and `bin/dhow-runtime`, and beside them
 //! `libexec/dhow` for what people do not call themselves.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,15 @@ use anyhow::{Context, Result, bail};
 use crate::{packages, shell};
 
 /// The helpers that `dhow` starts.
-pub(crate) const HELPERS: &[&str] = &["dhow-monitor", "dhow-hello"];
+pub(crate) const HELPERS: &[&str] = &["dhow-monitor", "dhow-hello", "dhow-serve"];
+
+/// Those among them that talk to strangers for days: built apart, to lie elsewhere in memory each time they start. What
+/// that costs (0.3 ms) matters to programs that start with every container, not to these.
+const SERVERS: &[&str] = &["dhow-serve"];
+const SERVERS_FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=pie";
+
+/// What other programs call by name: the runtime, in the place of runc.
+const PROGRAMS: &[&str] = &["dhow", "dhow-runtime"];
 
 /// A shell, and where its completions belong below the prefix.
 const COMPLETIONS: &[(&str, &str)] = &[
@@ -28,7 +36,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         bail!("--prefix must be an absolute path, not `{}`", prefix.display());
     }
     let built = build()?;
-    place(&built.join("dhow"), &prefix.join("bin/dhow"), "755")?;
+    for program in PROGRAMS {
+        place(&built.join(program), &prefix.join("bin").join(program), "755")?;
+    }
     for helper in HELPERS {
         place(&built.join(helper), &prefix.join("libexec/dhow").join(helper), "755")?;
     }
@@ -58,8 +68,36 @@ pub(crate) fn build() -> Result<PathBuf> {
         "--exclude",
         "dhow-tests",
     ]);
+    // For `dhow-runtime --version`. What was unpacked from an archive has no history.
+    if let Ok(commit) = shell::text(shell::program("git").args(["describe", "--always", "--dirty"])) {
+        cargo.env("DHOW_COMMIT", commit);
+    }
+    for server in SERVERS {
+        cargo.args(["--exclude", server]);
+    }
     shell::run(&mut cargo)?;
-    Ok(shell::binaries("release"))
+    let release = shell::binaries("release");
+    servers(&release)?;
+    Ok(release)
+}
+
+/// Builds the servers, and puts them beside the others.
+fn servers(release: &Path) -> Result<()> {
+    let place = shell::target_dir().join("servers");
+    let below =
+        release.strip_prefix(shell::target_dir()).context("binaries lie below the target directory")?;
+    for server in SERVERS {
+        let mut cargo = shell::cargo();
+        cargo.args(["build", "--release", "--package", server, "--bin", server]);
+        cargo.env("CARGO_TARGET_DIR", &place).env("RUSTFLAGS", SERVERS_FLAGS);
+        cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
+        shell::run(&mut cargo)?;
+        // one that runs keeps its own
+        let new = release.join(format!("{server}.new"));
+        std::fs::copy(place.join(below).join(server), &new)?;
+        std::fs::rename(&new, release.join(server))?;
+    }
+    Ok(())
 }
 
 /// Puts a file in place: `install` removes what was there first, so that a running `dhow` keeps its own.

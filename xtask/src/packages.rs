@@ -29,6 +29,9 @@ const fn package(name: &'static str, proof: &'static str) -> Package {
 pub(crate) const BUILD: &[Package] =
     &[package("gcc", "cc"), package("libc6-dev", "/usr/include/stdlib.h"), package("make", "make")];
 
+/// What fuzzing needs: libFuzzer is compiled from its sources.
+pub(crate) const FUZZ: &[Package] = &[package("g++", "c++"), package("util-linux", "unshare")];
+
 /// What the demo needs.
 pub(crate) const DEMO: &[Package] = &[package("mmdebstrap", "mmdebstrap"), package("busybox-static", "")];
 
@@ -45,8 +48,21 @@ pub(crate) const TEST: &[Package] = &[
     package("e2fsprogs", "mkfs.ext4"),
     package("util-linux", "unshare"),
     package("openssl", "openssl"),
+    package("curl", "curl"),
     package("zstd", "zstd"),
     package("python3-minimal", "python3"),
+];
+
+/// Whose runtime ours becomes in the tests, beside [`daemons`], and the runtimes it is compared with. None of them
+/// brings a service that starts by itself.
+pub(crate) const CALLERS: &[Package] = &[
+    package("podman", "podman"),
+    package("conmon", "conmon"),
+    package("crun", "crun"),
+    package("runc", "runc"),
+    package("iptables", "iptables"),
+    package("uidmap", "newuidmap"),
+    package("dbus-daemon", "dbus-daemon"),
 ];
 
 /// What a virtual machine needs.
@@ -150,10 +166,10 @@ impl Drop for Silence {
     }
 }
 
-/// Unpacks packages below `target/tools/<directory>` without installing them, once.
+/// Unpacks packages below `target/tools/<directory>` without installing them, once: until the proof is there.
 fn unpack(directory: &str, names: &[&str], proof: &str) -> Result<PathBuf> {
     let place = shell::tools_dir().join(directory);
-    if place.join(proof).exists() {
+    if !proof.is_empty() && place.join(proof).exists() {
         return Ok(place);
     }
     println!("unpacking Debian packages below {}: {}", place.display(), names.join(" "));
@@ -174,6 +190,82 @@ fn unpack(directory: &str, names: &[&str], proof: &str) -> Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&place);
     std::fs::rename(&work, &place).with_context(|| format!("renaming {}", work.display()))?;
     Ok(place)
+}
+
+/// Unpacks packages and what they need and the machine lacks into a tree that can be laid over this machine's
+/// files: with `/usr` merged, as they are.
+fn unpack_layer(directory: &str, names: &[&str], proof: &str) -> Result<PathBuf> {
+    let place = shell::tools_dir().join(directory);
+    if place.join(proof).exists() {
+        return Ok(place);
+    }
+    let simulate = || {
+        let mut apt = shell::program("apt-get");
+        apt.args(["-qq", "--simulate", "--no-install-recommends", "install"]).args(names);
+        shell::text(&mut apt)
+    };
+    let plan = if let Ok(plan) = simulate() {
+        plan
+    } else {
+        update()?;
+        simulate()?
+    };
+    let mut all: BTreeSet<&str> = names.iter().copied().collect();
+    all.extend(installs(&plan));
+    let all: Vec<&str> = all.into_iter().collect();
+    unpack(directory, &all, "")?;
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let (apart, merged) = (place.join(name), place.join("usr").join(name));
+        if !apart.is_dir() {
+            continue;
+        }
+        std::fs::create_dir_all(&merged)?;
+        shell::quiet(shell::program("cp").arg("-a").arg(apart.join(".")).arg(&merged))?;
+        std::fs::remove_dir_all(&apart)?;
+    }
+    if !place.join(proof).exists() {
+        bail!("the Debian packages {} have no {proof}", all.join(", "));
+    }
+    Ok(place)
+}
+
+/// The packages that a simulated installation would install: `Inst NAME (…)`.
+fn installs(plan: &str) -> impl Iterator<Item = &str> {
+    plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next())
+}
+
+/// systemd and D-Bus, the system's and the users', for a virtual machine: the machine's own need not be there, nor be of one kind.
+pub(crate) fn systemd() -> Result<PathBuf> {
+    let names = [
+        "systemd",
+        "libsystemd-shared",
+        "libsystemd0",
+        "dbus-daemon",
+        "dbus-bin",
+        "dbus-system-bus-common",
+        "dbus-user-session",
+        "dbus-session-bus-common",
+        "libdbus-1-3",
+    ];
+    unpack_layer("systemd", &names, "usr/lib/systemd/systemd")
+}
+
+/// AppArmor's parser, for a virtual machine.
+pub(crate) fn apparmor() -> Result<PathBuf> {
+    unpack_layer("apparmor", &["apparmor"], "usr/sbin/apparmor_parser")
+}
+
+/// The daemons of the runtime's callers. Installed they would come up with the next boot; unpacked they are
+/// directories for PATH.
+pub(crate) fn daemons() -> Result<Vec<PathBuf>> {
+    let mut places = Vec::new();
+    if shell::find("containerd").is_none() || shell::find("ctr").is_none() {
+        places.push(unpack_layer("containerd", &["containerd"], "usr/bin/containerd")?);
+    }
+    if shell::find("dockerd").is_none() || shell::find("docker").is_none() {
+        places.push(unpack_layer("docker.io", &["docker.io", "tini"], "usr/sbin/dockerd")?);
+    }
+    Ok(places.into_iter().flat_map(|place| [place.join("usr/bin"), place.join("usr/sbin")]).collect())
 }
 
 /// The registry for tests, a directory for PATH: the machine's own if it has one, else one unpacked, so that
@@ -221,4 +313,16 @@ pub(crate) fn kernel() -> Result<Option<PathBuf>> {
         }
     }
     Ok(Some(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_installed_is_read() {
+        let plan = "Inst tini (0.19.0-1 Debian:12/stable [amd64])\nInst libsystemd0 [252.38] (252.39 [amd64])\n\
+            Conf tini (0.19.0-1)\nRemv x [1]\n";
+        assert_eq!(installs(plan).collect::<Vec<_>>(), ["tini", "libsystemd0"]);
+    }
 }

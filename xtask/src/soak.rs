@@ -1,9 +1,9 @@
 //! `cargo xtask soak`: the tests that are quick every day, at length: kill points and power cuts in their
-//! hundreds, fuzzing with many more cases. The tests read `DHOW_SOAK` and `PROPTEST_CASES` themselves.
+//! hundreds, properties with many more cases, half an hour of each fuzz target. The tests read `DHOW_SOAK` and `PROPTEST_CASES` themselves.
 
 use anyhow::{Result, bail};
 
-use crate::{leaks, packages, shell, test};
+use crate::{fuzz, leaks, packages, shell, test};
 
 /// Runs them: those whose name contains the word, or all that have a long version.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -12,7 +12,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [name] if !name.starts_with('-') => name,
         _ => bail!("usage: cargo xtask soak [NAME]"),
     };
-    packages::ensure(&[packages::BUILD, packages::TEST, packages::VM])?;
+    let seconds = ["--seconds".to_owned(), fuzz::LONG.to_string()];
+    if name == "fuzz" {
+        return fuzz::run(&seconds);
+    }
+    packages::ensure(&[packages::BUILD, packages::TEST, packages::CALLERS, packages::VM])?;
     shell::run(shell::cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
     let before = leaks::snapshot();
     // not by nextest: it would end what takes long
@@ -28,6 +32,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             .env("DHOW_SOAK", "1");
         test::prepare(&mut properties)?;
         shell::run(&mut properties)?;
+        fuzz::run(&seconds)?;
     }
     leaks::check(&before)
 }

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: all that must hold before a change is taken, in phases, cheap ones first.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{arrows, leaks, packages, shell, vm};
+use crate::{arrows, fuzz, leaks, packages, shell, vm};
 
 /// cargo-deny reads tomorrow's licence names with tomorrow's release: pinned, so that a run is repeatable.
 const CARGO_DENY: &str = "0.20.2";
@@ -21,6 +22,7 @@ enum Phase {
     Deny,
     Build,
     Unit,
+    Fuzz,
     EndToEnd,
     Vm,
     Leaks,
@@ -35,6 +37,7 @@ const PHASES: &[(Phase, &str, &str)] = &[
     (Phase::Doc, "doc", "documentation"),
     (Phase::Deny, "deny", "bans, licences and sources of dependencies"),
     (Phase::Unit, "unit", "the crates' own tests"),
+    (Phase::Fuzz, "fuzz", "half a minute of each fuzz target"),
     (Phase::EndToEnd, "e2e", "end to end"),
     (Phase::Vm, "vm", "a quick subset under Debian's kernel with cgroup v2"),
     (Phase::Leaks, "leaks", "nothing is left"),
@@ -76,7 +79,10 @@ fn choose(args: &[String]) -> Result<Vec<Phase>> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--fast" => chosen.retain(|phase| {
-                !matches!(phase, Phase::Fmt | Phase::Clippy | Phase::Doc | Phase::Deny | Phase::Vm)
+                !matches!(
+                    phase,
+                    Phase::Fmt | Phase::Clippy | Phase::Doc | Phase::Deny | Phase::Fuzz | Phase::Vm
+                )
             }),
             "--only" => {
                 let wanted = words.next().context("--only needs a phase")?;
@@ -102,22 +108,25 @@ fn act(phase: Phase) -> Result<()> {
     match phase {
         Phase::Packages => {
             shell::root_prefix()?;
-            packages::ensure(&[packages::BUILD, packages::TEST, packages::VM])?;
+            packages::ensure(&[packages::BUILD, packages::FUZZ, packages::TEST, packages::VM])?;
+            packages::ensure(&[packages::CALLERS])?;
             packages::registry()?;
+            packages::daemons()?;
+            packages::systemd()?;
+            packages::apparmor()?;
             packages::kernel().map(drop)
         }
-        Phase::Fmt => shell::run(shell::cargo().args(["fmt", "--all", "--check"])),
+        Phase::Fmt => {
+            shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+            shell::run(shell::cargo().current_dir(shell::root().join("fuzz")).args(["fmt", "--check"]))
+        }
         Phase::Arrows => arrows::run(),
         Phase::Build => shell::run(shell::cargo().args(["build", "--quiet", "--workspace", "--bins"])),
-        Phase::Clippy => shell::run(shell::cargo().args([
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ])),
+        Phase::Clippy => {
+            let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            shell::run(shell::cargo().args(lint))?;
+            fuzz::lint(&lint)
+        }
         Phase::Doc => shell::run(
             shell::cargo()
                 .args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
@@ -128,7 +137,8 @@ fn act(phase: Phase) -> Result<()> {
             shell::run(shell::program(deny).args(["--workspace", "check", "bans", "licenses", "sources"]))
         }
         Phase::Unit => tests(&["--workspace", "--exclude", "dhow-tests"]),
-        Phase::EndToEnd => tests(&["--package", "dhow-tests"]),
+        Phase::Fuzz => fuzz::run(&[]),
+        Phase::EndToEnd => end_to_end(),
         Phase::Vm => vm::run(&["--quick".to_owned()]),
         Phase::Leaks => Ok(()),
     }
@@ -152,26 +162,96 @@ pub(crate) fn tests(selection: &[&str]) -> Result<()> {
         cargo
     };
     prepare(&mut cargo)?;
-    shell::run(cargo.args(selection))
+    let list = skips();
+    // Of an earlier run.
+    if list.exists() {
+        std::fs::remove_file(&list)?;
+    }
+    let outcome = shell::run(cargo.args(selection));
+    tell_skips(&std::fs::read_to_string(&list).unwrap_or_default());
+    outcome
+}
+
+/// Where tests add a line for what they skip.
+fn skips() -> PathBuf {
+    shell::root().join("target/skips")
+}
+
+fn tell_skips(list: &str) {
+    let mut lines: Vec<&str> = list.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    for line in &lines {
+        println!("{line}");
+    }
+    println!("{} skipped", lines.len());
+}
+
+/// What nextest's group `heavy` (`.config/nextest.toml`) has in the names of its tests.
+const HEAVY: &[&str] = &["heavy", "parallel", "soak", "crash", "disk_full"];
+
+/// The end-to-end tests. Without nextest, which knows groups, what is heavy gets runs of its own, a test at a time:
+/// several daemons, or some hundred containers more than once, are too much for one machine.
+fn end_to_end() -> Result<()> {
+    if shell::find("cargo-nextest").is_some() {
+        return tests(&["--package", "dhow-tests"]);
+    }
+    for run in runs_without_nextest(&programs()?) {
+        let selection: Vec<&str> = run.iter().map(String::as_str).collect();
+        tests(&[&["--package", "dhow-tests"], &selection[..]].concat())?;
+    }
+    Ok(())
+}
+
+/// The names of the end-to-end test programs.
+fn programs() -> Result<Vec<String>> {
+    let directory = shell::root().join("tests/tests");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&directory).with_context(|| format!("listing {}", directory.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The arguments of `cargo test` for each run.
+fn runs_without_nextest(programs: &[String]) -> [Vec<String>; 3] {
+    let (callers, others): (Vec<&String>, Vec<&String>) =
+        programs.iter().partition(|name| name.starts_with("callers_"));
+    let of = |programs: &[&String], more: &[&str]| {
+        let selected = programs.iter().flat_map(|name| ["--test", name.as_str()]);
+        selected.chain(["--"]).chain(more.iter().copied()).map(str::to_owned).collect()
+    };
+    let light: Vec<&str> = HEAVY.iter().flat_map(|name| ["--skip", name]).collect();
+    let one = ["--test-threads=1"];
+    [of(&others, &light), of(&others, &[&one, HEAVY].concat()), of(&callers, &one)]
 }
 
 /// The environment of tests: tools of ours on PATH, and root for the test programs alone (what they compile
 /// to stays the user's).
 pub(crate) fn prepare(cargo: &mut Command) -> Result<()> {
-    if let Some(directory) = packages::registry()? {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let all = [directory].into_iter().chain(std::env::split_paths(&path)).collect::<Vec<PathBuf>>();
-        cargo.env("PATH", std::env::join_paths(all)?);
-    }
+    let path = path()?;
+    cargo.env("PATH", &path).env("DHOW_TEST_SKIPS", skips());
     let prefix = shell::root_prefix()?;
     if !prefix.is_empty() {
         let arch = std::env::consts::ARCH.to_uppercase();
         // sudo has a PATH of its own mind
-        let path = std::env::var("PATH").unwrap_or_default();
-        let runner = format!("{} env PATH={path}", prefix.join(" "));
+        let (path, skips) = (path.to_string_lossy(), skips());
+        let runner = format!("{} env PATH={path} DHOW_TEST_SKIPS={}", prefix.join(" "), skips.display());
         cargo.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), runner);
     }
     Ok(())
+}
+
+/// PATH with the directories of what was unpacked rather than installed.
+pub(crate) fn path() -> Result<OsString> {
+    let ours = packages::registry()?.into_iter().chain(packages::daemons()?);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // the machine's own programs come first: a docker of ours must not stand before the user's
+    Ok(std::env::join_paths(std::env::split_paths(&path).chain(ours))?)
 }
 
 /// The machine's cargo-deny if it is the pinned one, else ours, built once below `target/tools`.
@@ -201,6 +281,18 @@ mod tests {
 
     fn chosen(words: &[&str]) -> Result<Vec<Phase>> {
         choose(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn without_nextest_what_is_heavy_runs_alone() {
+        let [light, heavy, callers] = runs_without_nextest(&["callers_x".to_owned(), "oci_y".to_owned()]);
+        assert_eq!(light[..5], ["--test", "oci_y", "--", "--skip", "heavy"]);
+        assert_eq!(heavy[..5], ["--test", "oci_y", "--", "--test-threads=1", "heavy"]);
+        assert_eq!(callers, ["--test", "callers_x", "--", "--test-threads=1"]);
+        assert!(programs().unwrap().iter().any(|name| name.starts_with("callers_")));
+        // Both speak of the same tests.
+        let groups = std::fs::read_to_string(shell::root().join(".config/nextest.toml")).unwrap();
+        assert!(groups.contains(&format!("test(/{}/)", HEAVY.join("|"))), "{groups}");
     }
 
     #[test]

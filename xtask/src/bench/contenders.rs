@@ -54,18 +54,35 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// Makes the directory, the root filesystem and the image, and starts the clocks.
+    /// Makes the directory, the root filesystem and the image.
     pub(crate) fn open() -> Result<Self> {
-        // short, since sockets lie below it
-        let place = PathBuf::from(format!("/tmp/dhow-bench-{}", std::process::id()));
-        std::fs::create_dir_all(place.join("floor"))?;
+        let field = Self::bare()?;
+        let place = &field.place;
         image::busybox_root(&place.join("rootfs"))?;
         let layer = place.join("layer.tar");
         image::tar(&place.join("rootfs"), &layer)?;
         image::archive(&layer, &place.join("image.tar"), IMAGE, &["sh"])?;
+        Ok(field)
+    }
+
+    /// Makes the directory alone.
+    pub(crate) fn bare() -> Result<Self> {
+        // short, since sockets lie below it
+        let place = PathBuf::from(format!("/tmp/dhow-bench-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("floor"))?;
         let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
         let (contenders, absent, watches, undo) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Ok(Self { place, contenders, absent, hybrid, watches, undo, docker: None })
+    }
+
+    /// Whether cgroup v1 and v2 are mounted side by side.
+    pub(crate) fn hybrid(&self) -> bool {
+        self.hybrid
+    }
+
+    /// A command for the end, before those that were asked for earlier.
+    pub(crate) fn undo_with(&mut self, words: Vec<String>) {
+        self.undo.push(words);
     }
 
     /// Lets everybody in who is installed and can start a container.
@@ -150,7 +167,7 @@ impl Field {
     }
 
     /// The beginning of a podman command line, with stores of its own.
-    fn podman_words(&self) -> Result<Vec<String>> {
+    pub(crate) fn podman_words(&self) -> Result<Vec<String>> {
         let (store, run) = (self.path("podman")?, self.path("podman-run")?);
         let mut start = vec!["--root", &store, "--runroot", &run, "--cgroup-manager", "cgroupfs"];
         if self.hybrid {
@@ -223,24 +240,45 @@ impl Field {
 
     /// A bundle with the runtime's own default specification, without a terminal.
     pub(crate) fn bundle(&self, program: &str, name: &str, command: &[&str]) -> Result<String> {
+        self.bundle_of(program, name, command, &self.place.join("rootfs"), |_| {})
+    }
+
+    /// The same on another root filesystem, with the specification changed.
+    pub(crate) fn bundle_of(
+        &self,
+        program: &str,
+        name: &str,
+        command: &[&str],
+        rootfs: &Path,
+        change: impl Fn(&mut Value),
+    ) -> Result<String> {
         let bundle = self.place.join(name);
         std::fs::create_dir_all(&bundle)?;
-        shell::quiet(shell::program(program).arg("spec").current_dir(&bundle))?;
         let path = bundle.join("config.json");
+        // `spec` writes over nothing
+        let _ = std::fs::remove_file(&path);
+        shell::quiet(shell::program(program).arg("spec").current_dir(&bundle))?;
         let mut spec: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
         spec["process"]["terminal"] = json!(false);
         spec["process"]["args"] = json!(command);
-        spec["root"]["path"] = json!(self.place.join("rootfs"));
+        spec["root"]["path"] = json!(rootfs);
+        change(&mut spec);
         std::fs::write(&path, spec.to_string())?;
         self.path(name)
     }
 
     /// Runs a command with Dhow's roots set, and returns what it prints.
     pub(crate) fn act(&self, words: &[String]) -> Result<String> {
+        shell::text(&mut self.command(words)?)
+    }
+
+    /// A command with Dhow's roots set.
+    pub(crate) fn command(&self, words: &[String]) -> Result<Command> {
         let (program, args) = words.split_first().context("an empty command")?;
         let mut command = shell::program(program);
         command.env("DHOW_ROOT", self.place.join("root")).env("DHOW_RUN_ROOT", self.place.join("run"));
-        shell::text(command.args(args))
+        command.args(args);
+        Ok(command)
     }
 
     /// The clock at a place, started when first needed.
@@ -283,19 +321,12 @@ impl Field {
                 let name = contender.name.clone();
                 self.watch(place)?.time(&[words]).with_context(|| format!("measuring {name}"))
             }
-            How::Floor(mode) => {
-                let mut floor = shell::program(shell::binaries("release").join("dhow-floor"));
-                floor.arg(mode).arg(self.place.join("rootfs")).arg(self.place.join("floor")).arg("3");
-                let text = shell::text(&mut floor)?;
-                let median = text.split_whitespace().skip_while(|word| *word != "median").nth(1);
-                let milliseconds: f64 =
-                    median.and_then(|text| text.parse().ok()).context("reading the floor")?;
-                Ok(Duration::from_secs_f64(milliseconds / 1e3))
-            }
+            How::Floor(mode) => floor(mode, &self.place.join("rootfs"), &self.place.join("floor")),
         }
     }
 
-    fn path(&self, name: &str) -> Result<String> {
+    /// A path below the directory, as text.
+    pub(crate) fn path(&self, name: &str) -> Result<String> {
         Ok(self.place.join(name).to_str().context("a temporary path that is not UTF-8")?.to_owned())
     }
 }
@@ -335,6 +366,15 @@ impl Drop for Field {
 
 fn words(program: &str, args: &[&str]) -> Vec<String> {
     std::iter::once(program).chain(args.iter().copied()).map(str::to_owned).collect()
+}
+
+/// What the kernel alone takes for this: the median of three, by the floor's own clock.
+pub(crate) fn floor(mode: &str, rootfs: &Path, work: &Path) -> Result<Duration> {
+    let mut floor = shell::program(shell::binaries("release").join("dhow-floor"));
+    let text = shell::text(floor.arg(mode).arg(rootfs).arg(work).arg("3"))?;
+    let median = text.split_whitespace().skip_while(|word| *word != "median").nth(1);
+    let milliseconds: f64 = median.and_then(|text| text.parse().ok()).context("reading the floor")?;
+    Ok(Duration::from_secs_f64(milliseconds / 1e3))
 }
 
 /// A Dhow command line.

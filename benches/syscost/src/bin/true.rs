@@ -1,0 +1,3 @@
+//! The least that a container can run: a static program that succeeds.
+
+fn main() {}
