@@ -241,6 +241,17 @@ fn trees_and_sizes_show_what_is_shared() {
     // what images take is what the file system says
     let whole = dhow.ok(&["system", "df", "--format", "{{.Reclaimable}}"]);
     assert!(whole.lines().next().unwrap().ends_with("(100%)"), "{whole}");
+    // what a pull that broke off has left is there to be had back
+    let size = || df(&["--format", "{{.Size}}"]).lines().next().unwrap().to_owned();
+    let before = size();
+    let partial = dhow.root().join("content/.partial").join("0".repeat(64));
+    std::fs::create_dir_all(partial.parent().unwrap()).unwrap();
+    std::fs::write(&partial, vec![7; 50_000_000]).unwrap();
+    assert_ne!(size(), before);
+    let pruned = dhow.ok(&["image", "prune", "--all", "--force"]);
+    assert!(!partial.exists() && size() == "0B", "{pruned}");
+    let reclaimed = pruned.lines().last().unwrap();
+    assert!(reclaimed.ends_with("MB") && !reclaimed.ends_with(" 0B"), "{pruned}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use harness::odd::{self, Look, assert_same, extract, snapshot};
 use harness::registry::filter;
+use harness::strange::{Request, Strange, reply};
+use harness::tar::Tar;
 use harness::{Dhow, Invocation};
 use serde_json::json;
 
@@ -73,6 +75,58 @@ fn a_container_that_runs_is_exported_without_what_is_mounted() {
     assert!(!has("mnt/secret") && !has("proc/1/") && !has("etc/group") && !has("dev/null"), "{listed}");
     dhow.ok(&["stop", "-t", "0", "runs"]);
     assert!(names("stopped.tar").1 == bytes, "it is another one than the running one's");
+}
+
+#[test]
+fn an_archive_on_the_web_is_imported_as_it_comes() {
+    let dhow = Dhow::empty("import-url");
+    let tar = Tar::new().dir("data/", 0o755).file("data/file", 0o644, vec![7; 3_000_000]).finish();
+    let file = dhow.scratch().join("file.tar");
+    std::fs::write(&file, &tar).unwrap();
+    dhow.ok(&["import", file.to_str().unwrap(), "web:file"]);
+    let server = Strange::new(move |request: &Request| match (&*request.path, request.header("range")) {
+        ("/whole.tar", _) => reply("200 OK", "", &tar),
+        ("/moved.tar", _) => reply("302 Found", "Location: /whole.tar\r\n", ""),
+        ("/breaks.tar", None) => reply("200 OK", "ETag: \"one\"\r\n", &tar).cut(),
+        ("/breaks.tar", Some(range)) => {
+            assert_eq!(request.header("if-range"), Some("\"one\""));
+            let from = range.strip_prefix("bytes=").and_then(|r| r.strip_suffix('-')).unwrap();
+            reply("206 Partial Content", "ETag: \"one\"\r\n", &tar[from.parse().unwrap()..])
+        }
+        ("/changes.tar", range) => {
+            let tag = if range.is_none() { "one" } else { "two" };
+            let whole = reply("200 OK", &format!("ETag: \"{tag}\"\r\n"), &tar);
+            if range.is_none() { whole.cut() } else { whole }
+        }
+        ("/unsure.tar", _) => reply("200 OK", "ETag: W/\"one\"\r\n", &tar).cut(),
+        ("/text", _) => reply("200 OK", "", "this is not an archive\n".repeat(100)),
+        _ => reply("404 Not Found", "", ""),
+    });
+    let url = |path: &str| format!("http://{}/{path}", server.host());
+    let layers = |name: &str| dhow.inspect(name)["RootFS"]["Layers"].clone();
+    for path in ["whole.tar", "moved.tar", "breaks.tar"] {
+        dhow.ok(&["import", &url(path), "web:1"]);
+        assert_eq!(layers("web:1"), layers("web:file"), "{path}");
+    }
+    dhow.ok(&["import", &url("whole.tar").replace("://", "://me:secret@"), "web:1"]);
+    assert_eq!(dhow.inspect("web:1")["Comment"], json!(format!("Imported from {}", url("whole.tar"))));
+    server.take();
+    dhow.ok(&["image", "prune", "--all", "--force"]);
+    for (url, why) in [
+        (url("changes.tar"), "changed"),
+        (url("unsure.tar"), "broke"),
+        (url("nothing"), "answers 404 Not Found"),
+        (url("text"), "cannot unpack"),
+        ("http://".to_owned(), "address of a file"),
+    ] {
+        let error = dhow.fails(1, &["import", &url]);
+        assert!(error.contains(why), "{url}: {error}");
+    }
+    let asked = server.take_lines();
+    let error = dhow.fails(1, &["--offline", "import", &url("whole.tar")]);
+    assert!(error.contains("offline") && server.take().is_empty(), "{error} {asked:?}");
+    let blobs = dhow.root().join("content/blobs/sha256");
+    assert!(std::fs::read_dir(blobs).unwrap().next().is_none());
 }
 
 #[test]

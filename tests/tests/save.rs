@@ -374,6 +374,35 @@ fn containerd_takes_and_gives() {
 }
 
 #[test]
+fn of_images_for_other_platforms_those_are_loaded_that_are_asked_for() {
+    let dhow = Dhow::empty("load-platform");
+    let tree = dhow.scratch().join("tree.tar");
+    std::fs::write(&tree, Tar::new().file("file", 0o644, "x").finish()).unwrap();
+    for (platform, name) in [("linux/riscv64", "of:riscv"), ("linux/s390x", "of:s390x")] {
+        dhow.ok(&["import", "--platform", platform, tree.to_str().unwrap(), name]);
+    }
+    for format in ["docker-archive", "oci-archive", "oci-dir"] {
+        let file = dhow.scratch().join(format);
+        let file = file.to_str().unwrap();
+        dhow.ok(&["save", "--format", format, "-o", file, "of:riscv", "of:s390x"]);
+        let other = Dhow::empty("load-platform-other");
+        let error = other.fails(1, &["load", "-q", "--platform", "linux/arm64", "-i", file]);
+        let said = "it has no image for linux/arm64/v8, only for linux/riscv64, linux/s390x";
+        assert!(error.contains(said), "{format}: {error}");
+        let asked = ["load", "-q", "--platform", "linux/s390x", "-i", file];
+        assert_eq!(other.ok(&asked), "Loaded image: of:s390x", "{format}");
+        let all = "Loaded image: of:riscv\nLoaded image: of:s390x";
+        assert_eq!(other.ok(&["load", "-q", "-i", file]), all, "{format}");
+    }
+    // as Docker before version 25 wrote them
+    let old = dhow.scratch().join("old.tar");
+    std::fs::write(&old, Image::busybox("old:1").docker_archive()).unwrap();
+    let error = dhow.fails(1, &["load", "-q", "--platform", "linux/s390x", "-i", old.to_str().unwrap()]);
+    assert!(error.contains("it has no image for linux/s390x, only for linux/"), "{error}");
+    dhow.ok(&["load", "-q", "-i", old.to_str().unwrap()]);
+}
+
+#[test]
 fn archives_that_cannot_be_loaded_say_why_and_leave_nothing() {
     let dhow = Dhow::empty("load-refused");
     dhow.run(&["images"]);

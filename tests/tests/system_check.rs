@@ -109,6 +109,13 @@ fn blobs_are_fetched_again_from_where_they_came() {
     assert_eq!(store::broken_blobs(&dhow.root()), Vec::<String>::new());
     assert_eq!(dhow.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]), name);
 
+    // by what it was once called, too
+    dhow.ok(&["tag", &name, "mine:1"]);
+    dhow.ok(&["rmi", &name]);
+    flip(&layers[0]);
+    is_named_and_mended(&dhow, &["damaged-blob"]);
+    assert_eq!(dhow.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]), "mine:1");
+
     // what comes from nowhere is named as lost, and nothing of it is thrown away
     dhow.load(&image("loaded:1", "two"));
     let config = dhow.inspect("loaded:1")["Id"].as_str().unwrap().to_owned();

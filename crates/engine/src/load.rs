@@ -49,15 +49,15 @@ struct Job<'j> {
 const WAITING: usize = 2;
 
 impl Engine {
-    /// Loads every image of an archive; of several platforms that one (`os/arch[/variant]`; none: this machine's). No
-    /// name is written before all of them are whole.
+    /// Loads every image of an archive; of several platforms that one (none: this machine's), and of others only those
+    /// for it (`os/arch[/variant]`; none: all). No name is written before all of them are whole.
     pub fn load(
         &self,
         source: &LoadSource,
         platform: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>> {
-        let platform = platform_of(platform)?;
+        let wanted = platform.map(|text| platform_of(Some(text))).transpose()?;
         let store = self.image_store()?;
         let layers = self.layer_store();
         layers.sweep()?;
@@ -68,7 +68,7 @@ impl Engine {
             LoadSource::Path(path) => load::Source::Path(path.clone()),
             LoadSource::Stdin => load::Source::Stream(&mut stdin),
         };
-        let images = load::open(&ingest, source, &platform)?;
+        let images = load::open(&ingest, source, wanted.as_ref())?;
         let jobs = jobs(&images, &ingest, &layers)?;
         work_off(&images, &ingest, &layers, &jobs, progress)?;
         let mut loaded = Vec::new();

@@ -71,12 +71,14 @@ impl Engine {
                 }
             }
         }
+        let before = store.partial_size()?;
         if options.all {
             // Nobody will go on with what was fetched of images that are not here.
             store.sweep_partial(Duration::ZERO)?;
         }
+        let swept = before.saturating_sub(store.partial_size()?);
         let collected = self.collect_garbage(&guard)?;
         removed.extend(collected.layers.into_iter().map(Removed::Deleted));
-        Ok(Pruned { removed, reclaimed: collected.bytes })
+        Ok(Pruned { removed, reclaimed: collected.bytes + swept })
     }
 }

@@ -15,10 +15,12 @@ use crate::{ContainerSummary, Engine, ImageSummary, sizes};
 pub struct Usage {
     /// The images, as [`Engine::images`] sorts them.
     pub images: Vec<ImageUsage>,
-    /// Bytes of blobs and unpacked layers, each once.
+    /// Bytes of blobs and unpacked layers, each once, and of pulls that broke off.
     pub images_size: u64,
-    /// Bytes of them that go with the images that no container uses.
+    /// Bytes of them that `image prune --all` would free.
     pub images_reclaimable: u64,
+    /// Bytes of them that came of pulls which broke off.
+    pub unfinished: u64,
     /// The containers, newest first.
     pub containers: Vec<ContainerUsage>,
     /// The budget of images and what they are over it, where there is one.
@@ -48,6 +50,11 @@ pub struct ContainerUsage {
 }
 
 impl Usage {
+    /// The budget of images that these exceed.
+    pub fn exceeded_budget(&self) -> Option<u64> {
+        self.budget.filter(|budget| self.images_size - self.unfinished > *budget)
+    }
+
     /// How many images a container uses.
     pub fn images_active(&self) -> u64 {
         self.images.iter().filter(|image| image.containers > 0).count() as u64
@@ -75,6 +82,7 @@ impl Engine {
     pub fn usage(&self) -> Result<Usage> {
         let containers = self.containers(true)?;
         let holdings = self.holdings()?;
+        let unfinished = self.image_store()?.partial_size()?;
         let mut images: Vec<ImageUsage> = holdings
             .images
             .iter()
@@ -96,8 +104,9 @@ impl Engine {
         let measure = |id: &Id| sizes::disk_usage(&self.instance.container(id));
         Ok(Usage {
             images,
-            images_size: holdings.total(),
-            images_reclaimable: reclaimable(&holdings),
+            images_size: holdings.total() + unfinished,
+            images_reclaimable: reclaimable(&holdings) + unfinished,
+            unfinished,
             containers: containers
                 .into_iter()
                 .map(|container| ContainerUsage { size: measure(&container.id), container })

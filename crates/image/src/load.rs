@@ -14,6 +14,7 @@ mod docker;
 mod files;
 mod oci_layout;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use oci::image::Platform;
 
 use self::files::{Files, Place, PlaceReader};
 use crate::manifest::DocumentError;
-use crate::{Ingest, Reference, store};
+use crate::{Ingest, Reference, platform, store};
 
 /// The annotation with an image's name in an OCI layout (image-layout.md).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -244,8 +245,8 @@ impl Images {
 
 /// Reads a whole archive or layout into the store. Nothing has a name before [`Ingest::commit`], so that a
 /// broken archive leaves nothing.
-pub fn read(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> Result<Vec<Found>> {
-    let images = open(ingest, source, platform)?;
+pub fn read(ingest: &Ingest, source: Source<'_>, wanted: Option<&Platform>) -> Result<Vec<Found>> {
+    let images = open(ingest, source, wanted)?;
     for pending in &images.pending {
         images.receive(ingest, pending, |_| ())?;
     }
@@ -253,13 +254,14 @@ pub fn read(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> Result<
 }
 
 /// Reads an archive or layout as far as that must be one thing after the other. Nothing has a name before
-/// [`Ingest::commit`], so that a broken archive leaves nothing.
-pub fn open(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> Result<Images> {
+/// [`Ingest::commit`], so that a broken archive leaves nothing. Of an image for several platforms, the one for
+/// `wanted` is taken (none: this machine's), and of images for one, only those for `wanted` (none: all of them).
+pub fn open(ingest: &Ingest, source: Source<'_>, wanted: Option<&Platform>) -> Result<Images> {
     let origin = match &source {
         Source::Path(path) => path.display().to_string(),
         Source::Stream(_) => "standard input".to_owned(),
     };
-    match open_any(ingest, source, platform) {
+    match open_any(ingest, source, wanted) {
         Ok((found, pending, file)) => Ok(Images { found, pending, file, origin }),
         Err(cause) => Err(Error { origin, cause }),
     }
@@ -275,16 +277,47 @@ struct Plan {
     /// Blobs that we made ourselves.
     documents: Vec<Vec<u8>>,
     found: Vec<Found>,
+    /// The platforms of images that nobody wants.
+    left_out: BTreeSet<String>,
+}
+
+impl Plan {
+    /// Leaves out an image that is for another platform than the one wanted; true if it is.
+    fn leaves_out(&mut self, offered: &Platform, wanted: Option<&Platform>) -> bool {
+        let other = wanted.is_some_and(|wanted| !platform::suits(offered, wanted));
+        if other {
+            self.left_out.insert(platform::display(offered));
+        }
+        other
+    }
+
+    /// Why there is nothing in it.
+    fn nothing(&self, wanted: Option<&Platform>) -> Cause {
+        match wanted {
+            Some(wanted) if !self.left_out.is_empty() => {
+                let offered: Vec<&str> = self.left_out.iter().take(20).map(String::as_str).collect();
+                Cause::NoPlatform {
+                    wanted: platform::display(wanted),
+                    offered: files::shown(&offered.join(", ")),
+                }
+            }
+            _ => Cause::NoImages,
+        }
+    }
 }
 
 type Opened = (Vec<Found>, Vec<Pending>, Option<File>);
 
-fn open_any(ingest: &Ingest, source: Source<'_>, platform: &Platform) -> std::result::Result<Opened, Cause> {
+fn open_any(
+    ingest: &Ingest,
+    source: Source<'_>,
+    wanted: Option<&Platform>,
+) -> std::result::Result<Opened, Cause> {
     let mut files = Files::open(ingest, source)?;
     let plan = if files.contains("oci-layout") && files.contains("index.json") {
-        oci_layout::plan(&mut files, platform)?
+        oci_layout::plan(&mut files, wanted)?
     } else if files.contains("manifest.json") {
-        docker::plan(&mut files)?
+        docker::plan(&mut files, wanted)?
     } else if files.contains("repositories") {
         return Err(Cause::Legacy);
     } else {

@@ -45,12 +45,18 @@ impl Store {
         Ok(())
     }
 
-    /// A repository of this registry, other than `repository`, that had the blob when we last heard of it.
-    pub fn origin(&self, digest: &Digest, host: &str, repository: &str) -> Result<Option<String>> {
+    /// The registries and repositories that had the blob when we last heard of it, the last seen first.
+    pub fn origins(&self, digest: &Digest) -> Result<Vec<(String, String)>> {
         let bytes = fs::read_if_exists(&self.origins_dir().join(digest.hex()))?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(lines.find(|(at, other)| *at == host && *other != repository).map(|(_, other)| other.to_owned()))
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        Ok(lines.map(|(host, repository)| (host.to_owned(), repository.to_owned())).collect())
+    }
+
+    /// A repository of this registry, other than `repository`, that had the blob when we last heard of it.
+    pub fn origin(&self, digest: &Digest, host: &str, repository: &str) -> Result<Option<String>> {
+        let mut origins = self.origins(digest)?.into_iter();
+        Ok(origins.find(|(at, other)| at == host && other != repository).map(|(_, other)| other))
     }
 
     fn origins_dir(&self) -> PathBuf {

@@ -214,6 +214,13 @@ impl Store {
         Ok(removed)
     }
 
+    /// Bytes on disk of what has come of blobs that are not whole.
+    pub fn partial_size(&self) -> Result<u64> {
+        let dir = self.partial_dir();
+        let size = |name| std::fs::metadata(dir.join(name)).map_or(0, |about| about.blocks() * 512);
+        Ok(fs::names(&dir)?.into_iter().map(size).sum())
+    }
+
     /// Removes what came of a blob, unless somebody receives it now.
     pub fn discard_partial(&self, digest: &Digest) -> Result<()> {
         remove_idle(&self.partial_dir().join(digest.hex()))?;

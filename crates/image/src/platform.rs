@@ -78,6 +78,11 @@ pub fn choose_platform<'i>(index: &'i Index, platform: &Platform) -> Option<&'i 
     })
 }
 
+/// Whether what was made for one platform is what somebody wants who names the other.
+pub(crate) fn suits(offered: &Platform, wanted: &Platform) -> bool {
+    rank(offered, wanted).is_some()
+}
+
 /// How well `offered` suits `wanted`: 0 exactly, more is worse; `None`: not at all.
 fn rank(offered: &Platform, wanted: &Platform) -> Option<u8> {
     let (offered, wanted) = (normalize(offered), normalize(wanted));

@@ -61,7 +61,7 @@ impl Fixture {
 
     fn read(&self, source: Source<'_>) -> load::Result<Vec<(Found, Resolved)>> {
         let ingest = self.store.ingest().unwrap();
-        let found = load::read(&ingest, source, &platform::host())?;
+        let found = load::read(&ingest, source, None)?;
         let commit = |found: Found| {
             let record =
                 ingest.commit(found.reference.as_ref(), &found.manifest, found.source.as_ref()).unwrap();
@@ -323,7 +323,7 @@ fn a_load_that_is_killed_leaves_a_store_that_works() {
         let dir = PathBuf::from(dir);
         let store = Store::open(&Instance::new(&dir.join("root"), &dir.join("run"))).unwrap();
         let ingest = store.ingest().unwrap();
-        for found in load::read(&ingest, Source::Path(dir.join("layout")), &platform::host()).unwrap() {
+        for found in load::read(&ingest, Source::Path(dir.join("layout")), None).unwrap() {
             ingest.commit(found.reference.as_ref(), &found.manifest, None).unwrap();
         }
         return;

@@ -95,7 +95,7 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// It sends us somewhere where we do not go.
-    #[error("the registry `{host}` redirects {why}")]
+    #[error("`{host}` redirects {why}")]
     Redirect {
         /// The registry.
         host: String,

@@ -12,6 +12,7 @@
 mod auth;
 pub mod client;
 pub mod credentials;
+pub mod download;
 mod endpoint;
 pub mod error;
 mod http;

@@ -26,7 +26,7 @@ use crate::{Access, Client, Error, Location, Result};
 /// The longest manifest, index, configuration or other document.
 const MAX_DOCUMENT: u64 = 4 << 20;
 /// How often a request is made before its failure is believed.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
 /// The longest that we let a registry make us wait. Whoever wants more is not waited for.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_REDIRECTS: usize = 10;
@@ -354,7 +354,7 @@ pub(crate) fn refuse_pages(asked: Asked<'_>, content_type: Option<&str>) -> Resu
     }
 }
 
-fn is_passing(status: StatusCode) -> bool {
+pub(crate) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 

@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
     /// The platform that it is for
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
-    /// The archive; - for standard input
-    #[arg(value_name = "FILE|-")]
+    /// The archive: a file, an address on the web, or - for standard input
+    #[arg(value_name = "FILE|URL|-")]
     source: String,
     /// The new image's name
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -39,6 +39,9 @@ impl Run for Arguments {
                 });
             }
             "-" => ImportSource::Stdin,
+            url if url.starts_with("http://") || url.starts_with("https://") => {
+                ImportSource::Url(url.to_owned())
+            }
             path => ImportSource::Path(path.into()),
         };
         let options = ImportOptions {

@@ -75,9 +75,8 @@ impl Run for Arguments {
         } else {
             format::rows(self.format.as_deref(), TABLE, HEADERS, &summary(&usage))?;
         }
-        if let Some(budget) = usage.budget
+        if let Some(budget) = usage.exceeded_budget()
             && self.format.is_none()
-            && usage.images_size > budget
         {
             output::talk(&format!(
                 "The images take more than their budget of {}: see `dhow image evict --dry-run`.",

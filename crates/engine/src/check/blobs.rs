@@ -21,8 +21,8 @@ const PART: &str = "blobs";
 /// Why a blob was not fetched again.
 #[derive(Debug, thiserror::Error)]
 enum Unmended {
-    #[error("the image has no name that tells where it came from")]
-    Nameless,
+    #[error("it is not known where the image came from")]
+    Nowhere,
     #[error("it cannot be fetched again: {0}")]
     Pull(crate::Error),
     #[error("it was fetched with {0}, and is not there")]
@@ -162,7 +162,7 @@ fn shown(image: &Resolved) -> String {
 /// Fetches a blob from where one of these images came.
 fn fetch_again(engine: &Engine, digest: &Digest, users: &[&Resolved]) -> Result<String> {
     let store = engine.image_store()?;
-    let mut fetched = Err(Unmended::Nameless.into());
+    let mut fetched = Err(Unmended::Nowhere.into());
     for image in users.iter().filter(|_| store.open_blob(digest).is_err()) {
         fetched = fetch_for(engine, digest, image);
         if fetched.is_ok() {
@@ -180,15 +180,50 @@ fn fetch_again(engine: &Engine, digest: &Digest, users: &[&Resolved]) -> Result<
 }
 
 fn fetch_for(engine: &Engine, digest: &Digest, image: &Resolved) -> Result<String> {
-    let Ok(reference) = image.reference.parse::<Reference>() else { return Err(Unmended::Nameless.into()) };
-    if engine.import_builtin_again(&reference, image)? {
+    let reference = image.reference.parse::<Reference>().ok();
+    if let Some(reference) = &reference
+        && engine.import_builtin_again(reference, image)?
+    {
         return Ok(reference.to_string());
     }
+    let mut first = None;
+    for repository in repositories(engine, digest, image, reference.as_ref())? {
+        match fetch_from(engine, digest, image, &repository) {
+            Ok(from) => return Ok(from),
+            // It is the one that the user knows of.
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Unmended::Nowhere.into()))
+}
+
+/// Where the image may be had: by its name, and wherever it was when we last saw it.
+fn repositories(
+    engine: &Engine,
+    digest: &Digest,
+    image: &Resolved,
+    reference: Option<&Reference>,
+) -> Result<Vec<String>> {
+    let store = engine.image_store()?;
+    let mut found: Vec<String> =
+        reference.map(|name| format!("{}/{}", name.registry(), name.repository())).into_iter().collect();
+    for blob in std::iter::once(*digest).chain(image.blobs()) {
+        for (host, repository) in store.origins(&blob)? {
+            let repository = format!("{host}/{repository}");
+            if !found.contains(&repository) {
+                found.push(repository);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn fetch_from(engine: &Engine, digest: &Digest, image: &Resolved, repository: &str) -> Result<String> {
     // By digest: the tag may mean another image by now.
     let other_platform = image.source.is_some() && image.others.contains(digest);
     let of_index = image.source.filter(|source| source == digest || other_platform);
     let wanted = of_index.unwrap_or(image.manifest);
-    let by_digest = format!("{}/{}@{wanted}", reference.registry(), reference.repository());
+    let by_digest = format!("{repository}@{wanted}");
     let store = engine.image_store()?;
     let parsed: Reference = by_digest.parse()?;
     let had = store.list()?.iter().any(|record| record.reference == parsed.canonical());

@@ -2,7 +2,7 @@
 //! manifest in our sense; one is made, so that the image is the same to us as a pulled one.
 
 use base::Digest;
-use oci::image::{Descriptor, ImageConfig, Manifest, media_type};
+use oci::image::{Descriptor, ImageConfig, Manifest, Platform, media_type};
 use serde::Deserialize;
 
 use super::files::{Files, shown};
@@ -22,7 +22,7 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
-pub(super) fn plan(files: &mut Files<'_>) -> Result<Plan, Cause> {
+pub(super) fn plan(files: &mut Files<'_>, wanted: Option<&Platform>) -> Result<Plan, Cause> {
     let name = "manifest.json";
     let refused = |source| Cause::Document { name: name.to_owned(), source };
     let items: Vec<Item> =
@@ -35,20 +35,27 @@ pub(super) fn plan(files: &mut Files<'_>) -> Result<Plan, Cause> {
     }
     let mut plan = Plan::default();
     for item in items {
-        image(files, item, &mut plan)?;
+        image(files, item, wanted, &mut plan)?;
+    }
+    if plan.found.is_empty() {
+        return Err(plan.nothing(wanted));
     }
     Ok(plan)
 }
 
-fn image(files: &mut Files<'_>, item: Item, plan: &mut Plan) -> Result<(), Cause> {
+fn image(files: &mut Files<'_>, item: Item, wanted: Option<&Platform>, plan: &mut Plan) -> Result<(), Cause> {
     let refused = |source| Cause::Document { name: shown(&item.config), source };
     let config_bytes = files.document(&item.config)?;
-    let diff_ids = told_diff_ids(&config_bytes);
+    // Before it is checked against the layers.
+    let told = serde_json::from_slice::<ImageConfig>(&config_bytes).ok();
+    if told.as_ref().is_some_and(|told| plan.leaves_out(&told.platform, wanted)) {
+        return Ok(());
+    }
     let mut layers = Vec::new();
     let mut members = Vec::new();
     for (index, name) in item.layers.iter().flatten().enumerate() {
-        let told = diff_ids.get(index).copied();
-        let (place, digest) = (files.place(name)?, told_digest(files, name, told)?);
+        let diff_id = told.as_ref().and_then(|told| told.rootfs.diff_ids.get(index).copied());
+        let (place, digest) = (files.place(name)?, told_digest(files, name, diff_id)?);
         let (digest, size) = if let (Some(place), Some(digest)) = (place, digest) {
             plan.pending.push(Pending { digest, name: shown(name), place });
             (digest, place.size)
@@ -113,9 +120,4 @@ fn told_digest(files: &mut Files<'_>, name: &str, diff_id: Option<Digest>) -> Re
         return Ok(diff_id);
     }
     Ok(name.strip_prefix("blobs/sha256/").and_then(|hex| Digest::from_hex(hex).ok()))
-}
-
-/// What the configuration says of the layers, before it is checked against them.
-fn told_diff_ids(config: &[u8]) -> Vec<Digest> {
-    serde_json::from_slice::<ImageConfig>(config).map(|config| config.rootfs.diff_ids).unwrap_or_default()
 }

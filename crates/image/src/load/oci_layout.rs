@@ -2,19 +2,20 @@
 //! version 25.
 
 use base::Digest;
-use oci::image::{Descriptor, Index, Platform, media_type};
+use oci::image::{Descriptor, ImageConfig, Index, Platform, media_type};
 
 use super::files::{Files, shown};
 use super::{CONTAINERD_NAME, Cause, Found, Pending, Plan, REF_NAME};
 use crate::manifest::{self, Document, DocumentError};
-use crate::platform::{choose_platform, display, is_image};
+use crate::platform::{self, choose_platform, display, is_image};
 use crate::{Reference, classify};
 
 const MAX_IMAGES: usize = 10_000;
 /// An index may hold indexes. One level is usual, and nobody needs more than this.
 const MAX_DEPTH: usize = 4;
 
-pub(super) fn plan(files: &mut Files<'_>, platform: &Platform) -> Result<Plan, Cause> {
+pub(super) fn plan(files: &mut Files<'_>, wanted: Option<&Platform>) -> Result<Plan, Cause> {
+    let platform = &wanted.cloned().unwrap_or_else(platform::host);
     let name = "index.json";
     let refused = |source| Cause::Document { name: name.to_owned(), source };
     let index = match classify(&files.document(name)?, Some(media_type::INDEX)).map_err(refused)? {
@@ -35,6 +36,9 @@ pub(super) fn plan(files: &mut Files<'_>, platform: &Platform) -> Result<Plan, C
         if flat && done.contains(&name) {
             continue;
         }
+        if !flat && plan.leaves_out_only(files, descriptor, wanted) {
+            continue;
+        }
         let (manifest, source) = if flat {
             done.push(name);
             let group = Index { manifests: same, ..index.clone() };
@@ -48,9 +52,30 @@ pub(super) fn plan(files: &mut Files<'_>, platform: &Platform) -> Result<Plan, C
         plan.found.push(Found { reference, manifest, source });
     }
     if plan.found.is_empty() {
-        return Err(Cause::NoImages);
+        return Err(plan.nothing(wanted));
     }
     Ok(plan)
+}
+
+impl Plan {
+    /// Leaves out an image that is for one platform alone, another than the one wanted; true if it is that. Whatever is
+    /// wrong with it is told when it is followed.
+    fn leaves_out_only(
+        &mut self,
+        files: &mut Files<'_>,
+        descriptor: &Descriptor,
+        wanted: Option<&Platform>,
+    ) -> bool {
+        let mut config = || {
+            let document = files.document(&blob_name(&descriptor.digest)).ok()?;
+            let Ok(Document::Manifest(manifest)) = classify(&document, Some(&descriptor.media_type)) else {
+                return None;
+            };
+            let config = files.document(&blob_name(&manifest.config.digest)).ok()?;
+            serde_json::from_slice::<ImageConfig>(&config).ok()
+        };
+        wanted.is_some() && config().is_some_and(|config| self.leaves_out(&config.platform, wanted))
+    }
 }
 
 fn name_of(descriptor: &Descriptor) -> Option<&str> {
