@@ -2,100 +2,52 @@
 //! next. Doors (the command line, later the servers) translate requests into calls of [`Engine`] and hold no
 //! logic; stages never see each other.
 //!
-//! Every verb stands in a file of its own. All of them work on the files that [`state`] describes, with no
-//! process of ours running: what a verb finds half done by somebody who died, it puts right first
+//! Every verb stands in a file of its own, in the room of what it is about: `containers`, `images`, `registries`,
+//! `system`; `distribution` is what a registry of our own does. All of them work on the files that [`state`] describes,
+//! with no process of ours running: what a verb finds half done by somebody who died, it puts right first
 //! ([`Engine::reconcile`]).
 
-mod attach;
-mod budget;
-mod builtin;
-mod change;
-mod check;
-mod commit;
 mod config;
 mod containers;
-mod control;
-mod create;
 pub mod distribution;
 mod error;
-mod exec;
-mod export;
-mod fetch;
-mod garbage;
-mod history;
-mod holdings;
-mod image_platforms;
-mod image_tree;
 mod images;
-mod import;
-mod info;
-mod inspect;
-mod inspect_image;
-mod kill;
-mod load;
-mod login;
-mod logs;
-mod names;
-mod ownership;
-mod pattern;
-mod pause;
-mod prune;
-mod pull;
-mod push;
-mod reconcile;
-mod records;
-mod remote;
-mod remove;
-mod remove_image;
-mod remove_platform;
-mod save;
-mod search;
-mod session;
-mod signal;
-mod sizes;
-mod spec;
-mod start;
-mod stop;
-mod tag;
-mod undo;
-mod unpack;
-mod usage;
-mod version;
-mod wait;
+mod registries;
+mod system;
 
 use std::path::{Path, PathBuf};
 
 use state::Instance;
 
-pub use budget::{Evicted, Eviction, KeptBecause, KeptImage};
-pub use check::{CheckOptions, Checked, Outcome, Problem, ProblemKind};
-pub use commit::CommitOptions;
 pub use config::{Config, Confinement, Images, Log, Pull, Unpack, parse_size};
-pub use containers::ContainerSummary;
-pub use create::{Created, PullPolicy};
+pub use containers::create::{Created, PullPolicy};
+pub use containers::exec::ExecOptions;
+pub use containers::export::ExportTarget;
+pub use containers::list::ContainerSummary;
+pub use containers::logs::{LogLine, LogOptions, LogStream};
+pub use containers::session::{Event, Session, SessionSender};
+pub use containers::start::StartHow;
 pub use error::{Error, Result};
-pub use exec::ExecOptions;
-pub use export::ExportTarget;
-pub use history::HistoryStep;
-pub use image_platforms::{ImagePlatforms, PlatformHere};
-pub use image_tree::{TreeLayer, TreeNode};
-pub use images::ImageSummary;
-pub use import::{ImportOptions, ImportSource};
-pub use info::Info;
-pub use load::{LoadSource, Loaded};
-pub use login::{Kept as LoginKept, LoggedIn};
-pub use logs::{LogLine, LogOptions, LogStream};
-pub use pattern::{glob, matches_reference};
-pub use prune::{PruneOptions, Pruned};
-pub use pull::{PullOptions, PullStatus, Pulled};
-pub use push::Pushed;
-pub use remove_image::{RemoveImageOptions, Removed};
-pub use save::{SaveFormat, SaveTarget};
-pub use search::Found;
-pub use session::{Event, Session, SessionSender};
-pub use start::StartHow;
-pub use usage::{ContainerUsage, ImageUsage, Usage};
-pub use version::{Version, version};
+pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};
+pub use images::commit::CommitOptions;
+pub use images::history::HistoryStep;
+pub use images::import::{ImportOptions, ImportSource};
+pub use images::list::ImageSummary;
+pub use images::load::{LoadSource, Loaded};
+pub use images::pattern::{glob, matches_reference};
+pub use images::platforms::{ImagePlatforms, PlatformHere};
+pub use images::prune::{PruneOptions, Pruned};
+pub use images::pull::{PullOptions, PullStatus, Pulled};
+pub use images::push::Pushed;
+pub use images::remove::{RemoveImageOptions, Removed};
+pub use images::save::{SaveFormat, SaveTarget};
+pub use images::tree::{TreeLayer, TreeNode};
+pub use registries::login::{Kept as LoginKept, LoggedIn};
+pub use registries::search::Found;
+pub use system::check::{CheckOptions, Checked, Outcome, Problem, ProblemKind};
+pub use system::info::Info;
+pub use system::usage::{ContainerUsage, ImageUsage, Usage};
+pub use system::version::{Version, version};
 
 /// Where an engine works.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,7 @@ use super::document::understand;
 use super::error::{Error, Result};
 use super::manifests::Tagged;
 use super::name::{Repository, Tag};
-use crate::unpack::unpack_from_store;
+use crate::images::unpack::unpack_from_store;
 
 /// The stores of local images.
 #[derive(Debug)]

@@ -109,7 +109,7 @@ impl Mirror {
         let client = if let Some(engine) = engine {
             engine.registry_client()?
         } else {
-            let credentials = crate::remote::credentials()?;
+            let credentials = crate::registries::remote::credentials()?;
             Client::new(registry::Settings { credentials, ..Default::default() })?
         };
         Ok(Self { upstream: upstream.clone(), keep, client: Arc::new(client), coming: Arc::default() })

@@ -1,0 +1,261 @@
+//! `create`: from what was asked to a container that waits to be started.
+//!
+//! The order is such that a kill at any point leaves what the next command can tell and remove:
+//!
+//! 1. everything is checked, and the image is here;
+//! 2. the ownership: RUN/containers/ID, locked (an abandoned one is removed, with all below);
+//! 3. the name's claim;
+//! 4. ROOT/containers/.ID with record, upper and work, renamed to ROOT/containers/ID: only now it is there.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use base::fs::{self, At};
+use base::progress::Progress;
+use base::{Failure, Id, Kind, Timestamp};
+use image::{Reference, Resolved as Image};
+use rootfs::Overlay;
+use state::claim;
+use state::container::{FORMAT, ImageUsed, Record, file};
+use state::lock::Lock;
+use state::options::{ContainerOptions, NetworkMode};
+
+use crate::containers::names;
+use crate::containers::ownership::Owner;
+use crate::containers::reconcile::Encode;
+use crate::containers::spec::{Machine, Resolution, resolve};
+use crate::containers::undo::Undo;
+use crate::error::Result;
+use crate::{Engine, PullOptions};
+
+/// When an image is pulled before a container is made of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// If it is not here.
+    #[default]
+    Missing,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A created container, held by whoever created it: nobody else starts or removes it meanwhile.
+#[derive(Debug)]
+pub struct Created {
+    /// The id.
+    pub id: Id,
+    /// The name.
+    pub name: String,
+    /// What was asked and cannot quite be given, for people.
+    pub warnings: Vec<String>,
+    pub(crate) record: Record,
+    pub(crate) overlay: Overlay,
+    pub(crate) owner: Owner,
+}
+
+/// Why a container was not created.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("there is no image `{0}` here")]
+    NoImage(String),
+    #[error("`{name}` is an artifact of the type `{kind}`, and no image: it cannot be run")]
+    Artifact { name: String, kind: String },
+    #[error("the name `{name}` is in use by container {}", .owner.get(..12).unwrap_or(.owner))]
+    NameInUse { name: String, owner: String },
+    #[error("cannot get randomness for an id")]
+    Random(#[source] std::io::Error),
+    #[error("nobody but us should know the new id {0}, and somebody holds it")]
+    IdTaken(Id),
+    #[error("no free name was found in {0} tries")]
+    NoFreeName(u32),
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoImage(_) => Kind::NotFound,
+            Self::Artifact { .. } => Kind::Invalid,
+            Self::NameInUse { .. } => Kind::Conflict,
+            Self::Random(_) | Self::IdTaken(_) => Kind::Internal,
+            Self::NoFreeName(_) => Kind::Exhausted,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoImage(name) => vec![format!("pull it first: dhow pull {name}")],
+            Self::NameInUse { name, .. } => {
+                vec![format!("remove it (dhow rm {name}), or choose another name")]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// How long somebody may hold a new container's directory by mistake.
+const RECONCILING: Duration = Duration::from_secs(10);
+/// How many names are invented before we give up.
+const NAME_TRIES: u32 = 50;
+
+impl Engine {
+    /// Creates a container.
+    pub fn create(
+        &self,
+        mut options: ContainerOptions,
+        pull: PullPolicy,
+        progress: &dyn Progress,
+    ) -> Result<Created> {
+        if let Some(name) = &options.name {
+            names::check(name)?;
+        }
+        let image = self.image_for(&options.image, pull, progress)?;
+        if let Some(kind) = image.artifact {
+            return Err(Error::Artifact { name: options.image, kind }.into());
+        }
+        self.image_store()?.note_use(&image);
+        // An image that is about to be used is not removed: removers hold this lock exclusively.
+        let _image_stays = Lock::shared(&self.instance.containers())?;
+        let overlay_of = |id: &Id| {
+            let layers: Vec<_> = image.layers.iter().map(|layer| layer.diff_id).collect();
+            self.layer_store().overlay(&layers, &self.instance.container(id))
+        };
+        let id = Id::random().map_err(Error::Random)?;
+        let overlay = match overlay_of(&id) {
+            Err(rootfs::Error::Missing(_)) => {
+                self.unpack_missing(&image, progress)?;
+                overlay_of(&id)?
+            }
+            other => other?,
+        };
+        let execution = image.config.config.clone().unwrap_or_default();
+        let Resolution { args, resolved } =
+            resolve(&options, &execution, &self.config, &machine(&options), &id)?;
+        // A container has its image's labels, and its own of the same names instead.
+        for (key, value) in execution.labels {
+            options.labels.entry(key).or_insert(value);
+        }
+
+        // A reconciler that comes between the making of the directory and its lock removes it, and lets go.
+        let owner = Owner::wait(&self.instance, &id, RECONCILING)?;
+        let owner = owner.ok_or_else(|| Error::IdTaken(id.clone()))?;
+        let mut undo = Undo::new();
+        let made = (|| {
+            let name = self.claim_name(&options, &id)?;
+            undo.push({
+                let (name, id) = (name.clone(), id.clone());
+                move || Ok(claim::release(&self.instance.container_names(), &name, id.as_str())?)
+            });
+            let record = Record {
+                format: FORMAT,
+                id: id.clone(),
+                name,
+                created: Timestamp::now(),
+                image: ImageUsed {
+                    reference: options.image.clone(),
+                    id: image.id,
+                    layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
+                },
+                args,
+                options,
+                resolved,
+            };
+            let hidden = self.instance.containers().join(format!(".{id}"));
+            undo.push({
+                let hidden = hidden.clone();
+                move || Ok(fs::remove_dir_all(&hidden)?)
+            });
+            make_directory(&hidden, &record)?;
+            fs::rename(&hidden, &self.instance.container(&id))?;
+            Ok(record)
+        })();
+        match made {
+            Ok(record) => {
+                undo.disarm();
+                Ok(Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner })
+            }
+            Err(error) => Err(undo.run(error)),
+        }
+    }
+
+    /// The image of this name, pulled if the policy says so.
+    fn image_for(&self, name: &str, pull: PullPolicy, progress: &dyn Progress) -> Result<Image> {
+        let store = self.image_store()?;
+        let parsed = name.parse::<Reference>();
+        if let Ok(reference) = &parsed {
+            if let Some(image) = self.builtin(reference)? {
+                return Ok(image);
+            }
+            if pull != PullPolicy::Always
+                && let Some(image) = store.resolve(reference)?
+            {
+                return Ok(image);
+            }
+        }
+        // Only now that it is no known name, an id.
+        match store.find(name) {
+            Ok(image) if pull != PullPolicy::Always || parsed.is_err() => return Ok(image),
+            Err(error) if error.kind() != Kind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let reference = parsed?;
+        if pull == PullPolicy::Never {
+            return Err(Error::NoImage(name.to_owned()).into());
+        }
+        if pull == PullPolicy::Missing {
+            progress.note(&format!("Unable to find image '{reference}' locally"));
+        }
+        self.pull(name, &PullOptions::default(), progress)?;
+        Ok(store.resolve(&reference)?.ok_or_else(|| Error::NoImage(name.to_owned()))?)
+    }
+
+    fn claim_name(&self, options: &ContainerOptions, id: &Id) -> Result<String> {
+        let names = self.instance.container_names();
+        if let Some(name) = &options.name {
+            let taken = |owner| Error::NameInUse { name: name.clone(), owner };
+            if claim::take(&names, name, id.as_str())?
+                || self.reconcile_name(name)? && claim::take(&names, name, id.as_str())?
+            {
+                return Ok(name.clone());
+            }
+            return Err(taken(claim::owner(&names, name)?.unwrap_or_default()).into());
+        }
+        // The id is random already: no more randomness is asked of the kernel.
+        let byte = |at: usize| u8::from_str_radix(&id.as_str()[at..at + 2], 16).unwrap_or(0);
+        for attempt in 0..NAME_TRIES {
+            let at = (attempt as usize % 20) * 3;
+            let name = names::invent([byte(at), byte(at + 2), byte(at + 4)], attempt);
+            if claim::take(&names, &name, id.as_str())? {
+                return Ok(name);
+            }
+        }
+        Err(Error::NoFreeName(NAME_TRIES).into())
+    }
+}
+
+/// Asked of the kernel only where the answer matters.
+fn machine(options: &ContainerOptions) -> Machine {
+    Machine {
+        cpus: match options.nano_cpus {
+            Some(_) => crate::system::info::processors(),
+            None => u32::MAX,
+        },
+        hostname: match options.network {
+            NetworkMode::Host => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            _ => String::new(),
+        },
+    }
+}
+
+fn make_directory(dir: &Path, record: &Record) -> Result<()> {
+    fs::create_dir(dir, 0o700)?;
+    let upper = dir.join(file::UPPER);
+    fs::create_dir(&upper, 0o755)?;
+    // It becomes the root directory that the container's users see, whatever our umask is.
+    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755)).at("set the mode of", &upper)?;
+    fs::create_dir(&dir.join(file::WORK), 0o700)?;
+    let bytes = serde_json::to_vec(record).map_err(Encode)?;
+    fs::create_new(&dir.join(file::RECORD), &bytes, 0o600)?;
+    Ok(())
+}

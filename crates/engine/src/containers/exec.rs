@@ -1,0 +1,100 @@
+//! `exec`: one more process in a running container.
+
+use std::path::PathBuf;
+
+use base::{Failure, Kind};
+use monitor::{ExecRequest, REQUEST_VERSION};
+use oci::runtime::Process;
+use runtime::capability;
+
+use crate::containers::control::StateError;
+use crate::containers::spec::{capabilities, environment, user};
+use crate::containers::start::first_word;
+use crate::error::Result;
+use crate::{Engine, Session};
+
+/// What to execute, and how.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// The command line.
+    pub command: Vec<String>,
+    /// `-e`, added to the container's environment.
+    pub env: Vec<String>,
+    /// `-u`; none: the container's.
+    pub user: Option<String>,
+    /// `-w`; none: the container's.
+    pub working_dir: Option<PathBuf>,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-d`.
+    pub detach: bool,
+    /// `--privileged`: all capabilities, no filter.
+    pub privileged: bool,
+}
+
+/// A request that makes no sense.
+#[derive(Debug, thiserror::Error)]
+enum Invalid {
+    #[error("no command was given")]
+    NoCommand,
+    #[error("the command contains a NUL byte")]
+    Nul,
+    #[error("invalid working directory `{}`: want an absolute path", .0.display())]
+    WorkingDirectory(PathBuf),
+}
+
+impl Failure for Invalid {
+    fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
+
+impl Engine {
+    /// Executes a command in a running container. Returns once it is executed, or has failed to be.
+    pub fn exec(&self, name: &str, options: ExecOptions) -> Result<Session> {
+        if options.command.is_empty() {
+            return Err(Invalid::NoCommand.into());
+        }
+        if options.command.iter().any(|word| word.contains('\0')) {
+            return Err(Invalid::Nul.into());
+        }
+        if let Some(dir) = options.working_dir.as_ref().filter(|dir| !dir.is_absolute()) {
+            return Err(Invalid::WorkingDirectory(dir.clone()).into());
+        }
+        let found = self.find_running(name)?;
+        let Some(live) = &found.live else { return Err(StateError::NotRunning(name.to_owned()).into()) };
+        let record = &found.record;
+        let resolved = &record.resolved;
+        let names =
+            if options.privileged { capability::Set::all().names() } else { resolved.capabilities.clone() };
+        let mut env = resolved.env.clone();
+        if options.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+            env.push("TERM=xterm".to_owned());
+        }
+        let request = ExecRequest {
+            version: REQUEST_VERSION,
+            instance: self.instance.clone(),
+            id: record.id.clone(),
+            pid: live.pid,
+            process: Process {
+                terminal: options.tty,
+                user: user(options.user.as_deref().unwrap_or(&resolved.user)),
+                args: options.command,
+                env: environment(env, options.env.iter())?,
+                cwd: options.working_dir.unwrap_or_else(|| PathBuf::from(&resolved.working_dir)),
+                capabilities: Some(capabilities(&names)),
+                no_new_privileges: resolved.no_new_privileges,
+                apparmor_profile: if options.privileged { None } else { self.apparmor(record)?.0 },
+                ..Process::default()
+            },
+            seccomp: if options.privileged { None } else { self.seccomp(record)? },
+            cgroup: Some(self.placement(&record.id).into()),
+            interactive: options.interactive,
+            detach: options.detach,
+        };
+        let stream = monitor::client::spawn_exec(&request)?;
+        first_word(stream, &record.id, options.tty)
+    }
+}

@@ -1,0 +1,194 @@
+//! `inspect` of a container, in Docker's shape.
+
+use base::Timestamp;
+use serde_json::{Map, Value, json};
+use state::container::{Status, file};
+use state::options::{PortMapping, SeccompChoice};
+
+use crate::Engine;
+use crate::containers::records::Found;
+use crate::containers::spec::network_name;
+use crate::error::Result;
+
+impl Engine {
+    /// All that is known of a container.
+    pub fn inspect_container(&self, name: &str) -> Result<Value> {
+        let found = self.find(name)?;
+        let Found { record, .. } = &found;
+        let options = &record.options;
+        let resolved = &record.resolved;
+        let dir = self.instance.container(&record.id);
+        let live = self.instance.live(&record.id);
+        let (path, args) = record.args.split_first().map_or(("", &[][..]), |(path, args)| (path, args));
+        Ok(json!({
+            "Id": record.id,
+            "Created": rfc3339(record.created),
+            "Path": path,
+            "Args": args,
+            "State": state(&found),
+            "Image": record.image.id,
+            "ResolvConfPath": live.join("resolv.conf"),
+            "HostnamePath": live.join("hostname"),
+            "HostsPath": live.join("hosts"),
+            "LogPath": dir.join(file::LOG),
+            "Name": format!("/{}", record.name),
+            "RestartCount": 0,
+            "Driver": "overlay",
+            "Platform": "linux",
+            "AppArmorProfile": options.security.apparmor.clone().unwrap_or_default(),
+            "HostConfig": host_config(&found, self.config.pids_limit),
+            "GraphDriver": {
+                "Name": "overlay",
+                "Data": { "UpperDir": dir.join(file::UPPER), "WorkDir": dir.join(file::WORK) },
+            },
+            "Mounts": mounts(&found),
+            "Config": {
+                "Hostname": resolved.hostname,
+                "User": resolved.user,
+                "Tty": options.tty,
+                "OpenStdin": options.interactive,
+                "Env": resolved.env,
+                "Cmd": if options.command.is_empty() { args } else { &options.command[..] },
+                "Entrypoint": options.entrypoint,
+                "Image": record.image.reference,
+                "WorkingDir": resolved.working_dir,
+                "Labels": options.labels,
+                "StopSignal": options.stop_signal.clone().unwrap_or_else(|| resolved.stop_signal.to_string()),
+                "StopTimeout": resolved.stop_timeout,
+            },
+            "NetworkSettings": network_settings(&found),
+        }))
+    }
+}
+
+fn state(found: &Found) -> Value {
+    let Found { exit, live, status, .. } = found;
+    let ended = exit.as_ref().filter(|_| *status == Status::Exited);
+    let started = live.as_ref().map(|l| l.started).or(ended.and_then(|e| e.started));
+    json!({
+        "Status": match status {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Exited => "exited",
+            Status::Dead => "dead",
+        },
+        "Running": *status == Status::Running,
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": ended.is_some_and(|e| e.oom_killed),
+        "Dead": *status == Status::Dead,
+        "Pid": live.as_ref().map_or(0, |l| l.pid),
+        "ExitCode": ended.map_or(0, |e| e.code),
+        "Error": ended.and_then(|e| e.error.clone()).unwrap_or_default(),
+        "StartedAt": started.map_or_else(zero_time, rfc3339),
+        "FinishedAt": ended.map_or_else(zero_time, |e| rfc3339(e.finished)),
+    })
+}
+
+fn host_config(found: &Found, default_pids: i64) -> Value {
+    let record = &found.record;
+    let options = &record.options;
+    let binds: Vec<String> = options
+        .binds
+        .iter()
+        .map(|b| {
+            let mode = if b.read_only { ":ro" } else { "" };
+            format!("{}:{}{mode}", b.source.display(), b.destination.display())
+        })
+        .collect();
+    let mut security: Vec<String> = Vec::new();
+    if record.resolved.no_new_privileges {
+        security.push("no-new-privileges".to_owned());
+    }
+    match &options.security.seccomp {
+        SeccompChoice::Default => {}
+        SeccompChoice::Unconfined => security.push("seccomp=unconfined".to_owned()),
+        SeccompChoice::Profile(text) => security.push(format!("seccomp={text}")),
+    }
+    security.extend(options.security.apparmor.as_ref().map(|profile| format!("apparmor={profile}")));
+    let tmpfs: Map<String, Value> = options
+        .tmpfs
+        .iter()
+        .map(|t| (t.destination.display().to_string(), Value::from(t.options.join(","))))
+        .collect();
+    json!({
+        "Binds": binds,
+        "LogConfig": { "Type": "json-file", "Config": {} },
+        "NetworkMode": network_name(&options.network),
+        "PortBindings": port_map(&options.ports),
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": options.auto_remove,
+        "CapAdd": options.cap_add,
+        "CapDrop": options.cap_drop,
+        "Init": options.init,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": security,
+        "Tmpfs": tmpfs,
+        "ShmSize": 64 << 20,
+        "Memory": options.memory.unwrap_or(0),
+        "MemorySwap": options.memory.map_or(0, |m| m.saturating_mul(2)),
+        "NanoCpus": options.nano_cpus.unwrap_or(0),
+        "PidsLimit": options.pids_limit.unwrap_or(default_pids),
+        "Privileged": false,
+    })
+}
+
+fn mounts(found: &Found) -> Vec<Value> {
+    let binds = found.record.options.binds.iter().map(|b| {
+        json!({
+            "Type": "bind",
+            "Source": b.source,
+            "Destination": b.destination,
+            "Mode": if b.read_only { "ro" } else { "" },
+            "RW": !b.read_only,
+            "Propagation": b.propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
+        })
+    });
+    let tmpfs = found.record.options.tmpfs.iter().map(|t| {
+        json!({ "Type": "tmpfs", "Source": "", "Destination": t.destination, "Mode": "", "RW": true, "Propagation": "" })
+    });
+    binds.chain(tmpfs).collect()
+}
+
+fn network_settings(found: &Found) -> Value {
+    let live = found.live.as_ref();
+    let address = live.and_then(|l| l.address.as_ref());
+    let endpoint = json!({
+        "IPAddress": address.map(|a| a.ip.to_string()).unwrap_or_default(),
+        "IPPrefixLen": address.map_or(0, |a| a.prefix),
+        "Gateway": address.map(|a| a.gateway.to_string()).unwrap_or_default(),
+        "MacAddress": address.map(|a| a.mac.clone()).unwrap_or_default(),
+    });
+    let mut settings = endpoint.clone();
+    settings["Ports"] = live.map_or_else(|| json!({}), |l| port_map(&l.ports));
+    settings["Networks"] = json!({ network_name(&found.record.options.network): endpoint });
+    settings
+}
+
+/// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`.
+fn port_map(ports: &[PortMapping]) -> Value {
+    let mut map: Map<String, Value> = Map::new();
+    for port in ports {
+        let binding = json!({
+            "HostIp": port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
+            "HostPort": port.host_port.to_string(),
+        });
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        if let Value::Array(bindings) = map.entry(key).or_insert_with(|| json!([])) {
+            bindings.push(binding);
+        }
+    }
+    Value::Object(map)
+}
+
+/// RFC 3339 with nanoseconds, as Go writes it.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    let mut text = Vec::new();
+    logging::format_time(time, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Go's zero time: never.
+pub(crate) fn zero_time() -> String {
+    "0001-01-01T00:00:00Z".to_owned()
+}

@@ -1,0 +1,102 @@
+//! `ps`: the containers that are here.
+
+use std::collections::BTreeMap;
+
+use base::{Digest, Id, Timestamp};
+use state::container::{Address, Exit, Status};
+use state::options::PortMapping;
+
+use crate::Engine;
+use crate::containers::records::{self, Found};
+use crate::containers::spec::network_name;
+use crate::error::Result;
+
+/// A line of `ps`.
+#[derive(Debug, Clone)]
+pub struct ContainerSummary {
+    /// The id.
+    pub id: Id,
+    /// The name.
+    pub name: String,
+    /// The image as the user wrote it.
+    pub image: String,
+    /// The image's id.
+    pub image_id: Digest,
+    /// The whole command line.
+    pub command: Vec<String>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its state: `Created`, `Running` or `Exited`.
+    pub status: Status,
+    /// How it ended, where it has.
+    pub exit: Option<Exit>,
+    /// When it was started, where it runs.
+    pub started: Option<Timestamp>,
+    /// The published ports; while it runs, none of them 0.
+    pub ports: Vec<PortMapping>,
+    /// Its address on the bridge, while it runs.
+    pub address: Option<Address>,
+    /// `bridge`, `host`, `none`.
+    pub network: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Mounted paths of the host.
+    pub mounts: Vec<String>,
+}
+
+impl Engine {
+    /// The running containers, or all; newest first.
+    pub fn containers(&self, all: bool) -> Result<Vec<ContainerSummary>> {
+        self.reconcile()?;
+        let mut found = Vec::new();
+        for id in records::all(&self.instance)? {
+            // One that is being removed meanwhile is none.
+            if let Some(container) = self.look(&id)?
+                && (all || container.status == Status::Running)
+            {
+                found.push(summary(container));
+            }
+        }
+        found.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+        Ok(found)
+    }
+
+    /// What a container is by now, put right if nobody owns it.
+    fn look(&self, id: &Id) -> Result<Option<Found>> {
+        let found = records::load(&self.instance, id)?;
+        let unsettled = |found: &Found| {
+            found.status == Status::Dead
+                || found.live.is_none()
+                    && (found.record.options.auto_remove || found.status == Status::Created)
+        };
+        if !found.as_ref().is_none_or(unsettled) {
+            return Ok(found);
+        }
+        self.reconcile_one(id)?;
+        Ok(records::load(&self.instance, id)?)
+    }
+}
+
+fn summary(found: Found) -> ContainerSummary {
+    let Found { record, exit, live, status } = found;
+    let (started, ports, address) = match live {
+        Some(live) => (Some(live.started), live.ports, live.address),
+        None => (None, Vec::new(), None),
+    };
+    ContainerSummary {
+        id: record.id,
+        name: record.name,
+        image: record.image.reference,
+        image_id: record.image.id,
+        command: record.args,
+        created: record.created,
+        status,
+        exit: exit.filter(|_| status == Status::Exited),
+        started,
+        ports,
+        address,
+        network: network_name(&record.options.network).to_owned(),
+        labels: record.options.labels,
+        mounts: record.options.binds.iter().map(|bind| bind.source.display().to_string()).collect(),
+    }
+}

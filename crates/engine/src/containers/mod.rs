@@ -1,0 +1,27 @@
+//! Containers: the verbs that make, run, watch and end them.
+//!
+//! What the verbs share: `records` finds containers, `ownership` and `reconcile` say whose they are and put right what the
+//! dead have left, `spec` makes the OCI specification, `control` and `session` talk to the monitor, `undo` takes back.
+
+pub(crate) mod attach;
+pub(crate) mod control;
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod export;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod names;
+pub(crate) mod ownership;
+pub(crate) mod pause;
+pub(crate) mod reconcile;
+pub(crate) mod records;
+pub(crate) mod remove;
+pub(crate) mod session;
+pub(crate) mod signal;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod undo;
+pub(crate) mod wait;

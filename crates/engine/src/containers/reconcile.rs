@@ -1,0 +1,354 @@
+//! What a dead owner left is put right by whoever comes next.
+//!
+//! | found | what it means | what is done |
+//! |---|---|---|
+//! | live directory abandoned, with request.json | the monitor was killed | kill what lives in the cgroup, release the network, write exit.json (137) or remove the container |
+//! | live directory abandoned, without it | the command was killed before it had a monitor | remove what was half made |
+//! | no live directory, no exit.json, but the root has been mounted | the machine was rebooted | write exit.json (255), as Docker does |
+//! | no live directory, `--rm` | the same | remove the container |
+//! | a container without a (whole) record | the power was cut while it was made | remove it |
+//! | a claim of a name by an id that has neither | killed while it made or removed a container | release the claim |
+//!
+//! Everything is done under the container's own lock and looked at again under it, so any number of commands
+//! may do it at once; each step may be repeated.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use base::fs::{self, Durability};
+use base::{Id, Timestamp};
+use monitor::Request;
+use runtime::cgroup::{self, Group, Hierarchy};
+use state::claim;
+use state::container::{Exit, FORMAT, Record, file};
+use state::lock::Lock;
+
+use crate::Engine;
+use crate::containers::ownership::{Held, Owner, held, held_at};
+use crate::containers::records;
+use crate::error::Result;
+
+/// SIGKILL's exit code: what a container whose monitor died has got.
+const KILLED: i32 = 137;
+/// What Docker reports of containers that a reboot ended.
+const LOST: i32 = 255;
+/// How long a killed cgroup may take to empty.
+const DYING: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Puts right whatever dead commands, dead monitors and reboots have left, in all containers.
+    pub fn reconcile(&self) -> Result<()> {
+        for name in fs::names(&self.instance.live_containers())? {
+            if let Ok(id) = name.parse::<Id>()
+                && self.settled(&id)? == Held::Abandoned
+            {
+                self.reconcile_abandoned(&id)?;
+            }
+        }
+        self.sweep_released()?;
+        self.sweep_half_made()?;
+        self.sweep_names()?;
+        self.sweep_removing();
+        self.settle_layers();
+        self.sweep_unused();
+        Ok(())
+    }
+
+    /// Bridge, table and parent groups that outlived their last user, because the monitor that waited to remove
+    /// them was killed. That monitor holds the lock of RUN; where it lives, this is its business.
+    pub(crate) fn sweep_unused(&self) {
+        let unused = std::fs::read_dir(self.instance.live_containers())
+            .is_ok_and(|mut entries| entries.next().is_none());
+        // Looked at, not taken: a monitor that found it taken would leave, and rely on us to outlive it.
+        if unused && matches!(state::lock::held(self.instance.run()), Ok(Held::Abandoned)) {
+            self.sweep_shared();
+        }
+    }
+
+    /// Puts one container right, if it has to be.
+    pub(crate) fn reconcile_one(&self, id: &Id) -> Result<()> {
+        match self.settled(id)? {
+            Held::Owned => Ok(()),
+            Held::Abandoned => self.reconcile_abandoned(id),
+            Held::Absent => self.reconcile_rebooted(id),
+        }
+    }
+
+    /// Whether somebody owns the container, not counting an owner who is being killed: `kill -9` returns before
+    /// its target is gone, and whoever looks then must not be told that all is well.
+    fn settled(&self, id: &Id) -> Result<Held> {
+        let now = held(&self.instance, id)?;
+        if now == Held::Owned
+            && let Ok(Some(live)) = records::live(&self.instance, id)
+            && is_being_killed(live.monitor_pid)
+        {
+            self.await_release(id)?;
+            return Ok(held(&self.instance, id)?);
+        }
+        Ok(now)
+    }
+
+    /// A container without a live directory: had it run when the machine went down?
+    pub(crate) fn reconcile_rebooted(&self, id: &Id) -> Result<()> {
+        let dir = self.instance.container(id);
+        let unsettled = || -> Result<bool> {
+            let Some(record) = records::record(&self.instance, id)? else { return Ok(dir.exists()) };
+            let ran = || has_been_mounted(&dir);
+            Ok(record.options.auto_remove || records::exit(&self.instance, id)?.is_none() && ran())
+        };
+        if !unsettled()? {
+            return Ok(());
+        }
+        let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
+        // Looked at again now that nobody else acts: it may have ended in order meanwhile.
+        if !unsettled()? {
+            return Ok(());
+        }
+        let Some(record) = records::record(&self.instance, id)? else {
+            return self.remove_half_made(id, None);
+        };
+        if record.options.auto_remove {
+            return self.remove_files(&record.id, &record.name, owner);
+        }
+        remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(id).into()))?;
+        write_exit(&dir, LOST, None, "the machine was restarted while it ran")
+    }
+
+    fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
+        let Some(owner) = Owner::take(&self.instance, id)? else { return Ok(()) };
+        let request = self.release_held(id, &owner)?;
+        match records::record(&self.instance, id)? {
+            None => {
+                self.remove_half_made(id, request.as_ref().map(|r| &*r.name))?;
+                drop(owner);
+            }
+            Some(record) if record.options.auto_remove => self.remove_files(id, &record.name, owner)?,
+            Some(record) => {
+                self.record_end(&record, request.is_some())?;
+                drop(owner);
+            }
+        }
+        self.sweep_shared();
+        Ok(())
+    }
+
+    /// Ends what still runs of a container whose monitor died, and gives back what that held. The request tells
+    /// what; where there is none, nothing was ever started.
+    pub(crate) fn release_held(&self, id: &Id, owner: &Owner) -> Result<Option<Request>> {
+        let request = read_request(owner.live());
+        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id).into());
+        group.kill()?;
+        remove_group(&group)?;
+        if let Some(request) = &request {
+            request.network.release(&self.instance, id)?;
+        }
+        Ok(request)
+    }
+
+    /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.
+    fn sweep_released(&self) -> Result<()> {
+        for (path, id) in hidden(&self.instance.live_containers()) {
+            let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
+            remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id).into()))?;
+            fs::remove_dir_all(&path)?;
+            self.sweep_shared();
+        }
+        Ok(())
+    }
+
+    /// Bridge, table and parent groups go with their last user. Where a monitor does not see to that, we do.
+    pub(crate) fn sweep_shared(&self) {
+        // Somebody may use them again by now; then they stay, and that is no error.
+        network::sweep_now(&self.instance).ok();
+        if let Ok(hierarchy) = Hierarchy::detect() {
+            cgroup::sweep_parent(&hierarchy, &self.instance.global_name()).ok();
+        }
+    }
+
+    fn record_end(&self, record: &Record, had_monitor: bool) -> Result<()> {
+        let live = records::live(&self.instance, &record.id)?;
+        let exit = records::exit(&self.instance, &record.id)?;
+        let started = live.map(|l| l.started);
+        // The monitor may have written the end before it was killed.
+        let written = exit.is_some_and(|e| started.is_none_or(|s| e.started == Some(s)));
+        if had_monitor && !written {
+            let dir = self.instance.container(&record.id);
+            write_exit(&dir, KILLED, started, "its monitor was killed")?;
+        }
+        Ok(())
+    }
+
+    /// Removes a container that its maker never finished, and its claim of a name.
+    fn remove_half_made(&self, id: &Id, name: Option<&str>) -> Result<()> {
+        let names = self.instance.container_names();
+        let candidates = match name {
+            Some(name) => vec![name.to_owned()],
+            None => fs::names(&names)?,
+        };
+        for name in candidates {
+            claim::release(&names, &name, id.as_str())?;
+        }
+        fs::remove_dir_all(&self.instance.containers().join(format!(".{id}")))?;
+        // A power cut can leave it in its place, but without a record.
+        fs::remove_dir_all(&self.instance.container(id))?;
+        Ok(())
+    }
+
+    /// Directories of containers whose makers were killed before anybody could see them.
+    fn sweep_half_made(&self) -> Result<()> {
+        for (_, id) in hidden(&self.instance.containers()) {
+            if held(&self.instance, &id)? != Held::Owned
+                && let Some(_owner) = Owner::take(&self.instance, &id)?
+            {
+                self.remove_half_made(&id, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims of names whose makers or removers were killed in the middle. More names than containers tell that
+    /// there may be some: only then are they all looked at.
+    fn sweep_names(&self) -> Result<()> {
+        let dir = self.instance.container_names();
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match name.strip_prefix('.') {
+                None => names.push(name),
+                // A claim that was never made: `.<id>.<name>`.
+                Some(rest) => {
+                    let owner = rest.split('.').next().and_then(|id| id.parse::<Id>().ok());
+                    if let Some(id) = owner
+                        && held(&self.instance, &id)? != Held::Owned
+                    {
+                        fs::remove_file(&entry.path())?;
+                    }
+                }
+            }
+        }
+        if names.len() > records::all(&self.instance)?.len() {
+            for name in names {
+                self.reconcile_name(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Releases the claim of a name whose holder is no container and is not being made. True if it is free now.
+    pub(crate) fn reconcile_name(&self, name: &str) -> Result<bool> {
+        let names = self.instance.container_names();
+        let Some(owner) = claim::owner(&names, name)? else { return Ok(true) };
+        let Ok(id) = owner.parse::<Id>() else {
+            // An empty claim is a torn one, from a power cut: nobody's.
+            fs::remove_file(&names.join(name))?;
+            return Ok(true);
+        };
+        self.reconcile_one(&id)?;
+        if records::exists(&self.instance, &id) {
+            return Ok(false);
+        }
+        let Some(_owner) = Owner::take(&self.instance, &id)? else { return Ok(false) };
+        if records::exists(&self.instance, &id) {
+            return Ok(false);
+        }
+        claim::release(&names, name, id.as_str())?;
+        Ok(true)
+    }
+
+    /// Removes a container's files: gone for everybody at once, deleted after. The owner's live directory
+    /// goes last.
+    pub(crate) fn remove_files(&self, id: &Id, name: &str, owner: Owner) -> Result<()> {
+        let removing = self.instance.removing().join(id.as_str());
+        match fs::rename(&self.instance.container(id), &removing) {
+            Err(e) if e.is_not_found() => {}
+            // A leftover of the same name: finish it first.
+            Err(e) if e.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&removing)?;
+                fs::rename(&self.instance.container(id), &removing)?;
+            }
+            other => other?,
+        }
+        claim::release(&self.instance.container_names(), name, id.as_str())?;
+        fs::remove_dir_all(&removing)?;
+        drop(owner);
+        Ok(())
+    }
+
+    /// Finishes removals that somebody was killed in. Errors wait for the next who comes.
+    pub(crate) fn sweep_removing(&self) {
+        for entry in std::fs::read_dir(self.instance.removing()).into_iter().flatten().flatten() {
+            // A monitor that is still at it holds the lock; two at once would do no harm, only work twice.
+            let mut released = std::ffi::OsString::from(".");
+            released.push(entry.file_name());
+            let released = self.instance.live_containers().join(released);
+            if !held_at(&released).is_ok_and(|h| h == Held::Owned) {
+                fs::remove_dir_all(&entry.path()).ok();
+            }
+        }
+    }
+}
+
+/// A request that a killed command has half written counts as none: then nothing was acted on.
+fn read_request(live: &Path) -> Option<Request> {
+    let bytes = fs::read_if_exists(&live.join(file::REQUEST)).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Whether SIGKILL is pending for the process: then it executes nothing any more (proc_pid_status(5)).
+fn is_being_killed(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let kill = 1_u64 << (crate::containers::signal::KILL - 1);
+    status.lines().any(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|bits| bits & kill != 0))
+    })
+}
+
+/// The directories named `.ID`: being made, or being removed.
+fn hidden(dir: &Path) -> Vec<(PathBuf, Id)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let id_of = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix('.')?.parse::<Id>().ok();
+    entries.filter_map(|entry| Some((entry.path(), id_of(&entry.file_name())?))).collect()
+}
+
+/// Overlayfs makes a directory in its working directory when it is mounted first, and leaves it.
+fn has_been_mounted(dir: &Path) -> bool {
+    dir.join(file::WORK).join("work").exists()
+}
+
+/// A killed process leaves its cgroup only when it is reaped.
+fn remove_group(group: &Group) -> Result<()> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match group.remove() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Writes how a run ended, in words of ours.
+pub(crate) fn write_exit(dir: &Path, code: i32, started: Option<Timestamp>, error: &str) -> Result<()> {
+    let exit = Exit {
+        format: FORMAT,
+        code,
+        oom_killed: false,
+        started,
+        finished: Timestamp::now(),
+        error: Some(error.to_owned()),
+    };
+    let bytes = serde_json::to_vec(&exit).map_err(Encode)?;
+    fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile)?;
+    Ok(())
+}
+
+/// A record that could not be put into words.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot encode a record")]
+pub(crate) struct Encode(#[source] pub serde_json::Error);
+
+impl base::Failure for Encode {
+    fn kind(&self) -> base::Kind {
+        base::Kind::Internal
+    }
+}

@@ -1,0 +1,37 @@
+//! `rm`: a container goes for good.
+
+use state::container::Status;
+
+use crate::Engine;
+use crate::containers::control::StateError;
+use crate::containers::records;
+use crate::containers::signal;
+use crate::containers::stop::DYING;
+use crate::error::Result;
+
+impl Engine {
+    /// Removes a container; with `force`, a running one is killed first.
+    pub fn remove(&self, name: &str, force: bool) -> Result<()> {
+        let found = self.find(name)?;
+        let id = &found.record.id;
+        if found.status == Status::Running {
+            if !force {
+                return Err(StateError::Busy { name: name.to_owned(), state: "running" }.into());
+            }
+            self.end(name, &found, &[(signal::KILL, DYING)])?;
+        }
+        // One that has just ended may be held by its monitor for a moment still.
+        let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
+        let owner = self.own(id)?.ok_or_else(busy)?;
+        if !records::exists(&self.instance, id) {
+            // It removed itself, or somebody else was faster: what was asked for is so.
+            return Ok(());
+        }
+        // Its monitor may have died since we looked, and nobody have seen to that.
+        self.release_held(id, &owner)?;
+        self.remove_files(id, &found.record.name, owner)?;
+        self.sweep_removing();
+        self.sweep_unused();
+        Ok(())
+    }
+}

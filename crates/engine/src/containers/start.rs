@@ -1,0 +1,324 @@
+//! `start`: a created container is handed to a monitor, which launches it.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use base::fs;
+use base::{Failure, Id, Kind};
+use monitor::{REQUEST_VERSION, Request};
+use runtime::cgroup::Placement;
+use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
+use state::container::{Record, file};
+use state::options::SeccompChoice;
+use state::protocol::{StartFailure, Tag};
+
+use crate::Engine;
+use crate::config::Confinement;
+use crate::containers::create::Created;
+use crate::containers::reconcile::write_exit;
+use crate::containers::session::{Session, read_start};
+use crate::containers::spec::{self, Context};
+use crate::containers::undo::Undo;
+use crate::error::{Error, Reported, Result};
+
+/// How to start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StartHow {
+    /// The caller wants the container's streams.
+    pub attach: bool,
+}
+
+/// A monitor that did not do what it is for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MonitorError {
+    #[error("the monitor of container {} died before it could start it", .0.short())]
+    Died(Id),
+    #[error("the monitor of container {} cannot be understood", id.short())]
+    Talk { id: Id, source: std::io::Error },
+    #[error("the monitor of container {} speaks another protocol: {said:?}", id.short())]
+    Unexpected { id: Id, said: Tag },
+}
+
+impl Failure for MonitorError {
+    fn kind(&self) -> Kind {
+        Kind::Internal
+    }
+}
+
+/// A profile, and what to say of it.
+type AppArmor = (Option<String>, Option<String>);
+
+impl Engine {
+    /// Starts a created container. Returns once its command is executed, or has failed to be; then all that
+    /// was claimed for the start is released again, and the container is removed if it is one that removes
+    /// itself.
+    pub fn start(&self, created: Created, how: StartHow) -> Result<Session> {
+        let Created { id, record, overlay, owner, .. } = created;
+        let mut undo = Undo::new();
+        let prepared = (|| {
+            // First what may refuse a user's file: a bridge should not be made for a start that cannot be.
+            let confinement = (self.apparmor(&record)?, self.seccomp(&record)?);
+            let network = self.prepare_network(&record)?;
+            undo.push({
+                let network = network.clone();
+                let id = id.clone();
+                move || Ok(network.release(&self.instance, &id)?)
+            });
+            self.request(&record, overlay, confinement, network, how, owner.live())
+        })();
+        let (request, warnings) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let error = undo.run(error);
+                let error = self.give_up(&record, error, owner);
+                // No monitor will come to see whether the bridge is still needed.
+                self.sweep_shared();
+                return Err(error);
+            }
+        };
+        let Some(lock) = owner.hand_over() else { return Err(MonitorError::Died(id).into()) };
+        // From here on what was claimed is the monitor's to release, or, should it die, of whoever finds that.
+        undo.disarm();
+        let outcome = match monitor::client::spawn(&request, lock) {
+            Ok(stream) => first_word(stream, &id, record.options.tty).map(|s| s.with_warnings(warnings)),
+            Err(error) => Err(error.into()),
+        };
+        outcome.map_err(|error| self.settle_failed_start(&id, &record, error))
+    }
+
+    /// A start that failed before there was a monitor. The container stays, if it is to.
+    fn give_up(&self, record: &Record, error: Error, owner: crate::containers::ownership::Owner) -> Error {
+        if record.options.auto_remove {
+            return match self.remove_files(&record.id, &record.name, owner) {
+                Ok(()) => error,
+                Err(other) => NotRemoved { error, other }.into(),
+            };
+        }
+        error
+    }
+
+    /// A start that failed with a monitor: it has released what it held by the time it lets go of the lock,
+    /// unless it died; then we do.
+    fn settle_failed_start(&self, id: &Id, record: &Record, error: Error) -> Error {
+        let settled = (|| {
+            self.await_release(id)?;
+            let dir = self.instance.container(id);
+            if !record.options.auto_remove && !dir.join(file::EXIT).exists() {
+                let code = match error.kind() {
+                    Kind::CommandNotFound => 127,
+                    Kind::CommandNotExecutable => 126,
+                    _ => 128,
+                };
+                write_exit(&dir, code, None, &error.to_string())?;
+            }
+            self.reconcile_one(id)
+        })();
+        match settled {
+            Ok(()) => error,
+            Err(other) => NotRemoved { error, other }.into(),
+        }
+    }
+
+    /// Claims what the container's network needs. Addresses may all be held by dead containers: once.
+    fn prepare_network(&self, record: &Record) -> Result<network::Plan> {
+        let options = &record.options;
+        let prepare = || network::prepare(&self.instance, &record.id, &options.network, &options.ports);
+        match prepare() {
+            Err(error) if error.kind() == Kind::Exhausted => {
+                self.reconcile()?;
+                Ok(prepare()?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Makes the files that the container sees of ours, and puts everything together for the monitor.
+    fn request(
+        &self,
+        record: &Record,
+        overlay: rootfs::Overlay,
+        ((apparmor, degraded), seccomp): (AppArmor, Option<PathBuf>),
+        network: network::Plan,
+        how: StartHow,
+        live: &Path,
+    ) -> Result<(Request, Vec<String>)> {
+        let options = &record.options;
+        let mut warnings = network.warnings().to_vec();
+        warnings.extend(provide_files(live, record, &network)?);
+        for bind in &options.binds {
+            // As Docker does: a source that is missing becomes a directory.
+            if rustix::fs::access(&bind.source, rustix::fs::Access::EXISTS).is_err() {
+                fs::create_dir_all(&bind.source, 0o755)?;
+            }
+        }
+        warnings.extend(degraded);
+        let context = Context {
+            live,
+            network_namespace: network.needs_namespace(),
+            pids_limit: self.config.pids_limit,
+            apparmor,
+            swap: options.memory.is_some() && swap_is_accounted(),
+            sysctls: network.sysctls(),
+        };
+        let dir = self.instance.container(&record.id);
+        let log = &self.config.log;
+        let root = if overlay.lowers.is_empty() {
+            // An image without layers is an empty directory, and overlayfs takes no empty stack.
+            RootSource::Directory(overlay.upper)
+        } else {
+            let volatile = options.auto_remove;
+            RootSource::Overlay { lowers: overlay.lowers, upper: overlay.upper, work: overlay.work, volatile }
+        };
+        let request = Request {
+            version: REQUEST_VERSION,
+            instance: self.instance.clone(),
+            id: record.id.clone(),
+            name: record.name.clone(),
+            bundle: Bundle {
+                spec: spec::build(record, &context),
+                root,
+                cgroup: Some(self.placement(&record.id).into()),
+                seccomp,
+                init: options.init,
+                manner: Manner::default(),
+            },
+            network,
+            log: logging::Config {
+                path: dir.join(file::LOG),
+                max_size: log.max_size,
+                max_files: log.max_files,
+            },
+            auto_remove: options.auto_remove,
+            interactive: options.interactive,
+            attach: how.attach,
+        };
+        Ok((request, warnings))
+    }
+
+    /// Where the container's cgroup is.
+    pub(crate) fn placement(&self, id: &Id) -> Placement {
+        Placement {
+            parent: self.instance.global_name(),
+            name: id.to_string(),
+            memory_reserve: self.config.memory_reserve,
+        }
+    }
+
+    /// The compiled system call filter of a container.
+    pub(crate) fn seccomp(&self, record: &Record) -> Result<Option<PathBuf>> {
+        let capabilities = capability::Set::from_names(&record.resolved.capabilities)?;
+        let from_file;
+        let profile = match (&record.options.security.seccomp, &self.config.seccomp) {
+            (SeccompChoice::Profile(text), _) => seccomp::Profile::Docker(text),
+            (SeccompChoice::Unconfined, _) | (SeccompChoice::Default, Confinement::Unconfined) => {
+                return Ok(None);
+            }
+            (SeccompChoice::Default, Confinement::Profile(path)) => {
+                from_file = String::from_utf8_lossy(&fs::read(Path::new(path))?).into_owned();
+                seccomp::Profile::Docker(&from_file)
+            }
+            (SeccompChoice::Default, Confinement::Default) => seccomp::Profile::Default,
+        };
+        Ok(Some(seccomp::cached(&self.instance.cache(), profile, capabilities)?))
+    }
+
+    /// The AppArmor profile of a container, as far as this kernel has AppArmor, and what to say of it.
+    pub(crate) fn apparmor(&self, record: &Record) -> Result<AppArmor> {
+        let asked = record.options.security.apparmor.as_deref();
+        match (asked, &self.config.apparmor) {
+            (Some("unconfined"), _) | (None, Confinement::Unconfined) => Ok((None, None)),
+            (Some(profile), _) if profile != apparmor::DEFAULT_PROFILE => {
+                Ok((Some(profile.to_owned()), None))
+            }
+            (None, Confinement::Profile(profile)) => Ok((Some(profile.clone()), None)),
+            _ => match (apparmor::ensure_loaded(self.instance.run())?, asked) {
+                (apparmor::Outcome::Loaded, _) => Ok((Some(apparmor::DEFAULT_PROFILE.to_owned()), None)),
+                (apparmor::Outcome::Disabled, None) => Ok((None, None)),
+                (apparmor::Outcome::Degraded(warning), None) => Ok((None, Some(warning))),
+                // A default may degrade; what was asked for by name may not.
+                (apparmor::Outcome::Disabled, Some(_)) => {
+                    Err(NoAppArmor("this kernel has no AppArmor, or it is switched off".to_owned()).into())
+                }
+                (apparmor::Outcome::Degraded(reason), Some(_)) => Err(NoAppArmor(reason).into()),
+            },
+        }
+    }
+}
+
+/// Writes hosts, resolv.conf and hostname, as the specification's mounts expect them; returns what the user
+/// should be told about them.
+fn provide_files(live: &Path, record: &Record, network: &network::Plan) -> Result<Vec<String>> {
+    let mode = &record.options.network;
+    let hostname = &record.resolved.hostname;
+    let resolver = network::files::resolv_conf(mode)?;
+    let hosts = network::files::hosts(mode, hostname, network.address().map(|a| a.ip))?;
+    let contents = [("resolv.conf", resolver.text), ("hostname", format!("{hostname}\n")), ("hosts", hosts)];
+    for (name, content) in contents {
+        fs::create_new(&live.join(name), content.as_bytes(), 0o644)?;
+    }
+    Ok(resolver.warnings)
+}
+
+/// Whether memory limits can bound swap too. Asked only where a limit is.
+pub(crate) fn swap_is_accounted() -> bool {
+    let v1 = Path::new("/sys/fs/cgroup/memory");
+    if v1.is_dir() {
+        return v1.join("memory.memsw.limit_in_bytes").exists();
+    }
+    // On v2 the file is in every group but the root.
+    fs::names(Path::new("/sys/fs/cgroup"))
+        .unwrap_or_default()
+        .iter()
+        .any(|name| Path::new("/sys/fs/cgroup").join(name).join("memory.swap.max").exists())
+}
+
+/// Waits for `Started` or `Failed`.
+pub(crate) fn first_word(mut stream: UnixStream, id: &Id, tty: bool) -> Result<Session> {
+    let (frames, first) =
+        read_start(&mut stream).map_err(|source| MonitorError::Talk { id: id.clone(), source })?;
+    match first {
+        Some((Tag::Started, payload)) => {
+            let pid = payload.try_into().map(u32::from_le_bytes).unwrap_or_default();
+            Ok(Session::new(stream, frames, pid, tty))
+        }
+        Some((Tag::Failed, payload)) => match serde_json::from_slice::<StartFailure>(&payload) {
+            Ok(failure) => Err(Reported(failure).into()),
+            Err(e) => Err(MonitorError::Talk { id: id.clone(), source: e.into() }.into()),
+        },
+        Some((said, _)) => Err(MonitorError::Unexpected { id: id.clone(), said }.into()),
+        None => Err(MonitorError::Died(id.clone()).into()),
+    }
+}
+
+/// An AppArmor profile was asked for by name and cannot be had: running without it would be a silent loss.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot confine the container with the AppArmor profile dhow-default: {0}")]
+struct NoAppArmor(String);
+
+impl Failure for NoAppArmor {
+    fn kind(&self) -> Kind {
+        Kind::Unsupported
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["leave --security-opt apparmor=… out, or give apparmor=unconfined".to_owned()]
+    }
+}
+
+/// A failure, and what could not be cleaned up after it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}; and cleaning up failed: {other}")]
+struct NotRemoved {
+    error: Error,
+    other: Error,
+}
+
+impl Failure for NotRemoved {
+    fn kind(&self) -> Kind {
+        self.error.kind()
+    }
+
+    fn hints(&self) -> Vec<String> {
+        self.error.hints()
+    }
+}
