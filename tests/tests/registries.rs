@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use base::Digest;
 use harness::Dhow;
 use harness::image::Image;
-use harness::strange::{Authority, Content, Strange, Validity, error};
+use harness::strange::{Authority, Content, Reply, Request, Strange, Validity, error, reply};
 
 fn content() -> Content {
     Content::of(&Image::busybox("x"), "1")
@@ -42,7 +43,7 @@ fn mirrors_are_asked_in_their_order_and_passed_over_where_they_fail() {
     dhow.ok(&["rmi", "hub.example/me/x:1"]);
 
     // a mirror that lacks it, or lies, is no obstacle; what the registry says counts
-    let liar = Strange::new(|_| harness::strange::reply("200 OK", "Content-Type: text/html\r\n", "<html>"));
+    let liar = Strange::new(|_| reply("200 OK", "Content-Type: text/html\r\n", "<html>"));
     write(&dhow, &format!("[registry.\"{}\"]\nmirrors = [\"{}\"]\n", registry.host(), liar.host()));
     dhow.ok(&["pull", "-q", &format!("{}/x:1", registry.host())]);
     let output = dhow.run(&["pull", "-q", &format!("{}/x:2", registry.host())]);
@@ -57,6 +58,60 @@ fn mirrors_are_asked_in_their_order_and_passed_over_where_they_fail() {
     let line = dhow.fails(1, &["pull", "-q", &format!("{}/x:1", registry.host())]);
     assert!(line.contains(first.host()) && line.contains("500"), "{line}");
     assert!(registry.take().is_empty());
+}
+
+#[test]
+fn a_mirror_that_sends_wrong_bytes_is_passed_over() {
+    let dhow = Dhow::empty("mirror-wrong");
+    let registry = good();
+    let name = format!("{}/x:1", registry.host());
+    let whole = content();
+    let layer = whole.blobs.iter().max_by_key(|blob| blob.len()).unwrap().clone();
+    let mut other = layer.clone();
+    other[layer.len() / 2] ^= 1;
+    let longer = [&layer[..], b"and more"].concat();
+    // other content, less of it, more of it, more than it says, and a connection that always breaks
+    let lies: [(&str, Reply); 5] = [
+        ("other content", reply("200 OK", "", &other)),
+        ("bytes of the blob", reply("200 OK", "", &layer[1..])),
+        ("bytes of the blob", reply("200 OK", "", &longer)),
+        (
+            "bytes of the blob",
+            Reply::Bytes([b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", &longer[..]].concat()),
+        ),
+        ("broke", reply("200 OK", "", &layer).cut()),
+    ];
+    for (number, (why, lie)) in lies.into_iter().enumerate() {
+        let (whole, path) = (content(), format!("/blobs/{}", Digest::of(&layer)));
+        let lying = lie.clone();
+        let mirror =
+            Strange::new(
+                move |request: &Request| {
+                    if request.path.ends_with(&path) { lying.clone() } else { whole.answer(request) }
+                },
+            );
+        write(&dhow, &format!("[registry.\"{}\"]\nmirrors = [\"{}\"]\n", registry.host(), mirror.host()));
+        registry.take();
+        dhow.ok(&["pull", "-q", &name]);
+        assert!(mirror.take_lines().iter().any(|line| line.contains("/blobs/")), "{number}");
+        let asked = registry.take_lines();
+        assert!(asked.iter().any(|line| line.ends_with(&Digest::of(&layer).to_string())), "{asked:?}");
+        assert_eq!(harness::store::broken_blobs(&dhow.root()), Vec::<String>::new());
+        dhow.ok(&["rmi", &name]);
+        // without the registry it is an error, and nothing stays
+        write(
+            &dhow,
+            &format!(
+                "[registry.\"{}\"]\nmirrors = [\"{}\"]\nfallback = false\n",
+                registry.host(),
+                mirror.host()
+            ),
+        );
+        let line = dhow.fails(1, &["pull", "-q", &name]);
+        println!("{line}");
+        assert!(line.contains(why), "{why}: {line}");
+        dhow.ok(&["image", "prune", "--all", "--force"]);
+    }
 }
 
 #[test]

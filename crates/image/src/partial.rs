@@ -6,7 +6,7 @@
 //!      ─► Partial: what an earlier try left is hashed again, the rest is appended
 //!           verify ─► the digest is right ─► keep: synced, renamed to blobs/sha256/<hex>
 //!                  ─► it is not, but an earlier try's bytes were in it ─► emptied, to start again
-//!                  ─► it is not: removed
+//!                  ─► it is not: emptied as well
 //! ```
 //!
 //! Nothing in such a file is believed: after a power cut it may hold anything. The file's flock makes two pulls
@@ -48,6 +48,8 @@ pub enum Verdict {
     Whole,
     /// It is not; but what an earlier try had left was part of it. That is thrown away: receive it all again.
     Again,
+    /// It is not: it has this digest. It is thrown away.
+    Wrong(Digest),
 }
 
 /// A blob that is being received, and its lock.
@@ -141,12 +143,9 @@ impl Partial<'_> {
         if found == self.digest {
             return Ok(Verdict::Whole);
         }
-        if self.inherited {
-            self.empty()?;
-            return Ok(Verdict::Again);
-        }
-        fs::remove_file(&self.path)?;
-        Err(Error::Digest { wanted: self.digest, found })
+        let verdict = if self.inherited { Verdict::Again } else { Verdict::Wrong(found) };
+        self.empty()?;
+        Ok(verdict)
     }
 
     /// Syncs what was verified, and makes it the blob.
@@ -336,7 +335,7 @@ mod tests {
         // What came now and is wrong goes at once.
         let mut partial = open(&ingest, b"content");
         partial.append(b"contenT").unwrap();
-        assert!(matches!(partial.verify(), Err(Error::Digest { .. })));
+        assert!(matches!(partial.verify().unwrap(), Verdict::Wrong(_)));
         drop(partial);
         assert_eq!(fixture.left(), 0);
     }

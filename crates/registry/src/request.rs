@@ -49,6 +49,16 @@ impl Client {
         self.send(asked, Method::GET, address, headers, &|| None).await
     }
 
+    /// The same; and who gave it, if somebody else could be asked instead.
+    pub(crate) async fn get_from(
+        &self,
+        asked: Asked<'_>,
+        address: &Address,
+        headers: HeaderMap,
+    ) -> Result<(Response, Option<String>)> {
+        self.send_to_each(asked, Method::GET, address, headers, &|| None).await
+    }
+
     /// The same for any method. A request with a body is made once for each login, and not again: how much of the
     /// body has arrived is not known.
     pub(crate) async fn send(
@@ -59,8 +69,21 @@ impl Client {
         headers: HeaderMap,
         body: &dyn Fn() -> Option<Body>,
     ) -> Result<Response> {
+        Ok(self.send_to_each(asked, method, address, headers, body).await?.0)
+    }
+
+    async fn send_to_each(
+        &self,
+        asked: Asked<'_>,
+        method: Method,
+        address: &Address,
+        headers: HeaderMap,
+        body: &dyn Fn() -> Option<Body>,
+    ) -> Result<(Response, Option<String>)> {
         let access = if matches!(method, Method::GET | Method::HEAD) { Access::Pull } else { Access::Push };
+        let last = self.settings.registries.endpoints(asked.location, access)?.pop();
         self.at_each(asked.location, access, async |endpoint| {
+            let is_last = last.as_ref() == Some(endpoint);
             let is_mirror = endpoint.location != *asked.location;
             let asked = Asked { location: &endpoint.location, ..asked };
             let response =
@@ -69,7 +92,7 @@ impl Client {
                 // Others may have what it does not.
                 refuse_pages(asked, header(&response, CONTENT_TYPE.as_str()).as_deref())?;
             }
-            Ok(response)
+            Ok((response, (!is_last).then(|| endpoint.location.host.clone())))
         })
         .await
     }

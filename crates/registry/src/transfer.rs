@@ -4,11 +4,12 @@
 //! open (a thread of its own: it may hash what is here) ─► Busy: again later, and others go first
 //!   ─► Sink ─► ranges of the blob, written as they come ─► finish (a thread: it syncs) ─► Done
 //!                ▲ a broken connection goes on where it broke        │ Again: what was here was no good
-//!                └───────────────────────────────────────────────────┘
+//!                └───────────────────────────────────────────────────┘ Wrong: from a mirror, which is asked no more
 //! ```
 //!
 //! A sink's `write` runs on the thread that all transfers share, and must not wait for anything but the disk.
 
+use std::collections::BTreeSet;
 use std::thread::{self, Scope};
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub trait Sink: Send + Sized {
     /// Takes the next bytes; never more than the blob has.
     fn write(&mut self, bytes: &[u8]) -> std::result::Result<(), Self::Error>;
 
-    /// What it has is not the blob's: nothing of it is to be kept.
+    /// What it has is not the blob's: nothing of it is to be kept. Who can take another blob's bytes instead has
+    /// received none from now on.
     fn forget(&mut self) -> std::result::Result<(), Self::Error>;
 
     /// All bytes are there.
@@ -48,11 +50,14 @@ pub trait Sink: Send + Sized {
 }
 
 /// What a sink makes of all bytes.
-pub enum Finished<S> {
+pub enum Finished<S: Sink> {
     /// It is content.
     Done,
     /// What it had before was no good: it has nothing now, and wants all of the blob.
     Again(S),
+    /// It is not the blob. It has nothing now, and could take all of it once more, from somebody else; if there is
+    /// nobody else, this is what it says.
+    Wrong(S, S::Error),
 }
 
 /// Whether a blob has to be fetched.
@@ -105,14 +110,24 @@ async fn transfer<'s, S: Sink + 's>(
                 continue;
             }
         };
+        let mut mirrors = BTreeSet::new();
         loop {
-            fetch(client, location, blob, &mut sink).await?;
+            fetch(client, location, blob, &mut sink, &mut mirrors).await?;
             match aside(scope, blob.digest, move || sink.finish()).await?.map_err(failed)? {
                 Finished::Done => {
                     drop(slot);
                     return Ok(());
                 }
                 Finished::Again(empty) => sink = empty,
+                Finished::Wrong(_, error) if mirrors.is_empty() => return Err(failed(error)),
+                Finished::Wrong(empty, _) => {
+                    for mirror in std::mem::take(&mut mirrors) {
+                        let why =
+                            format!("the mirror `{mirror}` sends other content as blob {}", blob.digest);
+                        client.note_down(&mirror, why);
+                    }
+                    sink = empty;
+                }
             }
         }
     }
@@ -133,12 +148,13 @@ async fn aside<'s, T: Send + 's>(
     outcome.await.map_err(|_| Error::Stopped(blob))
 }
 
-/// Fetches what the sink lacks.
+/// Fetches what the sink lacks. A mirror that cannot give it is asked no more; `mirrors` are those that gave some of it.
 async fn fetch<S: Sink>(
     client: &Client,
     location: &Location,
     blob: &BlobRequest,
     sink: &mut S,
+    mirrors: &mut BTreeSet<String>,
 ) -> Result<()> {
     let BlobRequest { digest, size } = blob;
     let what = format!("blob {digest} in `{}`", location.repository);
@@ -146,17 +162,27 @@ async fn fetch<S: Sink>(
     let url = location.url(&format!("blobs/{digest}"))?;
     let wrong_size =
         |found| Error::Size { host: location.host.clone(), digest: *digest, wanted: *size, found };
+    // Whether somebody else may have it: then it is only this mirror's fault.
+    let passes_on = |mirror: Option<&String>, error: Error| match mirror {
+        Some(mirror) => {
+            client.note_down(mirror, base::failure::chain(&error));
+            Ok(())
+        }
+        None => Err(error),
+    };
     let mut attempt = 0;
-    while sink.received() < *size {
+    'attempts: while sink.received() < *size {
         let before = sink.received();
-        let mut response = client.get(asked, &url, range(before)).await?;
+        let (mut response, mirror) = client.get_from(asked, &url, range(before)).await?;
         // A server that knows no ranges sends all again.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { before };
         if let Some(length) = response.content_length()
             && length != *size - before + skip
         {
-            return Err(wrong_size(length.saturating_add(before - skip)));
+            passes_on(mirror.as_ref(), wrong_size(length.saturating_add(before - skip)))?;
+            continue;
         }
+        mirrors.extend(mirror.clone());
         let mut received = before;
         let broke = loop {
             match response.chunk().await {
@@ -167,7 +193,9 @@ async fn fetch<S: Sink>(
                     received += chunk.len() as u64;
                     if received > *size {
                         sink.forget().map_err(|e| Error::Sink(SinkError::new(e)))?;
-                        return Err(wrong_size(received));
+                        let mirror = mirror.as_ref().filter(|_| sink.received() == 0);
+                        passes_on(mirror, wrong_size(received))?;
+                        continue 'attempts;
                     }
                     sink.write(&chunk).map_err(|e| Error::Sink(SinkError::new(e)))?;
                 }
@@ -177,9 +205,13 @@ async fn fetch<S: Sink>(
         };
         attempt = if received > before { 1 } else { attempt + 1 };
         match broke {
-            None if received < *size && attempt >= 2 => return Err(wrong_size(received)),
+            None if received < *size && attempt >= 2 => {
+                passes_on(mirror.as_ref(), wrong_size(received))?;
+                attempt = 0;
+            }
             Some(e) if attempt >= ATTEMPTS || !is_worth_retrying(&e) => {
-                return Err(connection_error(location, e));
+                passes_on(mirror.as_ref(), connection_error(location, e))?;
+                attempt = 0;
             }
             Some(_) => tokio::time::sleep(backoff(attempt)).await,
             None => {}

@@ -356,6 +356,15 @@ struct LayerSink<'s> {
     partial: Partial<'s>,
 }
 
+impl LayerSink<'_> {
+    /// Nothing of the blob is here any more: whoever unpacks it begins anew as well.
+    fn begin_anew(&self) {
+        let Self { work, index, .. } = *self;
+        work.progress.begin(&self.id, Step::Download, Some(work.jobs[index].layer.size));
+        work.update(index, |state| (state.received, state.begun) = (0, state.begun + 1));
+    }
+}
+
 impl Sink for LayerSink<'_> {
     type Error = FetchError;
 
@@ -376,15 +385,24 @@ impl Sink for LayerSink<'_> {
     }
 
     fn forget(&mut self) -> std::result::Result<(), FetchError> {
-        Ok(self.partial.empty()?)
+        self.partial.empty()?;
+        self.begin_anew();
+        Ok(())
     }
 
     fn finish(mut self) -> std::result::Result<Finished<Self>, FetchError> {
         let Self { work, index, .. } = self;
-        if self.partial.verify()? == Verdict::Again {
-            work.progress.begin(&self.id, Step::Download, Some(work.jobs[index].layer.size));
-            work.update(index, |state| (state.received, state.begun) = (0, state.begun + 1));
-            return Ok(Finished::Again(self));
+        match self.partial.verify()? {
+            Verdict::Whole => {}
+            Verdict::Again => {
+                self.begin_anew();
+                return Ok(Finished::Again(self));
+            }
+            Verdict::Wrong(found) => {
+                self.begin_anew();
+                let wanted = work.jobs[index].layer.digest;
+                return Ok(Finished::Wrong(self, image::store::Error::Digest { wanted, found }.into()));
+            }
         }
         work.progress.end(&self.id, Step::Download);
         let mut begun = false;
