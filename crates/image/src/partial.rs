@@ -94,6 +94,12 @@ impl Ingest {
             if !is_at(&file, &path)? {
                 continue;
             }
+            // Or have finished it between our two looks: then this is a new file in the place of that one. From now on
+            // nobody else can finish it.
+            if self.store().blob_path(digest).exists() {
+                fs::remove_file(&path)?;
+                return Ok(Opening::Present);
+            }
             let mut partial = Partial {
                 ingest: self,
                 path,
@@ -383,6 +389,38 @@ mod tests {
         assert_eq!(fixture.left(), 1);
         assert!(!fixture.store.sweep_partial(Duration::from_hours(1)).unwrap(), "it may be wanted yet");
         assert!(fixture.store.sweep_partial(Duration::ZERO).unwrap());
+        assert_eq!(fixture.left(), 0);
+    }
+
+    #[test]
+    fn of_many_who_ask_at_once_one_receives() {
+        let fixture = Fixture::new();
+        let received = std::sync::atomic::AtomicUsize::new(0);
+        let contents: Vec<[u8; 2]> = (0..200_u16).map(u16::to_le_bytes).collect();
+        // What was received goes back when they end without a commit: they outlive the race.
+        let ingests: Vec<Ingest> = (0..4).map(|_| fixture.store.ingest().unwrap()).collect();
+        std::thread::scope(|scope| {
+            for ingest in &ingests {
+                scope.spawn(|| {
+                    for content in &contents {
+                        let digest = Digest::of(content);
+                        loop {
+                            match ingest.open_partial(&digest, 2).unwrap() {
+                                Opening::Present => break,
+                                Opening::Busy => std::thread::yield_now(),
+                                Opening::Partial(mut partial) => {
+                                    received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                                    partial.append(content).unwrap();
+                                    assert_eq!(partial.verify().unwrap(), Verdict::Whole);
+                                    partial.keep().unwrap();
+                                }
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(received.into_inner(), contents.len());
         assert_eq!(fixture.left(), 0);
     }
 }
