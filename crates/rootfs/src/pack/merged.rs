@@ -74,14 +74,13 @@ pub fn merged(layers: &[PathBuf]) -> Result<OwnedFd, MergeError> {
 
 fn overlay(layers: &[PathBuf]) -> io::Result<OwnedFd> {
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in layers {
-        match fsconfig_set_string(&context, c"lowerdir+", layer.as_path()) {
-            // Before Linux 6.7.
-            Err(Errno::INVAL) => return old_overlay(layers),
-            other => other?,
-        }
+    let set =
+        layers.iter().try_for_each(|layer| fsconfig_set_string(&context, c"lowerdir+", layer.as_path()));
+    match set.and_then(|()| fsconfig_create(&context)) {
+        // `lowerdir+` is not known: before Linux 6.7 at once, before 6.5 only when all is read together.
+        Err(Errno::INVAL) => return old_overlay(layers),
+        other => other?,
     }
-    fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOATIME;
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
