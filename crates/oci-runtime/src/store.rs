@@ -130,7 +130,8 @@ impl Record {
         match pidfd_open(pid, PidfdFlags::empty()) {
             // In this order: whoever lives now with that birth is who the descriptor means.
             Ok(process) => Ok(self.lives().then_some(process)),
-            Err(Errno::SRCH) => Ok(None),
+            // INVAL: it is being reaped at this moment, or its number is a thread's by now (kernel/pid.c, before 6.9).
+            Err(Errno::SRCH | Errno::INVAL) => Ok(None),
             Err(error) => Err(error).doing(format!("open the process {}", self.pid)),
         }
     }
