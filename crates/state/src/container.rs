@@ -2,7 +2,7 @@
 //!
 //! | file | where | written by | says |
 //! |---|---|---|---|
-//! | `record.json` | ROOT/containers/ID | the command that creates it | what was asked and resolved; never changes |
+//! | `record.json` | ROOT/containers/ID | the command that creates it, and those that change it | what was asked and resolved |
 //! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended |
 //! | `live.json` | RUN/containers/ID | the monitor | that it runs, since when, as which process |
 //!
@@ -19,7 +19,7 @@ use crate::options::{ContainerOptions, PortMapping};
 /// The newest record format that this code reads and the one that it writes.
 pub const FORMAT: u32 = 1;
 
-/// What a container is. Written once, when it is created.
+/// What a container is. Written when it is created, and replaced by `rename` and `update`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`] of the writer; a reader refuses what is newer than itself.

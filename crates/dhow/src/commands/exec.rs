@@ -7,7 +7,7 @@ use engine::ExecOptions;
 
 use crate::attached::{self, How, Signals};
 use crate::commands::Run;
-use crate::commands::run::starting;
+use crate::commands::create::starting;
 use crate::detach_keys::DetachKeys;
 use crate::error::{Error, Result};
 use crate::flags::environment;

@@ -10,6 +10,7 @@ mod complete;
 mod completion;
 mod confirm;
 mod container_list;
+mod create;
 mod each;
 mod exec;
 mod export;
@@ -112,6 +113,7 @@ const fn verb<T: Run>(name: &'static str, group: Group, names: Names) -> Verb {
 /// All verbs, in the order of the overview.
 pub(crate) const VERBS: &[Verb] = &[
     verb::<self::run::Arguments>("run", Group::Containers, Names::Images),
+    verb::<create::Arguments>("create", Group::Containers, Names::Images),
     verb::<exec::Arguments>("exec", Group::Containers, Names::Running),
     verb::<ps::Arguments>("ps", Group::Containers, Names::None),
     verb::<logs::Arguments>("logs", Group::Containers, Names::Containers),
@@ -163,6 +165,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("list", &["ps"]),
             ("ps", &["ps"]),
             ("run", &["run"]),
+            ("create", &["create"]),
             ("exec", &["exec"]),
             ("logs", &["logs"]),
             ("attach", &["attach"]),

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use base::fs::Durability;
 use base::{Failure, Id, Kind, fs};
 use serde::de::DeserializeOwned;
 use state::container::{Exit, FORMAT, Live, Record, Status, file};
+use state::lock::Lock;
 use state::{Instance, claim};
 
 use crate::containers::ownership::{Held, held};
@@ -102,6 +104,28 @@ pub(crate) fn all(instance: &Instance) -> Result<Vec<Id>> {
 /// The record alone; `None` if the container is gone.
 pub(crate) fn record(instance: &Instance, id: &Id) -> Result<Option<Record>> {
     read(&instance.container(id).join(file::RECORD))
+}
+
+/// Replaces the record by what `change` makes of it; changers wait for each other. Who runs the container meanwhile is
+/// none of its business: what concerns the running one is told to the monitor, or the kernel, by the caller.
+pub(crate) fn change<E: From<Error>>(
+    instance: &Instance,
+    id: &Id,
+    change: impl FnOnce(&mut Record) -> std::result::Result<(), E>,
+) -> std::result::Result<Record, E> {
+    let dir = instance.container(id);
+    let gone = || Error::NotFound(id.short().to_owned());
+    let path = dir.join(file::RECORD);
+    let _lock = match Lock::exclusive(&dir) {
+        Err(e) if e.is_not_found() => return Err(gone().into()),
+        other => other.map_err(Error::File)?,
+    };
+    let mut record = record(instance, id)?.ok_or_else(gone)?;
+    change(&mut record)?;
+    let bytes = serde_json::to_vec(&record)
+        .map_err(|source| Error::Broken { path: path.display().to_string(), source })?;
+    fs::write_atomic(&path, &bytes, Durability::Volatile).map_err(Error::File)?;
+    Ok(record)
 }
 
 /// How its last run ended.

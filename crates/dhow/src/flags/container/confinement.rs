@@ -1,0 +1,29 @@
+//! Which rights it has.
+
+use clap::Args;
+use state::options::ContainerOptions;
+
+use crate::error::Result;
+use crate::flags::security;
+
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Give it a capability
+    #[arg(long, value_name = "CAPABILITY", help_heading = "Confinement")]
+    cap_add: Vec<String>,
+    /// Take a capability from it
+    #[arg(long, value_name = "CAPABILITY", help_heading = "Confinement")]
+    cap_drop: Vec<String>,
+    /// Confine it otherwise: seccomp=…, apparmor=…, no-new-privileges
+    #[arg(long, value_name = "OPTION", help_heading = "Confinement")]
+    security_opt: Vec<String>,
+}
+
+impl Flags {
+    pub(super) fn apply(self, options: &mut ContainerOptions) -> Result<()> {
+        options.cap_add = self.cap_add;
+        options.cap_drop = self.cap_drop;
+        options.security = security::resolve(&self.security_opt)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! The flags of `run` and `create`: a group a file, each of which says what it asks of a container.
+
+mod confinement;
+mod files;
+mod life;
+mod limits;
+mod network;
+mod process;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::PullPolicy;
+use state::options::ContainerOptions;
+
+use crate::error::Result;
+
+/// All of them, and the words behind them.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerFlags {
+    /// Keep standard input open
+    #[arg(short, long, help_heading = "Running")]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long, help_heading = "Running")]
+    pub(crate) tty: bool,
+    /// When to pull the image
+    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never"], help_heading = "Running")]
+    pull: String,
+    /// Do not show the progress of a pull
+    #[arg(short, long, help_heading = "Running")]
+    pub(crate) quiet: bool,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub(crate) cidfile: Option<PathBuf>,
+    #[command(flatten)]
+    life: life::Flags,
+    #[command(flatten)]
+    process: process::Flags,
+    #[command(flatten)]
+    files: files::Flags,
+    #[command(flatten)]
+    network: network::Flags,
+    #[command(flatten)]
+    limits: limits::Flags,
+    #[command(flatten)]
+    confinement: confinement::Flags,
+
+    /// Print this
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+
+    /// The image, and the command with its arguments
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_name = "IMAGE")]
+    words: Vec<String>,
+}
+
+impl ContainerFlags {
+    /// When to pull the image.
+    pub(crate) fn pull(&self) -> PullPolicy {
+        match self.pull.as_str() {
+            "always" => PullPolicy::Always,
+            "never" => PullPolicy::Never,
+            _ => PullPolicy::Missing,
+        }
+    }
+
+    /// What they ask for.
+    pub(crate) fn options(self) -> Result<ContainerOptions> {
+        let mut words = self.words.into_iter();
+        let mut options = ContainerOptions {
+            image: words.next().unwrap_or_default(),
+            command: words.collect(),
+            tty: self.tty,
+            interactive: self.interactive,
+            ..ContainerOptions::default()
+        };
+        self.life.apply(&mut options);
+        self.process.apply(&mut options)?;
+        self.files.apply(&mut options);
+        self.network.apply(&mut options);
+        self.limits.apply(&mut options);
+        self.confinement.apply(&mut options)?;
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+use clap::Parser;
+
+use super::*;
+use crate::commands::arguments::parse;
+
+/// The flags alone.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    flags: ContainerFlags,
+}
+
+fn options(line: &str) -> Result<ContainerOptions> {
+    let words = line.split_whitespace().map(Into::into).collect();
+    parse::<Arguments>("run", words)?.unwrap().flags.options()
+}
+
+#[test]
+fn what_follows_the_image_is_the_commands() {
+    let options = options("-it --rm --name=web debian ls --rm -e --help -- x").unwrap();
+    assert!(options.tty && options.interactive && options.auto_remove);
+    assert_eq!(options.image, "debian");
+    assert_eq!(options.command, ["ls", "--rm", "-e", "--help", "--", "x"]);
+    assert_eq!(self::options("-- debian -x").unwrap().command, ["-x"]);
+    assert_eq!(self::options("debian --help").unwrap().command, ["--help"]);
+}
+
+#[test]
+fn flags_in_dockers_forms() {
+    let options = options(
+        "-e A=1 -eB=2 --env C= --label x --label y=1 -p 80 -p8080:80/udp -m64m --memory=128m --cpus 1.5 \
+         --pids-limit -1 --rm=false --init=true --cap-add NET_ADMIN --cap-drop ALL -v /a:/b:ro --tmpfs /t \
+         --mount type=bind,src=/c,dst=/d --net host -u 0:0 -w /x -h host --entrypoint sh --read-only \
+         --security-opt no-new-privileges --stop-signal INT --stop-timeout 3 image",
+    )
+    .unwrap();
+    assert_eq!(options.env, ["A=1", "B=2", "C="]);
+    assert_eq!(options.labels.len(), 2);
+    assert_eq!(options.ports.len(), 2);
+    assert_eq!(
+        (options.memory, options.nano_cpus, options.pids_limit),
+        (Some(128 << 20), Some(1_500_000_000), Some(-1))
+    );
+    assert!(!options.auto_remove && options.init && options.read_only);
+    assert_eq!((options.binds.len(), options.tmpfs.len()), (2, 1));
+    assert_eq!(options.network, state::options::NetworkMode::Host);
+    assert_eq!(options.entrypoint, Some(vec!["sh".to_owned()]));
+    assert_eq!(options.security.no_new_privileges, Some(true));
+    assert_eq!(self::options("--entrypoint= image").unwrap().entrypoint, Some(vec![String::new()]));
+}
+
+#[test]
+fn bad_values_name_flag_value_and_what_is_expected() {
+    let error = options("-m lots image").unwrap_err();
+    assert_eq!(error.exit_code(), 125);
+    assert_eq!(
+        error.to_string(),
+        "run: invalid value 'lots' for '--memory <BYTES>': want a size: a number and b, k, m, g or t, such as 64m or 1.5g"
+    );
+    for bad in [
+        "--bad image",
+        "-p x image",
+        "--cpus x image",
+        "-v data:/x image",
+        "--pull maybe image",
+        "--network x image",
+        "-e =1 image",
+        "--rm=maybe image",
+        "--memory",
+    ] {
+        let error = options(bad).unwrap_err();
+        assert_eq!(error.exit_code(), 125, "{bad}: {error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+    assert_eq!(options("--rm").unwrap_err().exit_code(), 1);
+}
