@@ -3,12 +3,14 @@
 
 pub(crate) mod container;
 pub(crate) mod cpus;
+pub(crate) mod duration;
 pub(crate) mod environment;
 pub(crate) mod filter;
 pub(crate) mod label;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod port;
+pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod size;
 pub(crate) mod time;

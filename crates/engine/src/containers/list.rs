@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base::{Digest, Id, Timestamp};
-use state::container::{Address, Exit, Status};
+use state::container::{Address, Exit, HealthStatus, Status};
 use state::options::PortMapping;
 
 use crate::Engine;
@@ -30,6 +30,8 @@ pub struct ContainerSummary {
     pub status: Status,
     /// How it ended, where it has.
     pub exit: Option<Exit>,
+    /// Its health, where it is looked at.
+    pub health: Option<HealthStatus>,
     /// When it was started, where it runs.
     pub started: Option<Timestamp>,
     /// The published ports; while it runs, none of them 0.
@@ -52,7 +54,7 @@ impl Engine {
         for id in records::all(&self.instance)? {
             // One that is being removed meanwhile is none.
             if let Some(container) = self.look(&id)?
-                && (all || container.status == Status::Running)
+                && (all || container.status.is_up())
             {
                 found.push(summary(container));
             }
@@ -78,7 +80,7 @@ impl Engine {
 }
 
 fn summary(found: Found) -> ContainerSummary {
-    let Found { record, exit, live, status } = found;
+    let Found { record, exit, live, status, health } = found;
     let (started, ports, address) = match live {
         Some(live) => (Some(live.started), live.ports, live.address),
         None => (None, Vec::new(), None),
@@ -91,7 +93,8 @@ fn summary(found: Found) -> ContainerSummary {
         command: record.args,
         created: record.created,
         status,
-        exit: exit.filter(|_| status == Status::Exited),
+        exit: exit.filter(|_| matches!(status, Status::Exited | Status::Restarting)),
+        health,
         started,
         ports,
         address,

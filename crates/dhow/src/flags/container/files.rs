@@ -8,6 +8,7 @@ use crate::flags::tmpfs::Tmpfs;
 use crate::flags::volume::Volume;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Mount a directory or file of the host's
     #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]", help_heading = "Files")]
