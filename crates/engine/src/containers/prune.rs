@@ -46,7 +46,7 @@ impl Engine {
             if container.status.is_up() || !which.wants(container.created, &container.labels) {
                 continue;
             }
-            let size = self.writable_size(&container.id);
+            let size = self.container_size(&container.id);
             match self.remove(container.id.as_str(), false) {
                 Ok(()) => {
                     pruned.reclaimed += size;
