@@ -9,6 +9,7 @@ pub mod claim;
 pub mod container;
 pub mod instance;
 pub mod lock;
+pub mod mounts;
 pub mod options;
 pub mod protocol;
 
