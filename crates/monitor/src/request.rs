@@ -32,6 +32,12 @@ pub struct Request {
     pub interactive: bool,
     /// Whether the door that starts it wants the streams.
     pub attach: bool,
+    /// Its anonymous volumes, which go with it where `auto_remove` says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anonymous_volumes: Vec<String>,
+    /// Volumes that are mounted on the host while it, or another one, runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted_volumes: Vec<String>,
 }
 
 /// Run a further command in a container.
