@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(after(&["run"], "--cap-"), ["--cap-add", "--cap-drop"]);
         assert_eq!(after(&["run", "--pull"], "m"), ["missing"]);
         assert_eq!(after(&["completion"], "z"), ["zsh"]);
-        assert_eq!(after(&["container"], "r"), ["run", "rm", "remove"]);
+        assert_eq!(after(&["container"], "r"), ["run", "restart", "rename", "rm", "remove"]);
         assert_eq!(after(&["container", "rm"], "--f"), ["--force"]);
         assert_eq!(
             (verbs("sy"), after(&["system"], "d")),

@@ -27,12 +27,12 @@ const ROUNDS: u32 = 5;
 /// Records the end (or, with `--rm`, takes the container out of sight with one rename), releases its claims, and
 /// takes the live directory away. Each step is tried whatever became of the one before; what fails is left for the
 /// reconciler, which does the same for monitors that died.
-pub(crate) fn quickly(request: &Request, exit: &Exit) {
+pub(crate) fn quickly(request: &Request, name: &str, exit: &Exit) {
     let instance = &request.instance;
     let dir = instance.container(&request.id);
     if request.auto_remove {
         fs::rename(&dir, &instance.removing().join(request.id.as_str())).ok();
-        claim::release(&instance.container_names(), &request.name, request.id.as_str()).ok();
+        claim::release(&instance.container_names(), name, request.id.as_str()).ok();
     } else {
         let bytes = serde_json::to_vec(exit).unwrap_or_default();
         fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile).ok();

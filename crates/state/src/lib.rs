@@ -7,6 +7,7 @@
 
 pub mod claim;
 pub mod container;
+pub mod events;
 pub mod instance;
 pub mod lock;
 pub mod mounts;

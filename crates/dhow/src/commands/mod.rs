@@ -10,8 +10,10 @@ mod complete;
 mod completion;
 mod confirm;
 mod container_list;
+mod container_prune;
 mod create;
 mod each;
+mod events;
 mod exec;
 mod export;
 mod help_on;
@@ -31,16 +33,22 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod pause;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod start;
 mod stop;
+mod system_boot;
 mod system_check;
 mod system_df;
 mod tag;
@@ -125,6 +133,12 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<ps::Arguments>("ps", Group::Containers, Names::None),
     verb::<logs::Arguments>("logs", Group::Containers, Names::Containers),
     verb::<attach::Arguments>("attach", Group::Containers, Names::Running),
+    verb::<start::Arguments>("start", Group::Containers, Names::Containers),
+    verb::<restart::Arguments>("restart", Group::Containers, Names::Containers),
+    verb::<pause::Pause>("pause", Group::Containers, Names::Running),
+    verb::<pause::Unpause>("unpause", Group::Containers, Names::Running),
+    verb::<rename::Arguments>("rename", Group::Containers, Names::Containers),
+    verb::<port::Arguments>("port", Group::Containers, Names::Running),
     verb::<stop::Arguments>("stop", Group::Containers, Names::Running),
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
@@ -145,6 +159,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<login::Arguments>("login", Group::Images, Names::Registries),
     verb::<logout::Arguments>("logout", Group::Images, Names::Registries),
     verb::<inspect::Arguments>("inspect", Group::Other, Names::Both),
+    verb::<events::Arguments>("events", Group::Other, Names::None),
     verb::<info::Arguments>("info", Group::Other, Names::None),
     verb::<version::Arguments>("version", Group::Other, Names::None),
     verb::<completion::Arguments>("completion", Group::Other, Names::None),
@@ -159,6 +174,11 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<volume_inspect::Arguments>("volume inspect", Group::Noun, Names::Volumes),
     verb::<volume_rm::Arguments>("volume rm", Group::Noun, Names::Volumes),
     verb::<volume_prune::Arguments>("volume prune", Group::Noun, Names::None),
+    verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
+    verb::<system_boot::Start>("system start", Group::Noun, Names::None),
+    verb::<system_boot::Stop>("system stop", Group::Noun, Names::None),
+    verb::<system_boot::Enable>("system enable", Group::Noun, Names::None),
+    verb::<system_boot::Disable>("system disable", Group::Noun, Names::None),
     verb::<system_df::Arguments>("system df", Group::Noun, Names::None),
     verb::<system_check::Arguments>("system check", Group::Noun, Names::None),
     verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
@@ -181,6 +201,13 @@ const NOUNS: &[(&str, Translations)] = &[
             ("exec", &["exec"]),
             ("logs", &["logs"]),
             ("attach", &["attach"]),
+            ("start", &["start"]),
+            ("restart", &["restart"]),
+            ("pause", &["pause"]),
+            ("unpause", &["unpause"]),
+            ("rename", &["rename"]),
+            ("port", &["port"]),
+            ("prune", &["container prune"]),
             ("stop", &["stop"]),
             ("kill", &["kill"]),
             ("wait", &["wait"]),
@@ -225,7 +252,19 @@ const NOUNS: &[(&str, Translations)] = &[
             ("prune", &["volume prune"]),
         ],
     ),
-    ("system", &[("df", &["system df"]), ("check", &["system check"]), ("info", &["info"])]),
+    (
+        "system",
+        &[
+            ("df", &["system df"]),
+            ("check", &["system check"]),
+            ("events", &["events"]),
+            ("info", &["info"]),
+            ("start", &["system start"]),
+            ("stop", &["system stop"]),
+            ("enable", &["system enable"]),
+            ("disable", &["system disable"]),
+        ],
+    ),
 ];
 
 /// The verb of this name.

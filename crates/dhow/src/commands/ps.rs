@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
     /// The last one, running or not
     #[arg(short, long)]
     latest: bool,
-    /// Only those: name=…, id=…, status=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, volume=NAME|PATH
+    /// Only those: name=…, id=…, status=…, health=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE,
+    /// volume=NAME|PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, `table TEMPLATE`, or `json`
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
     format: Option<String>,
 }
 
-const FILTERS: &[&str] = &["name", "id", "status", "exited", "label", "ancestor", "volume"];
+const FILTERS: &[&str] = &["name", "id", "status", "health", "exited", "label", "ancestor", "volume"];
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {

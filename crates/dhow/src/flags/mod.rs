@@ -3,6 +3,7 @@
 
 pub(crate) mod container;
 pub(crate) mod cpus;
+pub(crate) mod duration;
 pub(crate) mod environment;
 pub(crate) mod filter;
 pub(crate) mod id_map;
@@ -10,6 +11,7 @@ pub(crate) mod label;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod port;
+pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod size;
 pub(crate) mod time;

@@ -24,6 +24,8 @@ pub(crate) enum StateError {
     NotRunning(String),
     #[error("container {name} is {state}")]
     Busy { name: String, state: &'static str },
+    #[error("container {0} is not paused")]
+    NotPaused(String),
     #[error("container {0} does not end, although it was killed")]
     Undead(String),
 }
@@ -31,7 +33,7 @@ pub(crate) enum StateError {
 impl Failure for StateError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotRunning(_) | Self::Busy { .. } => Kind::Conflict,
+            Self::NotRunning(_) | Self::NotPaused(_) | Self::Busy { .. } => Kind::Conflict,
             Self::Undead(_) => Kind::Internal,
         }
     }
@@ -40,6 +42,12 @@ impl Failure for StateError {
         match self {
             Self::Busy { name, state: "running" } => {
                 vec![format!("stop it first (dhow stop {name}), or force it (dhow rm -f {name})")]
+            }
+            Self::Busy { name, state: "paused" } => {
+                vec![format!("let it go on first: dhow unpause {name}")]
+            }
+            Self::Busy { name, state: "restarting" } => {
+                vec![format!("wait until it runs, or stop it: dhow stop {name}")]
             }
             Self::Undead(_) => {
                 vec!["look for a process in uninterruptible sleep (state D in ps)".to_owned()]
@@ -60,12 +68,17 @@ impl Engine {
 
     /// The container of this name, which must run.
     pub(crate) fn find_running(&self, name: &str) -> Result<Found> {
-        let found = self.find(name)?;
-        if found.status == Status::Running {
-            Ok(found)
-        } else {
-            Err(StateError::NotRunning(name.to_owned()).into())
+        let found = self.find_up(name)?;
+        match found.status {
+            Status::Running => Ok(found),
+            other => Err(StateError::Busy { name: name.to_owned(), state: other.as_str() }.into()),
         }
+    }
+
+    /// The container of this name, which must run, stand still, or be about to come back.
+    pub(crate) fn find_up(&self, name: &str) -> Result<Found> {
+        let found = self.find(name)?;
+        if found.status.is_up() { Ok(found) } else { Err(StateError::NotRunning(name.to_owned()).into()) }
     }
 
     /// A conversation with the container's monitor; `None` if there is none any more.

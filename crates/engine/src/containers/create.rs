@@ -64,8 +64,6 @@ enum Error {
     NoImage(String),
     #[error("`{name}` is an artifact of the type `{kind}`, and no image: it cannot be run")]
     Artifact { name: String, kind: String },
-    #[error("the name `{name}` is in use by container {}", .owner.get(..12).unwrap_or(.owner))]
-    NameInUse { name: String, owner: String },
     #[error("cannot get randomness for an id")]
     Random(#[source] std::io::Error),
     #[error("nobody but us should know the new id {0}, and somebody holds it")]
@@ -79,7 +77,6 @@ impl Failure for Error {
         match self {
             Self::NoImage(_) => Kind::NotFound,
             Self::Artifact { .. } => Kind::Invalid,
-            Self::NameInUse { .. } => Kind::Conflict,
             Self::Random(_) | Self::IdTaken(_) => Kind::Internal,
             Self::NoFreeName(_) => Kind::Exhausted,
         }
@@ -88,11 +85,26 @@ impl Failure for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoImage(name) => vec![format!("pull it first: dhow pull {name}")],
-            Self::NameInUse { name, .. } => {
-                vec![format!("remove it (dhow rm {name}), or choose another name")]
-            }
             _ => Vec::new(),
         }
+    }
+}
+
+/// A name that another container has.
+#[derive(Debug, thiserror::Error)]
+#[error("the name `{name}` is in use by container {}", .owner.get(..12).unwrap_or(.owner))]
+pub(crate) struct NameInUse {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+}
+
+impl Failure for NameInUse {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec![format!("remove it (dhow rm {}), or choose another name", self.name)]
     }
 }
 
@@ -182,6 +194,7 @@ impl Engine {
         match made {
             Ok(record) => {
                 undo.disarm();
+                self.note_container("create", &record, &[]);
                 Ok(Created { id, name: record.name.clone(), warnings, record, overlay, owner })
             }
             Err(error) => Err(undo.run(error)),
@@ -222,7 +235,7 @@ impl Engine {
     fn claim_name(&self, options: &ContainerOptions, id: &Id) -> Result<String> {
         let names = self.instance.container_names();
         if let Some(name) = &options.name {
-            let taken = |owner| Error::NameInUse { name: name.clone(), owner };
+            let taken = |owner| NameInUse { name: name.clone(), owner };
             if claim::take(&names, name, id.as_str())?
                 || self.reconcile_name(name)? && claim::take(&names, name, id.as_str())?
             {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base::{Digest, Id, Timestamp};
-use state::container::{Address, Exit, Status};
+use state::container::{Address, Exit, HealthStatus, Status};
 use state::options::{ContainerOptions, PortMapping};
 
 use crate::Engine;
@@ -31,6 +31,8 @@ pub struct ContainerSummary {
     pub status: Status,
     /// How it ended, where it has.
     pub exit: Option<Exit>,
+    /// Its health, where it is looked at.
+    pub health: Option<HealthStatus>,
     /// When it was started, where it runs.
     pub started: Option<Timestamp>,
     /// The published ports; while it runs, none of them 0.
@@ -64,7 +66,7 @@ impl Engine {
         for id in records::all(&self.instance)? {
             // One that is being removed meanwhile is none.
             if let Some(container) = self.look(&id)?
-                && (all || container.status == Status::Running)
+                && (all || container.status.is_up())
             {
                 found.push(summary(container));
             }
@@ -90,7 +92,7 @@ impl Engine {
 }
 
 fn summary(found: Found) -> ContainerSummary {
-    let Found { record, exit, live, status } = found;
+    let Found { record, exit, live, status, health } = found;
     let (started, ports, address) = match live {
         Some(live) => (Some(live.started), live.ports, live.address),
         None => (None, Vec::new(), None),
@@ -103,7 +105,8 @@ fn summary(found: Found) -> ContainerSummary {
         command: record.args,
         created: record.created,
         status,
-        exit: exit.filter(|_| status == Status::Exited),
+        exit: exit.filter(|_| matches!(status, Status::Exited | Status::Restarting)),
+        health,
         started,
         ports,
         address,

@@ -258,13 +258,30 @@ impl Engine {
         };
         self.reconcile_one(&id)?;
         if records::exists(&self.instance, &id) {
-            return Ok(false);
+            return self.release_other_name(name, &id);
         }
         let Some(_owner) = Owner::take(&self.instance, &id)? else { return Ok(false) };
         if records::exists(&self.instance, &id) {
             return Ok(false);
         }
         claim::release(&names, name, id.as_str())?;
+        Ok(true)
+    }
+
+    /// Releases a claim of a container that has another name: whoever renamed it was killed. True if it did.
+    fn release_other_name(&self, name: &str, id: &Id) -> Result<bool> {
+        let is_other = || -> Result<bool> {
+            Ok(records::record(&self.instance, id)?.is_some_and(|record| record.name != name))
+        };
+        if !is_other()? {
+            return Ok(false);
+        }
+        // Who renames it right now has claimed the new name, and not written it yet: waited for.
+        let _renamed = Lock::exclusive(&self.instance.container(id))?;
+        if !is_other()? {
+            return Ok(false);
+        }
+        claim::release(&self.instance.container_names(), name, id.as_str())?;
         Ok(true)
     }
 
@@ -349,6 +366,8 @@ pub(crate) fn write_exit(dir: &Path, code: i32, started: Option<Timestamp>, erro
         started,
         finished: Timestamp::now(),
         error: Some(error.to_owned()),
+        stopped: false,
+        restarts: 0,
     };
     let bytes = serde_json::to_vec(&exit).map_err(Encode)?;
     fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile)?;

@@ -1,10 +1,9 @@
 //! `rm`: a container goes for good.
 
-use state::container::Status;
-
 use crate::Engine;
 use crate::containers::control::StateError;
 use crate::containers::records;
+use crate::containers::session::Wish;
 use crate::containers::signal;
 use crate::containers::stop::DYING;
 use crate::error::Result;
@@ -28,11 +27,11 @@ impl Engine {
     pub fn remove_container(&self, name: &str, options: RemoveOptions) -> Result<()> {
         let found = self.find(name)?;
         let id = &found.record.id;
-        if found.status == Status::Running {
+        if found.status.is_up() {
             if !options.force {
-                return Err(StateError::Busy { name: name.to_owned(), state: "running" }.into());
+                return Err(StateError::Busy { name: name.to_owned(), state: found.status.as_str() }.into());
             }
-            self.end(name, &found, &[(signal::KILL, DYING)])?;
+            self.end(name, &found, &[(signal::KILL, DYING)], Wish::Stopped)?;
         }
         // One that has just ended may be held by its monitor for a moment still.
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
@@ -46,7 +45,10 @@ impl Engine {
         if options.volumes {
             self.mark_for_removal_with_volumes(id)?;
         }
-        self.remove_files(id, &found.record.name, owner)?;
+        // It may have been renamed since.
+        let name = records::record(&self.instance, id)?.map_or(found.record.name.clone(), |r| r.name);
+        self.remove_files(id, &name, owner)?;
+        self.note_container("destroy", &found.record, &[]);
         self.sweep_removing();
         self.sweep_unused();
         Ok(())

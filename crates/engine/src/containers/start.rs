@@ -8,8 +8,8 @@ use base::{Failure, Id, Kind};
 use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::Placement;
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
-use state::container::{Record, file};
-use state::options::SeccompChoice;
+use state::container::{Exit, Record, file};
+use state::options::{OnUnhealthy, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
@@ -20,6 +20,7 @@ use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context};
 use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
+use crate::containers::{health, notes};
 use crate::error::{Error, Reported, Result};
 
 /// How to start.
@@ -106,12 +107,7 @@ impl Engine {
             self.await_release(id)?;
             let dir = self.instance.container(id);
             if !record.options.auto_remove && !dir.join(file::EXIT).exists() {
-                let code = match error.kind() {
-                    Kind::CommandNotFound => 127,
-                    Kind::CommandNotExecutable => 126,
-                    _ => 128,
-                };
-                write_exit(&dir, code, None, &error.to_string())?;
+                write_exit(&dir, Exit::code_of_failed_start(error.kind()), None, &error.to_string())?;
             }
             self.reconcile_one(id)
         })();
@@ -148,6 +144,8 @@ impl Engine {
         let mut warnings = network.warnings().to_vec();
         warnings.extend(provide_files(live, record, &network)?);
         warnings.extend(degraded);
+        let probe = record.resolved.health.clone();
+        let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let context = Context {
             live,
             network_namespace: network.needs_namespace(),
@@ -163,7 +161,9 @@ impl Engine {
             // An image without layers is an empty directory, and overlayfs takes no empty stack.
             RootSource::Directory(overlay.upper)
         } else {
-            let volatile = options.auto_remove;
+            // Not where it may be mounted twice: the kernel refuses that to what was volatile.
+            let once = record.resolved.health.as_ref().is_none_or(|h| h.on_failure != OnUnhealthy::Restart);
+            let volatile = options.auto_remove && once;
             RootSource::Overlay { lowers: overlay.lowers, upper: overlay.upper, work: overlay.work, volatile }
         };
         let request = Request {
@@ -195,6 +195,11 @@ impl Engine {
                 Vec::new()
             },
             mounted_volumes: storage.mounted,
+            restart: options.restart,
+            health: probe,
+            stop_signal: record.resolved.stop_signal,
+            stop_timeout: record.resolved.stop_timeout,
+            attributes: notes::attributes(record),
         };
         Ok((request, warnings))
     }

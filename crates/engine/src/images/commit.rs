@@ -113,8 +113,8 @@ impl Engine {
         let mut blob = NewBlob::new(ingest)?;
         let threads = crate::system::info::processors() as usize;
         let packed = if pause && found.status == Status::Running {
-            let paused = self.pause_while(found)?;
-            let out = paused.watched(&mut blob);
+            let still = self.pause_while(found)?;
+            let out = still.watched(&mut blob);
             pack::pack(upper.as_fd(), Source::Layer, Compression::Gzip, threads, out)?
         } else {
             pack::pack(upper.as_fd(), Source::Layer, Compression::Gzip, threads, &mut blob)?

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use base::Id;
-use state::container::Status;
 
 use crate::error::Result;
 use crate::images::holdings::{Holdings, Piece};
@@ -89,7 +88,7 @@ impl Usage {
 
     /// How many containers run.
     pub fn containers_active(&self) -> u64 {
-        self.containers.iter().filter(|c| c.container.status == Status::Running).count() as u64
+        self.containers.iter().filter(|c| c.container.status.is_up()).count() as u64
     }
 
     /// Bytes of all containers.
@@ -99,7 +98,7 @@ impl Usage {
 
     /// Bytes of those that do not run.
     pub fn containers_reclaimable(&self) -> u64 {
-        let stopped = self.containers.iter().filter(|c| c.container.status != Status::Running);
+        let stopped = self.containers.iter().filter(|c| !c.container.status.is_up());
         stopped.map(|c| c.size).sum()
     }
 }
@@ -128,7 +127,7 @@ impl Engine {
             let key = |i: &ImageUsage| (i.image.created, i.image.repository.clone(), i.image.tag.clone());
             key(b).cmp(&key(a))
         });
-        let measure = |id: &Id| sizes::disk_usage(&self.instance.container(id));
+        let measure = |id: &Id| self.writable_size(id);
         Ok(Usage {
             images,
             images_size: holdings.total() + unfinished,
@@ -145,6 +144,13 @@ impl Engine {
                 .collect(),
             budget: self.config.images.budget,
         })
+    }
+}
+
+impl Engine {
+    /// Bytes that a container's own files take.
+    pub(crate) fn writable_size(&self, id: &Id) -> u64 {
+        sizes::disk_usage(&self.instance.container(id))
     }
 }
 

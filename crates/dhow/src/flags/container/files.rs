@@ -9,6 +9,7 @@ use crate::flags::volume::Volume;
 use crate::flags::volumes_from::From;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Mount a directory or file of the host's, a volume, or a new volume
     #[arg(short, long, value_name = "[SOURCE:]CONTAINER[:OPTIONS]", help_heading = "Files")]

@@ -5,6 +5,7 @@ use crate::commands::arguments::parse;
 
 /// The flags alone.
 #[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
 struct Arguments {
     #[command(flatten)]
     flags: ContainerFlags,

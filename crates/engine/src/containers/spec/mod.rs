@@ -10,6 +10,7 @@
 //! [`build`] then only puts together. The record keeps what was resolved: a later start, or another engine,
 //! builds the same from it.
 
+mod health;
 mod mounts;
 mod resolve;
 

@@ -8,7 +8,7 @@ use base::{Failure, Id, Kind};
 use oci::image::Execution;
 use runtime::capability;
 use state::container::Resolved;
-use state::options::{BindMount, ContainerOptions, NetworkMode, SeccompChoice, TmpfsMount};
+use state::options::{BindMount, ContainerOptions, NetworkMode, RestartPolicy, SeccompChoice, TmpfsMount};
 
 use crate::config::Config;
 use crate::containers::signal;
@@ -70,6 +70,16 @@ pub(crate) enum Invalid {
     User(String),
     #[error("a seccomp profile of {0} bytes is too long")]
     SeccompProfile(usize),
+    #[error(
+        "a container that is removed when it ends cannot be started again: --rm and --restart exclude each other"
+    )]
+    RestartAndRemove,
+    #[error("--no-healthcheck and --health-… exclude each other")]
+    HealthDisabled,
+    #[error("--health-… without a command: neither --health-cmd nor the image says one")]
+    NoHealthCommand,
+    #[error("{0} is less than a millisecond")]
+    HealthTime(&'static str),
     #[error("more than {most} {what}")]
     TooMany { what: &'static str, most: usize },
 }
@@ -119,6 +129,9 @@ pub(crate) fn resolve(
     check_limits(options, machine)?;
     check_ports(options)?;
     check_security(options)?;
+    if options.auto_remove && options.restart != RestartPolicy::No {
+        return Err(Invalid::RestartAndRemove.into());
+    }
     let capabilities = capability::Set::chosen(&options.cap_add, &options.cap_drop)?;
     // An image's nonsense is not the user's fault, and keeps nobody from running it; Docker takes SIGTERM then, too.
     let of_image = || image.stop_signal.as_deref().and_then(|name| signal::parse(name).ok());
@@ -134,6 +147,7 @@ pub(crate) fn resolve(
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         capabilities: capabilities.names(),
         no_new_privileges: options.security.no_new_privileges.unwrap_or(config.no_new_privileges),
+        health: super::health::resolve(options, image)?,
     };
     Ok(Resolution { args, resolved })
 }

@@ -6,7 +6,6 @@ use base::progress::Step;
 use base::{Digest, Failure, Id, Kind};
 use image::{Layer, Resolved};
 use rootfs::{Error as LayerError, Verified};
-use state::container::Status;
 
 use super::report::{Problem, ProblemKind};
 use super::{Check, Outcome};
@@ -205,7 +204,7 @@ fn running_on(engine: &Engine, guard: &NoNewContainers, diff_id: &Digest) -> Res
 
 /// Whether anybody owns the container: one that is just being started counts as running.
 fn is_running(engine: &Engine, id: &Id) -> Result<bool> {
-    let running = records::load(&engine.instance, id)?.is_some_and(|found| found.status == Status::Running);
+    let running = records::load(&engine.instance, id)?.is_some_and(|found| found.status.is_up());
     Ok(running
         || crate::containers::ownership::held(&engine.instance, id)?
             == crate::containers::ownership::Held::Owned)
