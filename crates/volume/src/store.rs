@@ -84,12 +84,22 @@ impl Store {
             return Err(Error::Driver(driver.chars().take(40).collect()));
         }
         local::backing(&new.options)?;
-        if let Some(volume) = self.find(&name)? {
-            return existing(volume, new).map(|volume| (volume, false));
+        loop {
+            if let Some(volume) = self.find(&name)? {
+                return existing(volume, new).map(|volume| (volume, false));
+            }
+            if let Some(volume) = self.make(&name, new, durability)? {
+                return Ok((volume, true));
+            }
+            // Somebody was faster, and may have removed it again.
         }
+    }
+
+    /// Makes a volume; `None` if there is one by now.
+    fn make(&self, name: &str, new: &New, durability: Durability) -> Result<Option<Volume>> {
         let record = Record {
             format: FORMAT,
-            name: name.clone(),
+            name: name.to_owned(),
             created: Timestamp::now(),
             driver: local::DRIVER.to_owned(),
             options: new.options.clone(),
@@ -98,8 +108,8 @@ impl Store {
         };
         fs::create_dir_all(&self.volumes, 0o700)?;
         let unfinished = Unfinished::create(&self.volumes)?;
+        let target = self.dir(name);
         let made = unfinished.fill(&record, durability).and_then(|()| {
-            let target = self.dir(&name);
             match rustix::fs::renameat_with(CWD, &unfinished.path, CWD, &target, RenameFlags::NOREPLACE) {
                 Ok(()) => Ok(true),
                 Err(Errno::EXIST) => Ok(false),
@@ -110,15 +120,13 @@ impl Store {
             // Best effort: the first error matters more than the leftover, which a listing removes.
             fs::remove_dir_all(&unfinished.path).ok();
         }
-        if made? {
-            if durability == Durability::Synced {
-                fs::sync_dir(&self.volumes)?;
-            }
-            return Ok((self.load(&name)?, true));
+        if !made? {
+            return Ok(None);
         }
-        // Somebody was faster.
-        let volume = self.find(&name)?.ok_or_else(|| Error::NotFound(name.clone()))?;
-        existing(volume, new).map(|volume| (volume, false))
+        if durability == Durability::Synced {
+            fs::sync_dir(&self.volumes)?;
+        }
+        Ok(Some(Volume { record, mountpoint: target.join(DATA) }))
     }
 
     /// The volume of this name.
