@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(after(&["container", "rm"], "--f"), ["--force"]);
         assert_eq!(
             (verbs("sy"), after(&["system"], "d")),
-            (vec!["system".to_owned()], vec!["df".to_owned()])
+            (vec!["system".to_owned()], vec!["df".to_owned(), "disable".to_owned()])
         );
         assert_eq!(after(&["system", "check"], "--re"), ["--repair"]);
         assert_eq!(after(&["image"], "p"), ["pull", "push", "prune", "pin"]);

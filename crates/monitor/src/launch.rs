@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use base::fs::{Durability, write_atomic};
 use base::{Failure, Kind, Timestamp};
 use monitor::{REQUEST_VERSION, Request};
+use runtime::Bundle;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use state::container::{FORMAT, Live, file};
 
@@ -56,13 +57,14 @@ pub(crate) struct Launched {
 /// Starts the container, for the `restarts`th time after the first. `meanwhile` is done while its root is mounted.
 pub(crate) fn launch(
     request: &Request,
+    bundle: &Bundle,
     restarts: u32,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Launched> {
-    let plan = runtime::plan(&request.bundle).map_err(boxed)?;
+    let plan = runtime::plan(bundle).map_err(boxed)?;
     let batch = request.network.child_messages();
     let plan = plan.with_netlink(batch.bytes, batch.messages);
-    let terminal = request.bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
+    let terminal = bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
     let (stdio, input, outputs) = plumb(terminal, request.interactive).map_err(plumbing)?;
     let mut began = Timestamp::now();
     let mut steps = |pid| {

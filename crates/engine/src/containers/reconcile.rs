@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.
-    fn sweep_released(&self) -> Result<()> {
+    pub(crate) fn sweep_released(&self) -> Result<()> {
         for (path, id) in hidden(&self.instance.live_containers()) {
             let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
             remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id).into()))?;

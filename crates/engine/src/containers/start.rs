@@ -9,7 +9,7 @@ use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::Placement;
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Exit, Record, file};
-use state::options::{OnUnhealthy, SeccompChoice};
+use state::options::SeccompChoice;
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
@@ -161,9 +161,7 @@ impl Engine {
             // An image without layers is an empty directory, and overlayfs takes no empty stack.
             RootSource::Directory(overlay.upper)
         } else {
-            // Not where it may be mounted twice: the kernel refuses that to what was volatile.
-            let once = record.resolved.health.as_ref().is_none_or(|h| h.on_failure != OnUnhealthy::Restart);
-            let volatile = options.auto_remove && once;
+            let volatile = options.auto_remove;
             RootSource::Overlay { lowers: overlay.lowers, upper: overlay.upper, work: overlay.work, volatile }
         };
         let request = Request {

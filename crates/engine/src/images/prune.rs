@@ -65,6 +65,7 @@ impl Engine {
                 && store.untag(record)?
             {
                 removed.extend(familiar(record).map(Removed::Untagged));
+                self.note_image("delete", &record.id.to_string(), &record.id.to_string());
                 let image = Removed::Deleted(record.id);
                 if !removed.contains(&image) {
                     removed.push(image);

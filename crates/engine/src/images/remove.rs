@@ -102,6 +102,7 @@ impl Engine {
         if !options.no_prune {
             removed.extend(self.collect_garbage(&guard)?.layers.into_iter().map(Removed::Deleted));
         }
+        self.note_removed(&target.id, &removed);
         Ok(removed)
     }
 
