@@ -76,6 +76,10 @@ fn volumes_are_made_listed_shown_and_removed() {
     assert!(dhow.fails(1, &["volume", "rm", "nope"]).contains("no such volume: nope"));
     assert_eq!(dhow.ok(&["volume", "rm", "-f", "nope"]), "nope");
     assert_eq!(dhow.ok(&["volume", "rm", "one", &invented]), format!("one\n{invented}"));
+    let format = "{{.Type}} {{.Action}} {{.Actor.ID}} {{.Actor.Attributes.driver}}";
+    let events = ["events", "--since", "1h", "--until", "0s", "--filter", "type=volume", "--format", format];
+    let told = dhow.ok(&events);
+    assert!(told.contains("volume create one local") && told.contains("volume destroy one local"), "{told}");
     assert_eq!(names(&dhow), [""; 0]);
 }
 
@@ -515,6 +519,33 @@ fn making_and_removing_at_once_never_takes_a_volume_from_a_container() {
         remover.join().unwrap();
         assert!(results.iter().all(Result::is_ok));
     });
+}
+
+/// At any point of making and removing: what was made for a container goes with it, or is seen to be its own.
+#[test]
+fn whoever_is_killed_leaves_no_volume_that_is_nobodys() {
+    let dhow = Dhow::empty("vol-kill");
+    dhow.load(&image_with_content("img", &["/srv/data", "/cache"]));
+    let mut seen = 0;
+    for _ in 0..soak(40, 2000) {
+        let mut making = dhow.spawn(&["create", "-v", "/more", "img", "true"]);
+        std::thread::sleep(std::time::Duration::from_micros(harness::random(40_000)));
+        making.kill();
+        let left = dhow.ok(&["ps", "-aq"]);
+        assert_eq!(dhow.ok(&["volume", "ls", "-q", "-f", "dangling=true"]), "");
+        assert_eq!(names(&dhow).len(), 3 * left.lines().count());
+        for id in left.lines() {
+            seen += 1;
+            let mut removing = dhow.spawn(&["rm", "-v", id]);
+            std::thread::sleep(std::time::Duration::from_micros(harness::random(20_000)));
+            removing.kill();
+        }
+        for id in dhow.ok(&["ps", "-aq"]).lines() {
+            dhow.ok(&["rm", "-v", id]);
+        }
+        assert_eq!(names(&dhow), [""; 0]);
+    }
+    assert!(seen > 0, "it was always killed before it made anything");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use base::{Id, Timestamp};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use state::Instance;
+use state::events::{Event, Kind, append};
 
 use crate::local::{self, Backing};
 use crate::record::{self, FILE, FORMAT, Record};
@@ -126,6 +127,7 @@ impl Store {
         if durability == Durability::Synced {
             fs::sync_dir(&self.volumes)?;
         }
+        self.note("create", name);
         Ok(Some(Volume { record, mountpoint: target.join(DATA) }))
     }
 
@@ -168,6 +170,7 @@ impl Store {
         self.unmount(name)?;
         let target = self.instance.removing().join(format!("volume.{}.{}", std::process::id(), counter()));
         fs::rename(&self.dir(name), &target)?;
+        self.note("destroy", name);
         Ok(fs::remove_dir_all(&target)?)
     }
 
@@ -193,6 +196,12 @@ impl Store {
         let record = record::read(&dir, name)?;
         let mountpoint = dir.join(DATA);
         Ok(Volume { record, mountpoint })
+    }
+
+    /// Writes into the journal of events. One that cannot be written does not undo what was done.
+    fn note(&self, action: &str, name: &str) {
+        let event = Event::new(Kind::Volume, action, name).with("driver", local::DRIVER);
+        append(&self.instance, &[event]).ok();
     }
 
     /// The lock of a volume that is there, waited for.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use state::events::{Event, Kind};
 use volume::Error;
 
 use crate::Engine;
@@ -57,6 +58,8 @@ impl Engine {
                 Err(e) => return Err(e.into()),
             }
         }
+        let event = Event::new(Kind::Volume, "prune", "");
+        self.note(event.with("reclaimed", &pruned.reclaimed.to_string()));
         Ok(pruned)
     }
 }
