@@ -107,6 +107,9 @@ fn names(context: &Context, which: Names) -> Vec<String> {
     if matches!(which, Names::Images | Names::Both) {
         all.extend(engine.images().unwrap_or_default().into_iter().flat_map(|i| i.references));
     }
+    if which == Names::Volumes {
+        all.extend(engine.volumes().unwrap_or_default().into_iter().map(|volume| volume.name));
+    }
     if which == Names::Registries {
         all.extend(engine.known_registries().unwrap_or_default());
     }

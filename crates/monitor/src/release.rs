@@ -50,12 +50,30 @@ pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
     if group.is_none_or(|group| group.remove().is_ok()) {
         fs::remove_dir_all(&instance.live_containers().join(format!(".{}", request.id))).ok();
     }
+    volumes(request);
     if request.auto_remove {
         fs::remove_dir_all(&instance.removing().join(request.id.as_str())).ok();
     }
     // From here on we own nothing.
     drop(live);
     sweep(request);
+}
+
+/// Unmounts volumes that nobody runs with any more, and with `--rm` removes those that were the container's alone. Its record
+/// goes after them: as long as that is there, whoever finishes the removal for us knows of them.
+fn volumes(request: &Request) {
+    if request.mounted_volumes.is_empty() && request.anonymous_volumes.is_empty() {
+        return;
+    }
+    let store = volume::Store::open(&request.instance);
+    for name in &request.mounted_volumes {
+        store.release(name, &request.id).ok();
+    }
+    if request.auto_remove {
+        for name in &request.anonymous_volumes {
+            store.remove_with_container(name).ok();
+        }
+    }
 }
 
 /// One monitor of many that end waits, and looks whether bridge, table and parent groups are unused. The others

@@ -50,6 +50,12 @@ pub struct Request {
     /// What its events say of it beside its name: its image, its labels.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Its anonymous volumes, which go with it where `auto_remove` says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anonymous_volumes: Vec<String>,
+    /// Volumes that are mounted on the host while it, or another one, runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted_volumes: Vec<String>,
 }
 
 /// How the health of a container is looked at.

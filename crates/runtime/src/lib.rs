@@ -35,7 +35,7 @@ mod words;
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
-pub use bundle::{Bundle, Manner, RootSource};
+pub use bundle::{Bundle, Inside, Manner, RootSource};
 pub use foreign::ForeignRoot;
 pub use held::Held;
 pub use join::{JoinOptions, JoinPlan, come_back, join, join_with_listener, plan_join};

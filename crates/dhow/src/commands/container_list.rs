@@ -65,6 +65,7 @@ pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
         && filters.any("ancestor", |v| is_image(container, v))
         && filters.any("network", |v| container.network == v)
         && filters.any("publish", |v| publishes(container, v))
+        && filters.any("volume", |v| container.mounts.iter().any(|m| m.source == v || m.destination == v))
         && filters.labels(&container.labels)
 }
 
@@ -102,8 +103,8 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
         "Ports": ports(&c.ports),
         "Names": c.name,
         "Labels": labels.join(","),
-        "Mounts": c.mounts.iter().map(|m| if cut { human::ellipsis(m, 15) } else { m.clone() }).collect::<Vec<_>>().join(","),
-        "LocalVolumes": "0",
+        "Mounts": mounts(c, cut),
+        "LocalVolumes": c.mounts.iter().filter(|m| m.volume).count().to_string(),
         "Networks": c.network,
         "Size": "0B",
         LABEL_MAP: c.labels,
@@ -112,6 +113,11 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
         Value::Object(row) => row,
         _ => Row::new(),
     }
+}
+
+fn mounts(c: &ContainerSummary, cut: bool) -> String {
+    let shown = |source: &str| if cut { human::ellipsis(source, 15) } else { source.to_owned() };
+    c.mounts.iter().map(|mount| shown(&mount.source)).collect::<Vec<_>>().join(",")
 }
 
 fn status(c: &ContainerSummary, now: Timestamp) -> String {

@@ -53,6 +53,11 @@ mod system_check;
 mod system_df;
 mod tag;
 pub(crate) mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_list;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use std::ffi::OsString;
@@ -95,6 +100,8 @@ pub(crate) enum Names {
     Images,
     /// Containers and images.
     Both,
+    /// Volumes.
+    Volumes,
     /// Registries: those that images are from.
     Registries,
     /// Neither.
@@ -162,6 +169,11 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<image_pin::Pin>("image pin", Group::Noun, Names::Images),
     verb::<image_pin::Unpin>("image unpin", Group::Noun, Names::Images),
     verb::<image_evict::Arguments>("image evict", Group::Noun, Names::None),
+    verb::<volume_create::Arguments>("volume create", Group::Noun, Names::None),
+    verb::<volume_list::Arguments>("volume ls", Group::Noun, Names::None),
+    verb::<volume_inspect::Arguments>("volume inspect", Group::Noun, Names::Volumes),
+    verb::<volume_rm::Arguments>("volume rm", Group::Noun, Names::Volumes),
+    verb::<volume_prune::Arguments>("volume prune", Group::Noun, Names::None),
     verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
     verb::<system_boot::Start>("system start", Group::Noun, Names::None),
     verb::<system_boot::Stop>("system stop", Group::Noun, Names::None),
@@ -226,6 +238,18 @@ const NOUNS: &[(&str, Translations)] = &[
             ("pin", &["image pin"]),
             ("unpin", &["image unpin"]),
             ("evict", &["image evict"]),
+        ],
+    ),
+    (
+        "volume",
+        &[
+            ("create", &["volume create"]),
+            ("ls", &["volume ls"]),
+            ("list", &["volume ls"]),
+            ("inspect", &["volume inspect"]),
+            ("rm", &["volume rm"]),
+            ("remove", &["volume rm"]),
+            ("prune", &["volume prune"]),
         ],
     ),
     (

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     latest: bool,
     /// Only those: name=…, id=…, status=…, health=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE,
-    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT[/PROTOCOL]
+    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT[/PROTOCOL], volume=NAME|PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// How much each takes of the disk, too
@@ -43,6 +43,7 @@ pub(crate) struct Arguments {
 
 const FILTERS: &[&str] = &[
     "name", "id", "status", "health", "exited", "label", "ancestor", "before", "since", "network", "publish",
+    "volume",
 ];
 
 /// The filters `before` and `since`: the times of the containers that they name.

@@ -1,7 +1,8 @@
 //! Containers: the verbs that make, run, watch and end them.
 //!
 //! What the verbs share: `records` finds containers, `ownership` and `reconcile` say whose they are and put right what the
-//! dead have left, `spec` makes the OCI specification, `control` and `session` talk to the monitor, `undo` takes back.
+//! dead have left, `spec` makes the OCI specification, `control` and `session` talk to the monitor, `undo` takes back, `storage` is
+//! what a container mounts.
 
 pub(crate) mod attach;
 pub(crate) mod control;
@@ -30,5 +31,6 @@ pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod still;
 pub(crate) mod stop;
+pub(crate) mod storage;
 pub(crate) mod undo;
 pub(crate) mod wait;

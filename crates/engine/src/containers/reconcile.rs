@@ -141,6 +141,7 @@ impl Engine {
         remove_group(&group)?;
         if let Some(request) = &request {
             request.network.release(&self.instance, id)?;
+            self.release_volumes(request)?;
         }
         Ok(request)
     }
@@ -150,8 +151,18 @@ impl Engine {
         for (path, id) in hidden(&self.instance.live_containers()) {
             let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
             remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id).into()))?;
+            if let Some(request) = read_request(&path) {
+                self.release_volumes(&request)?;
+            }
             fs::remove_dir_all(&path)?;
             self.sweep_shared();
+        }
+        Ok(())
+    }
+
+    fn release_volumes(&self, request: &Request) -> Result<()> {
+        for name in &request.mounted_volumes {
+            self.volume_store().release(name, &request.id)?;
         }
         Ok(())
     }
@@ -188,7 +199,9 @@ impl Engine {
         for name in candidates {
             claim::release(&names, &name, id.as_str())?;
         }
-        fs::remove_dir_all(&self.instance.containers().join(format!(".{id}")))?;
+        let hidden = self.instance.containers().join(format!(".{id}"));
+        self.remove_volumes_of_half_made(&hidden)?;
+        fs::remove_dir_all(&hidden)?;
         // A power cut can leave it in its place, but without a record.
         fs::remove_dir_all(&self.instance.container(id))?;
         Ok(())
@@ -280,13 +293,13 @@ impl Engine {
             Err(e) if e.is_not_found() => {}
             // A leftover of the same name: finish it first.
             Err(e) if e.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-                fs::remove_dir_all(&removing)?;
+                self.finish_removal(&removing)?;
                 fs::rename(&self.instance.container(id), &removing)?;
             }
             other => other?,
         }
         claim::release(&self.instance.container_names(), name, id.as_str())?;
-        fs::remove_dir_all(&removing)?;
+        self.finish_removal(&removing)?;
         drop(owner);
         Ok(())
     }
@@ -299,7 +312,7 @@ impl Engine {
             released.push(entry.file_name());
             let released = self.instance.live_containers().join(released);
             if !held_at(&released).is_ok_and(|h| h == Held::Owned) {
-                fs::remove_dir_all(&entry.path()).ok();
+                self.finish_removal(&entry.path()).ok();
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::containers::create::Created;
 use crate::containers::reconcile::write_exit;
 use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context};
+use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
 use crate::containers::{health, notes};
 use crate::error::{Error, Reported, Result};
@@ -65,7 +66,8 @@ impl Engine {
                 let id = id.clone();
                 move || Ok(network.release(&self.instance, &id)?)
             });
-            self.request(&record, overlay, confinement, network, how, owner.live())
+            let storage = self.find_storage(&record, &mut undo)?;
+            self.request(&record, (overlay, storage), confinement, network, how, owner.live())
         })();
         let (request, warnings) = match prepared {
             Ok(prepared) => prepared,
@@ -132,7 +134,7 @@ impl Engine {
     fn request(
         &self,
         record: &Record,
-        overlay: rootfs::Overlay,
+        (overlay, storage): (rootfs::Overlay, Storage),
         ((apparmor, degraded), seccomp): (AppArmor, Option<PathBuf>),
         network: network::Plan,
         how: StartHow,
@@ -141,12 +143,6 @@ impl Engine {
         let options = &record.options;
         let mut warnings = network.warnings().to_vec();
         warnings.extend(provide_files(live, record, &network)?);
-        for bind in &options.binds {
-            // As Docker does: a source that is missing becomes a directory.
-            if rustix::fs::access(&bind.source, rustix::fs::Access::EXISTS).is_err() {
-                fs::create_dir_all(&bind.source, 0o755)?;
-            }
-        }
         warnings.extend(degraded);
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
@@ -157,6 +153,7 @@ impl Engine {
             apparmor,
             swap: options.memory.is_some() && swap_is_accounted(),
             sysctls: network.sysctls(),
+            storage: &storage,
         };
         let dir = self.instance.container(&record.id);
         let log = &self.config.log;
@@ -179,6 +176,7 @@ impl Engine {
                 seccomp,
                 init: options.init,
                 manner: Manner::default(),
+                inside: storage.inside(),
             },
             network,
             log: logging::Config {
@@ -189,6 +187,12 @@ impl Engine {
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
+            anonymous_volumes: if options.auto_remove {
+                options.volumes.iter().filter(|v| v.anonymous).map(|v| v.name.clone()).collect()
+            } else {
+                Vec::new()
+            },
+            mounted_volumes: storage.mounted,
             restart: options.restart,
             health: probe,
             stop_signal: record.resolved.stop_signal,

@@ -23,6 +23,8 @@ use oci::runtime::{
 use state::container::Record;
 use state::options::ContainerOptions;
 
+use crate::containers::storage::Storage;
+
 pub(crate) use resolve::{Machine, Resolution, environment, network_name, resolve};
 
 /// What a specification needs to know besides the record.
@@ -39,6 +41,8 @@ pub(crate) struct Context<'a> {
     pub swap: bool,
     /// What to set below `/proc/sys`.
     pub sysctls: &'static [(&'static str, &'static str)],
+    /// What the mounts of volumes and images are of.
+    pub storage: &'a Storage,
 }
 
 /// The period of CPU quotas in microseconds, as Docker's.
