@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 use state::container::{FORMAT, Live, file};
 
 use crate::command::{Command, plumb};
+use crate::joined;
 
 /// Why a container did not start, beyond what the stages say.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,9 @@ pub(crate) fn launch(
     restarts: u32,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Launched> {
-    let plan = runtime::plan(&request.bundle).map_err(boxed)?;
+    let (bundle, joined) = joined::bundle(request, restarts)?;
+    let plan = runtime::plan(&bundle).map_err(boxed)?;
+    joined.check()?;
     let batch = request.network.child_messages();
     let plan = plan.with_netlink(batch.bytes, batch.messages);
     let terminal = request.bundle.spec.process.as_ref().is_some_and(|p| p.terminal);

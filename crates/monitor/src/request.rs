@@ -50,6 +50,22 @@ pub struct Request {
     /// What its events say of it beside its name: its image, its labels.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Namespaces of other containers that it joins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
+}
+
+/// What stands in a path below `/proc` for the process whose namespaces are joined: no process is called so, and the
+/// path leads nowhere until it is known which it is.
+pub const JOINED: &str = "joined";
+
+/// A namespace of another container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Join {
+    /// Which; with the one of IPC comes `/dev/shm`.
+    pub kind: oci::runtime::NamespaceKind,
+    /// Whose.
+    pub container: Id,
 }
 
 /// How the health of a container is looked at.

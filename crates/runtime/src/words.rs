@@ -99,7 +99,10 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
         }
         Step::Accounts => format!("cannot read the image's {}", ["/etc/passwd", "/etc/group"][n.min(1)]),
         Step::UnknownUser => "cannot find the user in the image's /etc/passwd".to_owned(),
-        Step::UnknownGroup => "cannot find the group in the image's /etc/group".to_owned(),
+        Step::UnknownGroup => match n.checked_sub(1).and_then(|n| process.further_group(n)) {
+            Some(name) => format!("cannot find the group `{name}` in the image's /etc/group"),
+            None => "cannot find the group in the image's /etc/group".to_owned(),
+        },
         Step::Terminal => "cannot make a terminal".to_owned(),
         Step::Stdio => "cannot set the standard streams".to_owned(),
         Step::OomScore => "cannot set oom_score_adj".to_owned(),

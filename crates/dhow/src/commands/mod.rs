@@ -52,6 +52,7 @@ mod system_boot;
 mod system_check;
 mod system_df;
 mod tag;
+mod update;
 pub(crate) mod version;
 mod wait;
 
@@ -136,6 +137,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    verb::<update::Arguments>("update", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -201,6 +203,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
+            ("update", &["update"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use state::container::{Health, Probe, Status, file};
 use state::options::{PortMapping, RestartPolicy, SeccompChoice};
 
+mod limits;
+mod surroundings;
+
 use crate::Engine;
 use crate::containers::records::{self, Found};
 use crate::containers::spec::network_name;
@@ -44,6 +47,8 @@ impl Engine {
             "Mounts": mounts(&found),
             "Config": {
                 "Hostname": resolved.hostname,
+                "Domainname": options.domainname.clone().unwrap_or_default(),
+                "ExposedPorts": surroundings::exposed(&resolved.exposed),
                 "User": resolved.user,
                 "Tty": options.tty,
                 "OpenStdin": options.interactive,
@@ -153,7 +158,7 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         .iter()
         .map(|t| (t.destination.display().to_string(), Value::from(t.options.join(","))))
         .collect();
-    json!({
+    let mut config = json!({
         "Binds": binds,
         "LogConfig": { "Type": "json-file", "Config": {} },
         "NetworkMode": network_name(&options.network),
@@ -166,13 +171,12 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": security,
         "Tmpfs": tmpfs,
-        "ShmSize": 64 << 20,
-        "Memory": options.memory.unwrap_or(0),
-        "MemorySwap": options.memory.map_or(0, |m| m.saturating_mul(2)),
-        "NanoCpus": options.nano_cpus.unwrap_or(0),
-        "PidsLimit": options.pids_limit.unwrap_or(default_pids),
-        "Privileged": false,
-    })
+    });
+    if let Value::Object(config) = &mut config {
+        limits::add(config, options, default_pids);
+        surroundings::add(config, options);
+    }
+    config
 }
 
 fn mounts(found: &Found) -> Vec<Value> {
