@@ -36,6 +36,12 @@ fn name(kind: NamespaceKind) -> &'static str {
     if kind == NamespaceKind::Ipc { "IPC" } else { "PID" }
 }
 
+/// Whether its processes are in somebody else's PID namespace, and so outlive its first one.
+pub(crate) fn shares_processes(request: &Request) -> bool {
+    let linux = request.bundle.spec.linux.as_ref();
+    !linux.is_some_and(|l| l.namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_none()))
+}
+
 /// Processes whose namespaces are joined.
 #[derive(Debug, Default)]
 pub(crate) struct Joined(Vec<(Join, u32)>);

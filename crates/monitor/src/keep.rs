@@ -17,7 +17,7 @@ use crate::keeper::Keeper;
 use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_live};
 use crate::notes::{self, note};
 use crate::restart::{Backoff, Wanted, again};
-use crate::{health, read_json, release};
+use crate::{health, joined, read_json, release};
 
 /// Signals that whoever manages this machine sends to a process that should end: the container gets them.
 const SIGNALS: [i32; 4] =
@@ -135,6 +135,12 @@ impl Started {
                 Next::Ends { exit, group } => break (exit, group, None, false),
             }
         };
+        if joined::shares_processes(request)
+            && let Some(group) = &group
+        {
+            // No namespace has ended that would have taken them along. What cannot be killed is found later.
+            group.kill().ok();
+        }
         // Those that listen hear of it when the names are free, and before what takes time.
         keeper.listener = None;
         drop(ports);

@@ -3,6 +3,7 @@
 mod attributes;
 mod cgroups;
 mod devices;
+mod elsewhere;
 mod idmap;
 mod mounts;
 mod namespaces;
