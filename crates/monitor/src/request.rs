@@ -56,6 +56,22 @@ pub struct Request {
     /// Volumes that are mounted on the host while it, or another one, runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounted_volumes: Vec<String>,
+    /// Namespaces of other containers that it joins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
+}
+
+/// What stands in a path below `/proc` for the process whose namespaces are joined: no process is called so, and the
+/// path leads nowhere until it is known which it is.
+pub const JOINED: &str = "joined";
+
+/// A namespace of another container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Join {
+    /// Which; with the one of IPC comes `/dev/shm`.
+    pub kind: oci::runtime::NamespaceKind,
+    /// Whose.
+    pub container: Id,
 }
 
 /// How the health of a container is looked at.

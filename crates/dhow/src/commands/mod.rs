@@ -53,6 +53,7 @@ mod system_check;
 mod system_df;
 mod system_prune;
 mod tag;
+mod update;
 pub(crate) mod version;
 mod volume_create;
 mod volume_inspect;
@@ -144,6 +145,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    verb::<update::Arguments>("update", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -215,6 +217,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
+            ("update", &["update"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),

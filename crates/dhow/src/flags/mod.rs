@@ -3,13 +3,19 @@
 
 pub(crate) mod container;
 pub(crate) mod cpus;
+pub(crate) mod device;
 pub(crate) mod duration;
 pub(crate) mod environment;
+pub(crate) mod expose;
 pub(crate) mod filter;
+pub(crate) mod host_entry;
 pub(crate) mod id_map;
 pub(crate) mod label;
+pub(crate) mod limits;
 pub(crate) mod mount;
+pub(crate) mod namespaces;
 pub(crate) mod network;
+pub(crate) mod number;
 pub(crate) mod port;
 pub(crate) mod restart;
 pub(crate) mod security;
@@ -17,5 +23,6 @@ pub(crate) mod selection;
 pub(crate) mod size;
 pub(crate) mod time;
 pub(crate) mod tmpfs;
+pub(crate) mod ulimit;
 pub(crate) mod volume;
 pub(crate) mod volumes_from;

@@ -5,8 +5,10 @@ mod files;
 mod health;
 mod life;
 mod limits;
+mod meaningless;
 mod network;
 mod process;
+mod surroundings;
 
 use std::path::PathBuf;
 
@@ -49,6 +51,13 @@ pub(crate) struct ContainerFlags {
     limits: limits::Flags,
     #[command(flatten)]
     confinement: confinement::Flags,
+    #[command(flatten)]
+    surroundings: surroundings::Flags,
+    #[command(flatten)]
+    meaningless: meaningless::Flags,
+    /// Use the image for this platform: linux/arm64
+    #[arg(long, value_name = "PLATFORM", help_heading = "Running")]
+    platform: Option<String>,
 
     /// Print this
     #[arg(long, action = clap::ArgAction::Help)]
@@ -71,12 +80,14 @@ impl ContainerFlags {
 
     /// What they ask for.
     pub(crate) fn options(self) -> Result<ContainerOptions> {
+        self.meaningless.check()?;
         let mut words = self.words.into_iter();
         let mut options = ContainerOptions {
             image: words.next().unwrap_or_default(),
             command: words.collect(),
             tty: self.tty,
             interactive: self.interactive,
+            platform: self.platform.filter(|platform| !platform.is_empty()),
             ..ContainerOptions::default()
         };
         self.life.apply(&mut options);
@@ -86,6 +97,7 @@ impl ContainerFlags {
         self.network.apply(&mut options);
         self.limits.apply(&mut options);
         self.confinement.apply(&mut options)?;
+        self.surroundings.apply(&mut options)?;
         Ok(options)
     }
 }
