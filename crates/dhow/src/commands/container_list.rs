@@ -15,6 +15,9 @@ use crate::human;
 pub(super) const TABLE: &str =
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
+/// The same with `--size`.
+pub(super) const TABLE_WITH_SIZE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+
 /// What heads the columns.
 pub(super) const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -60,8 +63,19 @@ pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
         && filters.any("health", |v| container.health.map_or("none", HealthStatus::as_str) == v)
         && filters.any("exited", |v| code.as_deref() == Some(v))
         && filters.any("ancestor", |v| is_image(container, v))
+        && filters.any("network", |v| container.network == v)
+        && filters.any("publish", |v| publishes(container, v))
         && filters.any("volume", |v| container.mounts.iter().any(|m| m.source == v || m.destination == v))
         && filters.labels(&container.labels)
+}
+
+/// `80`, `80/tcp`: a port of the host's or the container's that is published.
+fn publishes(container: &ContainerSummary, wanted: &str) -> bool {
+    let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    container.ports.iter().any(|p| {
+        p.protocol.to_string() == protocol
+            && [p.host_port, p.container_port].iter().any(|of| of.to_string() == port)
+    })
 }
 
 fn is_image(container: &ContainerSummary, wanted: &str) -> bool {

@@ -51,6 +51,7 @@ mod stop;
 mod system_boot;
 mod system_check;
 mod system_df;
+mod system_prune;
 mod tag;
 pub(crate) mod version;
 mod volume_create;
@@ -179,6 +180,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<system_boot::Stop>("system stop", Group::Noun, Names::None),
     verb::<system_boot::Enable>("system enable", Group::Noun, Names::None),
     verb::<system_boot::Disable>("system disable", Group::Noun, Names::None),
+    verb::<system_prune::Arguments>("system prune", Group::Noun, Names::None),
     verb::<system_df::Arguments>("system df", Group::Noun, Names::None),
     verb::<system_check::Arguments>("system check", Group::Noun, Names::None),
     verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
@@ -257,6 +259,7 @@ const NOUNS: &[(&str, Translations)] = &[
         &[
             ("df", &["system df"]),
             ("check", &["system check"]),
+            ("prune", &["system prune"]),
             ("events", &["events"]),
             ("info", &["info"]),
             ("start", &["system start"]),

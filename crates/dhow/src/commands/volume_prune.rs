@@ -6,6 +6,7 @@ use engine::VolumePruneOptions;
 use crate::commands::{Run, confirm};
 use crate::error::{Error, Result};
 use crate::flags::filter::Filters;
+use crate::flags::selection;
 use crate::globals::Context;
 use crate::{human, output};
 
@@ -26,7 +27,12 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        let options = self.options()?;
+        let keys = [&["all"][..], &selection::KEYS].concat();
+        let filters = Filters::parse(&self.filter, &keys)?;
+        let options = VolumePruneOptions {
+            all: self.all || filters.values("all").any(|v| matches!(v, "1" | "true")),
+            which: selection::of(&filters)?,
+        };
         let warning = if options.all {
             "WARNING! This will remove all local volumes not used by at least one container."
         } else {
@@ -36,46 +42,20 @@ impl Run for Arguments {
             return Ok(0);
         }
         let pruned = context.engine()?.prune_volumes(&options).map_err(Error::Engine)?;
-        if !pruned.removed.is_empty() {
-            output::line("Deleted Volumes:")?;
-            for name in &pruned.removed {
-                output::line(name)?;
-            }
-            output::line("")?;
-        }
+        list(&pruned.removed)?;
         output::line(&format!("Total reclaimed space: {}", human::size(pruned.reclaimed, 4)))?;
         Ok(0)
     }
 }
 
-impl Arguments {
-    fn options(&self) -> Result<VolumePruneOptions> {
-        // `label!=x` is the key `label!`.
-        let filters = Filters::parse(&self.filter, &["all", "label", "label!"])?;
-        let label = |text: &str| match text.split_once('=') {
-            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None => (text.to_owned(), None),
-        };
-        Ok(VolumePruneOptions {
-            all: self.all || filters.values("all").any(|v| matches!(v, "1" | "true")),
-            labels: filters.values("label").map(label).collect(),
-            without_labels: filters.values("label!").map(label).collect(),
-        })
+/// What has gone, as Docker lists it.
+pub(super) fn list(names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_become_options() {
-        let filter = ["all=1", "label=a", "label!=b=c"].map(str::to_owned).to_vec();
-        let options = Arguments { all: false, force: true, filter }.options().unwrap();
-        assert!(options.all);
-        assert_eq!(options.labels, [("a".to_owned(), None)]);
-        assert_eq!(options.without_labels, [("b".to_owned(), Some("c".to_owned()))]);
-        let bad = Arguments { all: false, force: true, filter: vec!["name=x".to_owned()] };
-        assert_eq!(bad.options().unwrap_err().exit_code(), 125);
+    output::line("Deleted Volumes:")?;
+    for name in names {
+        output::line(name)?;
     }
+    output::line("")
 }

@@ -13,6 +13,7 @@ pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod restart;
 pub(crate) mod security;
+pub(crate) mod selection;
 pub(crate) mod size;
 pub(crate) mod time;
 pub(crate) mod tmpfs;

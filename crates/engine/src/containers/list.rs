@@ -75,6 +75,11 @@ impl Engine {
         Ok(found)
     }
 
+    /// When the container of this name was created.
+    pub fn container_created(&self, name: &str) -> Result<Timestamp> {
+        Ok(self.find(name)?.record.created)
+    }
+
     /// What a container is by now, put right if nobody owns it.
     fn look(&self, id: &Id) -> Result<Option<Found>> {
         let found = records::load(&self.instance, id)?;

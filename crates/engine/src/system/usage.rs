@@ -127,7 +127,7 @@ impl Engine {
             let key = |i: &ImageUsage| (i.image.created, i.image.repository.clone(), i.image.tag.clone());
             key(b).cmp(&key(a))
         });
-        let measure = |id: &Id| self.writable_size(id);
+        let measure = |id: &Id| self.container_size(id);
         Ok(Usage {
             images,
             images_size: holdings.total() + unfinished,
@@ -148,8 +148,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Bytes that a container's own files take.
-    pub(crate) fn writable_size(&self, id: &Id) -> u64 {
+    /// Bytes that a container's own files take: what it has written, its log and its record.
+    pub fn container_size(&self, id: &Id) -> u64 {
         sizes::disk_usage(&self.instance.container(id))
     }
 }
