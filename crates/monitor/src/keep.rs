@@ -39,6 +39,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
     };
     let Ok(mut door) = Client::starter(door, request.attach) else { return ExitCode::FAILURE };
     let mut request = request;
+    notes::volumes(&request, "mount");
     match start(&mut request, &live) {
         Ok(started) => {
             let pid = started.run.command.pid;

@@ -169,8 +169,8 @@ impl Engine {
     }
 
     fn release_volumes(&self, request: &Request) -> Result<()> {
-        for name in &request.mounted_volumes {
-            self.volume_store().release(name, &request.id)?;
+        for volume in request.volumes.iter().filter(|volume| volume.mounted) {
+            self.volume_store().release(&volume.name, &request.id)?;
         }
         Ok(())
     }

@@ -191,12 +191,7 @@ impl Engine {
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
-            anonymous_volumes: if options.auto_remove {
-                options.volumes.iter().filter(|v| v.anonymous).map(|v| v.name.clone()).collect()
-            } else {
-                Vec::new()
-            },
-            mounted_volumes: storage.mounted,
+            volumes: storage.uses(options),
             restart: options.restart,
             health: probe,
             stop_signal: record.resolved.stop_signal,
