@@ -28,6 +28,7 @@ pub use containers::logs::{LogLine, LogOptions, LogStream};
 pub use containers::prune::{PruneContainers, PrunedContainers};
 pub use containers::session::{Event, Session, SessionSender};
 pub use containers::start::StartHow;
+pub use containers::stats::{ContainerLoad, ContainerStats, Sampler};
 pub use containers::update::LimitChanges;
 pub use error::{Error, Result};
 pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};

@@ -47,6 +47,7 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod system_boot;
 mod system_check;
@@ -137,6 +138,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    verb::<stats::Arguments>("stats", Group::Containers, Names::Running),
     verb::<update::Arguments>("update", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
@@ -203,6 +205,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
+            ("stats", &["stats"]),
             ("update", &["update"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
