@@ -12,8 +12,14 @@ fn rows(text: &str) -> Vec<Value> {
 /// `1.5MiB` in bytes.
 fn bytes(text: &str) -> f64 {
     let digits = text.find(|c: char| c.is_ascii_alphabetic()).unwrap();
-    let units =
-        [("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("KiB", 1024.0), ("MiB", 1048576.0), ("GiB", 1073741824.0)];
+    let units = [
+        ("B", 1.0),
+        ("kB", 1e3),
+        ("MB", 1e6),
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+    ];
     let unit = units.iter().find(|(name, _)| *name == &text[digits..]).unwrap_or_else(|| panic!("{text}"));
     text[..digits].parse::<f64>().unwrap() * unit.1
 }
@@ -136,6 +142,6 @@ fn on_a_terminal_the_table_is_drawn_over_itself() {
     terminal.expect("\x1b[2J\x1b[HCONTAINER ID");
     terminal.expect("shown");
     terminal.expect("\x1b[J\x1b[HCONTAINER ID");
-    terminal.keys("\x03");
+    terminal.press(b"\x03");
     assert_eq!(terminal.wait(), 130);
 }

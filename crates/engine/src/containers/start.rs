@@ -209,7 +209,7 @@ impl Engine {
     pub(crate) fn location(&self, record: &Record) -> Location {
         let Some(parent) = &record.options.cgroup_parent else { return self.placement(&record.id).into() };
         // As with Docker, a slice is systemd's, and anything else a directory.
-        if parent.ends_with(".slice") && !parent.contains('/') {
+        if parent.strip_suffix(".slice").is_some_and(|stem| !stem.contains('/')) {
             let (prefix, name) = ("dhow".to_owned(), record.id.to_string());
             return Location::Systemd { slice: parent.clone(), prefix, name, user: false };
         }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use base::{Id, Timestamp};
-use runtime::cgroup::stats::{Meter, Reading};
+use runtime::cgroup::stats::{Meter, Reading, is_spare};
 use runtime::cgroup::{Group, Hierarchy};
 use rustix::fs::{CWD, Mode, OFlags, openat, stat};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -95,8 +95,35 @@ struct Watched {
 struct Running {
     meter: Meter,
     /// Its first process, where it has a network of its own.
-    process: Option<OwnedFd>,
+    process: Option<Process>,
     last: Option<(Instant, ContainerLoad)>,
+}
+
+/// A process, by a directory of `/proc` that is never another one's; by its number where descriptors are short.
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    directory: Option<OwnedFd>,
+}
+
+impl Process {
+    fn open(pid: u32) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty());
+        Self { pid, directory: directory.ok().filter(is_spare) }
+    }
+
+    /// What came in and went out over all interfaces of its network but loopback.
+    fn network(&self, buffer: &mut Vec<u8>) -> Option<(u64, u64)> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = match &self.directory {
+            Some(directory) => openat(directory, "net/dev", flags, Mode::empty()),
+            None => openat(CWD, format!("/proc/{}/net/dev", self.pid), flags, Mode::empty()),
+        };
+        buffer.clear();
+        File::from(file.ok()?).take(1 << 20).read_to_end(buffer).ok()?;
+        Some(counters(std::str::from_utf8(buffer).ok()?))
+    }
 }
 
 impl Engine {
@@ -132,16 +159,13 @@ impl Sampler<'_> {
                 found.push(stats);
             }
         }
-        match &self.wanted {
-            Some(wanted) => {
-                for stats in &mut found {
-                    stats.asked = wanted.iter().find(|(_, id)| *id == stats.id).map(|(word, _)| word.clone());
-                }
+        if let Some(wanted) = &self.wanted {
+            for stats in &mut found {
+                stats.asked = wanted.iter().find(|(_, id)| *id == stats.id).map(|(word, _)| word.clone());
             }
-            None => {
-                let created = |id: &Id| self.watched.get(id).map(|w| w.created);
-                found.sort_by(|a, b| (created(&b.id), &b.id).cmp(&(created(&a.id), &a.id)));
-            }
+        } else {
+            let created = |id: &Id| self.watched.get(id).map(|w| w.created);
+            found.sort_by(|a, b| (created(&b.id), &b.id).cmp(&(created(&a.id), &a.id)));
         }
         Ok(found)
     }
@@ -200,16 +224,15 @@ impl Sampler<'_> {
             found.live.as_ref().filter(|_| matches!(found.status, Status::Running | Status::Paused))?;
         let group = Group::existing(&self.hierarchy, &self.engine.location(&found.record));
         let own_network = matches!(found.record.options.network, NetworkMode::Bridge);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let process = || openat(CWD, format!("/proc/{}", live.pid), flags, Mode::empty()).ok();
-        Some(Running { meter: group.meter(), process: own_network.then(process).flatten(), last: None })
+        let process = || Process::open(live.pid);
+        Some(Running { meter: group.meter(), process: own_network.then(process), last: None })
     }
 
     fn read(&mut self, id: &Id) -> Option<ContainerLoad> {
         let running = self.watched.get_mut(id)?.running.as_mut()?;
         let reading = running.meter.read(&mut self.buffer)?;
         let now = Instant::now();
-        let network = running.process.as_ref().and_then(|p| network(p, &mut self.buffer)).unwrap_or_default();
+        let network = running.process.as_ref().and_then(|p| p.network(&mut self.buffer)).unwrap_or_default();
         let usage = usage(reading, network, self.machine_memory, now, running.last.as_ref());
         running.last = Some((now, usage));
         Some(usage)
@@ -245,14 +268,6 @@ fn usage(
 /// The number of the record's file.
 fn record_file(engine: &Engine, id: &Id) -> Option<u64> {
     stat(engine.instance.container(id).join(file::RECORD)).ok().map(|stat| stat.st_ino)
-}
-
-/// What came in and went out over all interfaces of a process's network but loopback.
-fn network(process: &OwnedFd, buffer: &mut Vec<u8>) -> Option<(u64, u64)> {
-    let file = openat(process, "net/dev", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    buffer.clear();
-    File::from(file).take(1 << 20).read_to_end(buffer).ok()?;
-    Some(counters(std::str::from_utf8(buffer).ok()?))
 }
 
 /// `  eth0: RECEIVED … (eight numbers) SENT …`, below two lines of headings.
@@ -308,7 +323,7 @@ mod tests {
         assert_eq!((got.received, got.sent, got.block_read), (1, 2, 50));
         let first = usage(Reading { memory_limit: None, ..reading }, (0, 0), 1000, now, None);
         assert_eq!((first.cpu_percent, first.memory_limit), (0.0, 1000));
-        assert_eq!(ContainerLoad::default().memory_percent(), 0.0);
+        assert!(ContainerLoad::default().memory_percent().abs() < 1e-9, "nothing is divided by nothing");
         let more_file_than_all = Reading { inactive_file: 500, ..reading };
         assert_eq!(usage(more_file_than_all, (0, 0), 1000, now, None).memory, 0);
     }

@@ -59,26 +59,26 @@ impl LimitChanges {
 
     /// Puts them into options.
     pub fn apply(&self, options: &mut ContainerOptions) {
-        fn set<T: Clone>(to: &mut Option<T>, value: &Option<T>) {
-            if value.is_some() {
-                to.clone_from(value);
+        fn set<T: Clone>(to: &mut Option<T>, value: Option<&T>) {
+            if let Some(value) = value {
+                *to = Some(value.clone());
             }
         }
-        set(&mut options.memory, &self.memory);
-        set(&mut options.nano_cpus, &self.nano_cpus);
-        set(&mut options.pids_limit, &self.pids_limit);
+        set(&mut options.memory, self.memory.as_ref());
+        set(&mut options.nano_cpus, self.nano_cpus.as_ref());
+        set(&mut options.pids_limit, self.pids_limit.as_ref());
         let limits = &mut options.limits;
-        set(&mut limits.memory_swap, &self.memory_swap);
-        set(&mut limits.memory_reservation, &self.memory_reservation);
-        set(&mut limits.kernel_memory, &self.kernel_memory);
-        set(&mut limits.cpu_shares, &self.cpu_shares);
-        set(&mut limits.cpu_period, &self.cpu_period);
-        set(&mut limits.cpu_quota, &self.cpu_quota);
-        set(&mut limits.cpu_rt_period, &self.cpu_rt_period);
-        set(&mut limits.cpu_rt_runtime, &self.cpu_rt_runtime);
-        set(&mut limits.cpuset_cpus, &self.cpuset_cpus);
-        set(&mut limits.cpuset_mems, &self.cpuset_mems);
-        set(&mut limits.blkio_weight, &self.blkio_weight);
+        set(&mut limits.memory_swap, self.memory_swap.as_ref());
+        set(&mut limits.memory_reservation, self.memory_reservation.as_ref());
+        set(&mut limits.kernel_memory, self.kernel_memory.as_ref());
+        set(&mut limits.cpu_shares, self.cpu_shares.as_ref());
+        set(&mut limits.cpu_period, self.cpu_period.as_ref());
+        set(&mut limits.cpu_quota, self.cpu_quota.as_ref());
+        set(&mut limits.cpu_rt_period, self.cpu_rt_period.as_ref());
+        set(&mut limits.cpu_rt_runtime, self.cpu_rt_runtime.as_ref());
+        set(&mut limits.cpuset_cpus, self.cpuset_cpus.as_ref());
+        set(&mut limits.cpuset_mems, self.cpuset_mems.as_ref());
+        set(&mut limits.blkio_weight, self.blkio_weight.as_ref());
     }
 
     /// What of a container's resources is written anew.

@@ -7,8 +7,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
 
 use super::parse::{block_v1, device};
 use crate::cgroup::group::Group;
@@ -73,7 +76,7 @@ impl Source {
     fn open(directory: &Path, file: &str) -> Option<Self> {
         let path = directory.join(file);
         match File::open(&path) {
-            Ok(file) => Some(Self { path, file: Some(file) }),
+            Ok(file) => Some(Self { path, file: is_spare(&file).then_some(file) }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(_) => Some(Self { path, file: None }),
         }
@@ -90,6 +93,13 @@ impl Source {
     fn number(&self, buffer: &mut Vec<u8>) -> io::Result<u64> {
         Ok(self.read(buffer)?.trim().parse().unwrap_or(0))
     }
+}
+
+/// Whether a descriptor can be kept, without those running out that come and go.
+pub fn is_spare(file: &impl AsRawFd) -> bool {
+    const LEFT: u64 = 64;
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    u64::try_from(file.as_raw_fd()).is_ok_and(|n| n.saturating_add(LEFT) < most)
 }
 
 /// The whole file, which is short.
@@ -227,20 +237,16 @@ fn of_processes(list: &[u32], open: &mut HashMap<u32, File>, buffer: &mut Vec<u8
     open.retain(|pid, _| list.contains(pid));
     let mut sums = (0_u64, 0_u64);
     for &pid in list {
-        let path = || format!("/proc/{pid}/io");
         let once;
-        let file = match open.get(&pid) {
-            Some(file) => file,
-            None => {
-                let Ok(file) = File::open(path()) else { continue };
-                // Where descriptors are short it is opened again.
-                match file.try_clone() {
-                    Ok(kept) => open.entry(pid).or_insert(kept),
-                    Err(_) => {
-                        once = file;
-                        &once
-                    }
-                }
+        let file = if let Some(file) = open.get(&pid) {
+            file
+        } else {
+            let Ok(file) = File::open(format!("/proc/{pid}/io")) else { continue };
+            if is_spare(&file) {
+                open.entry(pid).or_insert(file)
+            } else {
+                once = file;
+                &once
             }
         };
         match again(file, buffer) {

@@ -11,7 +11,7 @@ mod v2;
 
 use std::collections::BTreeMap;
 
-pub use self::meter::{Meter, Reading};
+pub use self::meter::{Meter, Reading, is_spare};
 use super::group::Group;
 
 /// Everything that is counted.
