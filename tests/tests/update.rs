@@ -50,6 +50,9 @@ fn a_running_container_has_its_new_limits_at_once_and_after_its_next_start() {
     dhow.ok(&["restart", "-t", "0", "box"]);
     check();
     dhow.ok(&["stop", "-t", "0", "box"]);
+    let root = if is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    let directory = Path::new(root).join(dhow.global_name()).join(&id);
+    eventually("the end of its group", || (!directory.exists()).then_some(()));
     dhow.ok(&["start", "box"]);
     check();
 }

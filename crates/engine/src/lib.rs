@@ -31,6 +31,7 @@ pub use containers::prune::PrunedContainers;
 pub use containers::remove::RemoveOptions;
 pub use containers::session::{Event, Session, SessionSender};
 pub use containers::start::StartHow;
+pub use containers::stats::{ContainerLoad, ContainerStats, Sampler};
 pub use containers::update::LimitChanges;
 pub use error::{Error, Result};
 pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};

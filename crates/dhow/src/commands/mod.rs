@@ -47,6 +47,7 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod system_boot;
 mod system_check;
@@ -145,6 +146,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    verb::<stats::Arguments>("stats", Group::Containers, Names::Running),
     verb::<update::Arguments>("update", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
@@ -217,6 +219,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
+            ("stats", &["stats"]),
             ("update", &["update"]),
             ("commit", &["commit"]),
             ("export", &["export"]),

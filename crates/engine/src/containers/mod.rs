@@ -30,6 +30,7 @@ pub(crate) mod session;
 pub(crate) mod signal;
 pub(crate) mod spec;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod still;
 pub(crate) mod stop;
 pub(crate) mod storage;

@@ -206,8 +206,7 @@ impl Engine {
     pub(crate) fn location(&self, record: &Record) -> Location {
         let Some(parent) = &record.options.cgroup_parent else { return self.placement(&record.id).into() };
         // As with Docker, a slice is systemd's, and anything else a directory.
-        let is_slice = Path::new(parent).extension().is_some_and(|kind| kind == "slice");
-        if is_slice && !parent.contains('/') {
+        if parent.strip_suffix(".slice").is_some_and(|stem| !stem.contains('/')) {
             let (prefix, name) = ("dhow".to_owned(), record.id.to_string());
             return Location::Systemd { slice: parent.clone(), prefix, name, user: false };
         }

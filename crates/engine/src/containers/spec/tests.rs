@@ -142,7 +142,7 @@ fn what_makes_no_sense_is_refused() {
         protocol: Protocol::Tcp,
     };
     let base = ContainerOptions::default;
-    let bad = [
+    let bad = vec![
         ContainerOptions { working_dir: Some(PathBuf::from("x")), ..base() },
         ContainerOptions { hostname: Some("-x".to_owned()), ..base() },
         ContainerOptions { hostname: Some("x".repeat(65)), ..base() },
