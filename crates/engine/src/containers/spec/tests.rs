@@ -123,7 +123,6 @@ fn command_lines_are_put_together_as_docker_does() {
 }
 
 #[test]
-#[expect(clippy::large_stack_arrays, reason = "of options, each as a whole")]
 fn what_makes_no_sense_is_refused() {
     let bind = |source: &str, destination: &str| BindMount {
         source: PathBuf::from(source),
