@@ -5,7 +5,7 @@
 //! through its process: the file is not kept open, for that would keep the network alive. One whose group is gone has
 //! ended, or has been started again: its records are read once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -148,11 +148,12 @@ impl Engine {
 impl Sampler<'_> {
     /// What the containers use now: as they were asked for, or the newest first.
     pub fn sample(&mut self) -> Result<Vec<ContainerStats>> {
-        let ids = match &self.wanted {
+        let ids: Vec<Id> = match &self.wanted {
             Some(wanted) => wanted.iter().map(|(_, id)| id.clone()).collect(),
             None => self.ids()?,
         };
-        self.watched.retain(|id, _| ids.contains(id));
+        let there: BTreeSet<&Id> = ids.iter().collect();
+        self.watched.retain(|id, _| there.contains(id));
         let mut found = Vec::with_capacity(ids.len());
         for id in &ids {
             if let Some(stats) = self.one(id)? {
@@ -172,10 +173,10 @@ impl Sampler<'_> {
         Ok(found)
     }
 
-    fn ids(&self) -> Result<std::collections::BTreeSet<Id>> {
+    fn ids(&self) -> Result<Vec<Id>> {
         let instance = &self.engine.instance;
         if self.all {
-            return Ok(records::all(instance)?.into_iter().collect());
+            return Ok(records::all(instance)?);
         }
         let live = base::fs::names(&instance.live_containers())?;
         Ok(live.iter().filter_map(|name| name.parse().ok()).collect())

@@ -8,6 +8,7 @@ mod limits;
 mod meaningless;
 mod network;
 mod process;
+mod rare;
 mod surroundings;
 
 use std::path::PathBuf;
@@ -16,7 +17,10 @@ use clap::Args;
 use engine::PullPolicy;
 use state::options::ContainerOptions;
 
+use self::rare::Rare;
 use crate::error::Result;
+
+pub(crate) use self::rare::LeftOut;
 
 /// All of them, and the words behind them.
 #[derive(Debug, Args)]
@@ -40,7 +44,7 @@ pub(crate) struct ContainerFlags {
     #[command(flatten)]
     life: life::Flags,
     #[command(flatten)]
-    health: health::Flags,
+    health: Rare<health::Flags>,
     #[command(flatten)]
     process: process::Flags,
     #[command(flatten)]
@@ -48,13 +52,13 @@ pub(crate) struct ContainerFlags {
     #[command(flatten)]
     network: network::Flags,
     #[command(flatten)]
-    limits: limits::Flags,
+    limits: Rare<limits::Flags>,
     #[command(flatten)]
     confinement: confinement::Flags,
     #[command(flatten)]
-    surroundings: surroundings::Flags,
+    surroundings: Rare<surroundings::Flags>,
     #[command(flatten)]
-    meaningless: meaningless::Flags,
+    meaningless: Rare<meaningless::Flags>,
     /// Use the image for this platform: linux/arm64
     #[arg(long, value_name = "PLATFORM", help_heading = "Running")]
     platform: Option<String>,
@@ -80,7 +84,9 @@ impl ContainerFlags {
 
     /// What they ask for.
     pub(crate) fn options(self) -> Result<ContainerOptions> {
-        self.meaningless.check()?;
+        if let Some(flags) = &self.meaningless.0 {
+            flags.check()?;
+        }
         let mut words = self.words.into_iter();
         let mut options = ContainerOptions {
             image: words.next().unwrap_or_default(),
@@ -91,13 +97,19 @@ impl ContainerFlags {
             ..ContainerOptions::default()
         };
         self.life.apply(&mut options);
-        self.health.apply(&mut options);
+        if let Some(flags) = self.health.0 {
+            flags.apply(&mut options);
+        }
         self.process.apply(&mut options)?;
         self.files.apply(&mut options);
         self.network.apply(&mut options);
-        self.limits.apply(&mut options);
+        if let Some(flags) = self.limits.0 {
+            flags.apply(&mut options);
+        }
         self.confinement.apply(&mut options)?;
-        self.surroundings.apply(&mut options)?;
+        if let Some(flags) = self.surroundings.0 {
+            flags.apply(&mut options)?;
+        }
         Ok(options)
     }
 }

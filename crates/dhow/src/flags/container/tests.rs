@@ -6,7 +6,7 @@ use crate::commands::arguments::parse;
 /// The flags alone.
 #[derive(Debug, Parser)]
 #[command(disable_help_flag = true)]
-struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     flags: ContainerFlags,
 }
