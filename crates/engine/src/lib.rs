@@ -21,12 +21,14 @@ use state::Instance;
 
 pub use config::{Config, Confinement, Images, Log, Pull, Unpack, parse_size};
 pub use containers::create::{Created, PullPolicy};
+pub use containers::diff::{Change, ChangeKind};
 pub use containers::exec::ExecOptions;
 pub use containers::export::ExportTarget;
 pub use containers::list::ContainerSummary;
 pub use containers::logs::{LogLine, LogOptions, LogStream};
 pub use containers::session::{Event, Session, SessionSender};
 pub use containers::start::StartHow;
+pub use containers::top::Processes;
 pub use error::{Error, Result};
 pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};
 pub use images::commit::CommitOptions;

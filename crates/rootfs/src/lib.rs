@@ -21,6 +21,7 @@ mod derived;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod kernels;
 mod limits;
 mod mark;
 mod name;

@@ -10,7 +10,9 @@ mod complete;
 mod completion;
 mod confirm;
 mod container_list;
+//mod cp;
 mod create;
+mod diff;
 mod each;
 mod exec;
 mod export;
@@ -44,6 +46,7 @@ mod stop;
 mod system_check;
 mod system_df;
 mod tag;
+mod top;
 pub(crate) mod version;
 mod wait;
 
@@ -122,6 +125,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
+    //verb::<cp::Arguments>("cp", Group::Containers, Names::Containers),
+    verb::<diff::Arguments>("diff", Group::Containers, Names::Containers),
+    verb::<top::Arguments>("top", Group::Containers, Names::Running),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -174,6 +180,9 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
+            //("cp", &["cp"]),
+            ("diff", &["diff"]),
+            ("top", &["top"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),

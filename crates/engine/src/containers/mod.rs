@@ -5,7 +5,9 @@
 
 pub(crate) mod attach;
 pub(crate) mod control;
+pub(crate) mod copy;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod inspect;
@@ -23,5 +25,6 @@ pub(crate) mod signal;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod wait;

@@ -22,6 +22,7 @@ use oci::runtime::{
 use state::container::Record;
 use state::options::ContainerOptions;
 
+pub(crate) use mounts::PROVIDED;
 pub(crate) use resolve::{Machine, Resolution, environment, network_name, resolve};
 
 /// What a specification needs to know besides the record.
