@@ -35,6 +35,7 @@ fn said(step: Step) -> (&'static str, &'static str) {
         Step::Mount => ("Mounted from another repository", "Mounted from another repository"),
         Step::Uploaded => ("Layer already exists", "Layer already exists"),
         Step::Verify => ("Checking", "Checked"),
+        Step::Copy => ("Copying", "Copied"),
     }
 }
 

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use state::Instance;
 
 pub use config::{Config, Confinement, Images, Log, Pull, Unpack, parse_size};
+pub use containers::copy::{Copied, CopyEnd, CopyOptions};
 pub use containers::create::{Created, PullPolicy};
 pub use containers::diff::{Change, ChangeKind};
 pub use containers::exec::ExecOptions;

@@ -10,7 +10,7 @@ mod complete;
 mod completion;
 mod confirm;
 mod container_list;
-//mod cp;
+mod cp;
 mod create;
 mod diff;
 mod each;
@@ -125,7 +125,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
-    //verb::<cp::Arguments>("cp", Group::Containers, Names::Containers),
+    verb::<cp::Arguments>("cp", Group::Containers, Names::Containers),
     verb::<diff::Arguments>("diff", Group::Containers, Names::Containers),
     verb::<top::Arguments>("top", Group::Containers, Names::Running),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
@@ -180,7 +180,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("wait", &["wait"]),
             ("rm", &["rm"]),
             ("remove", &["rm"]),
-            //("cp", &["cp"]),
+            ("cp", &["cp"]),
             ("diff", &["diff"]),
             ("top", &["top"]),
             ("commit", &["commit"]),

@@ -2,6 +2,7 @@
 //! clap adds which flag and which value.
 
 pub(crate) mod container;
+pub(crate) mod copy_end;
 pub(crate) mod cpus;
 pub(crate) mod environment;
 pub(crate) mod filter;

@@ -17,7 +17,7 @@ mod changes;
 pub(crate) mod content;
 mod gzip;
 pub(crate) mod header;
-mod merged;
+pub(crate) mod merged;
 mod output;
 mod stream;
 pub(crate) mod walk;
