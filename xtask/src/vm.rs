@@ -56,7 +56,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             name => names.push(name.to_owned()),
         }
     }
-    packages::ensure(&[packages::VM, packages::TEST])?;
+    packages::ensure(&[packages::VM, packages::TEST, packages::CALLERS])?;
     let kernel = match kernel {
         Some(directory) => Some(directory),
         None => packages::kernel()?,

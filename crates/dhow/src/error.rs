@@ -59,6 +59,14 @@ pub(crate) enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A port that the container does not publish.
+    #[error("no public port {port} of container {container} is published")]
+    NotPublished {
+        /// `80/tcp`.
+        port: String,
+        /// As the user wrote it.
+        container: String,
+    },
     /// `-it` without a terminal.
     #[error("the input device is not a TTY")]
     NoTerminal,
@@ -93,6 +101,7 @@ impl Error {
             Self::Engine(_)
             | Self::Usage { .. }
             | Self::Output(_)
+            | Self::NotPublished { .. }
             | Self::NoTerminal
             | Self::Terminal(..) => 1,
         }

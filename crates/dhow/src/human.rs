@@ -71,6 +71,14 @@ pub(crate) fn local_time(time: Timestamp) -> String {
     }
 }
 
+/// RFC 3339 with nine digits behind the second, in local time, as Docker's events have it.
+pub(crate) fn local_rfc3339(time: Timestamp) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(time.0)) {
+        Ok(t) => t.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string(),
+        Err(_) => String::new(),
+    }
+}
+
 /// At most `most` characters, the last an ellipsis where something is cut.
 pub(crate) fn ellipsis(text: &str, most: usize) -> String {
     if text.chars().count() <= most {

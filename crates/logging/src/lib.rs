@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use entry::Entry;
 pub use reader::{Options, Reader};
 pub use rfc3339::{format as format_time, parse as parse_time};
+pub use watch::Watch;
 pub use writer::Writer;
 
 /// The longest piece of one line that an entry holds, as Docker cuts it: a longer line becomes several

@@ -10,13 +10,13 @@ use rustix::fs::inotify;
 
 /// A watch on one directory.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     fd: Option<OwnedFd>,
 }
 
 impl Watch {
     /// Watches the directory of `path`. Instances of inotify are few per user: doing without is no error.
-    pub(crate) fn new(path: &Path) -> Self {
+    pub fn new(path: &Path) -> Self {
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
         let fd = fd.filter(|fd| {
             let events = inotify::WatchFlags::MODIFY
@@ -30,7 +30,7 @@ impl Watch {
     }
 
     /// Returns when something has changed, or after `most`; maybe earlier.
-    pub(crate) fn wait(&mut self, most: Duration) {
+    pub fn wait(&mut self, most: Duration) {
         let Some(fd) = &self.fd else {
             std::thread::sleep(most.min(Duration::from_millis(50)));
             return;

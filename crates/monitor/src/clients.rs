@@ -5,7 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use state::options::RestartPolicy;
 use state::protocol::{Frames, Hello, Tag, frame};
+
+use crate::restart::Wanted;
 
 /// Once this many bytes wait for a door, the container's output is left in its pipe until it has read some: the
 /// container waits for who watches it, as it would for a terminal, and nothing is lost or kept without bound.
@@ -33,6 +36,10 @@ pub(crate) enum Wish {
     Resize { rows: u16, columns: u16 },
     /// A signal for the command.
     Signal(i32),
+    /// What ends it from here on is wished.
+    Stop(Wanted),
+    /// What is done when it ends, from now on.
+    Policy(RestartPolicy),
     /// It has said hello: it is to be told that the command runs.
     Greeted,
 }
@@ -126,6 +133,15 @@ impl Client {
             (Tag::Resize, &[a, b, c, d]) => wishes
                 .push(Wish::Resize { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) }),
             (Tag::Signal, &[a, b, c, d]) => wishes.push(Wish::Signal(i32::from_le_bytes([a, b, c, d]))),
+            (Tag::Stop, payload) => wishes.push(Wish::Stop(match payload {
+                [] => Wanted::ByUser,
+                [2] => Wanted::ForRestart,
+                _ => Wanted::ByShutdown,
+            })),
+            (Tag::Policy, payload) => {
+                // What cannot be read is of a later release: not for us.
+                wishes.extend(serde_json::from_slice(payload).ok().map(Wish::Policy));
+            }
             // A tag of a later release, or nonsense: not for us.
             _ => {}
         }

@@ -11,7 +11,7 @@ use state::lock::{Held, held};
 use state::protocol::{Ended, StartFailure, Tag};
 
 use crate::clients::Client;
-use crate::keep::plumb;
+use crate::command::{Command, null, plumb};
 use crate::keeper::Keeper;
 use crate::read_json;
 
@@ -44,10 +44,10 @@ pub(crate) fn run(request: OwnedFd, door: OwnedFd) -> ExitCode {
     let Ok(mut door) = Client::starter(door, attached) else { return ExitCode::FAILURE };
     let started = read.map_err(|e| Box::new(e) as Box<dyn Failure>).and_then(|request| start(&request));
     match started {
-        Ok(mut keeper) => {
-            door.tell(Tag::Started, &keeper.pid.to_le_bytes());
+        Ok((mut keeper, mut command)) => {
+            door.tell(Tag::Started, &command.pid.to_le_bytes());
             keeper.clients.push(door);
-            let code = keeper.keep(|| {});
+            let code = keeper.keep(&mut command, None, || {});
             keeper.farewell(&Ended { code, oom_killed: false });
             ExitCode::SUCCESS
         }
@@ -63,7 +63,7 @@ pub(crate) fn run(request: OwnedFd, door: OwnedFd) -> ExitCode {
     }
 }
 
-fn start(request: &ExecRequest) -> Result<Keeper, Box<dyn Failure>> {
+fn start(request: &ExecRequest) -> Result<(Keeper, Command), Box<dyn Failure>> {
     let boxed = |e: ExecError| -> Box<dyn Failure> { Box::new(e) };
     let plumbing = |e: rustix::io::Errno| boxed(ExecError::Plumbing(e));
     if request.version != REQUEST_VERSION {
@@ -92,28 +92,10 @@ fn start(request: &ExecRequest) -> Result<Keeper, Box<dyn Failure>> {
         (stdio, outputs) = (to_null().map_err(plumbing)?, [None, None]);
     }
     let running = runtime::join(plan, stdio).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-    if let Some(master) = &running.terminal {
-        rustix::io::ioctl_fionbio(master, true).map_err(plumbing)?;
-        outputs = [Some(rustix::io::fcntl_dupfd_cloexec(master, 3).map_err(plumbing)?), None];
-    }
-    Ok(Keeper {
-        pid: running.pid,
-        pidfd: running.pidfd,
-        input,
-        outputs,
-        terminal: running.terminal,
-        log: None,
-        listener: None,
-        signals,
-        clients: Vec::new(),
-        waiting_input: Vec::new(),
-        input_ended: false,
-        cgroup: None,
-    })
+    let command = Command::new(running.pid, running.pidfd, running.terminal, input, outputs);
+    Ok((Keeper::new(signals), command.map_err(plumbing)?))
 }
 
 fn to_null() -> Result<Stdio, rustix::io::Errno> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    let null = || openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     Ok(Stdio { input: null()?, output: null()?, errors: null()? })
 }

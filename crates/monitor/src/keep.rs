@@ -1,44 +1,30 @@
-//! The role `run`: start a container, keep it, release it.
+//! The role `run`: start a container, keep it, start it again as long as its policy says so, release it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use base::fs::{Durability, write_atomic};
-use base::{Failure, Kind, Timestamp};
+use base::fs::{self, Durability};
+use base::{Failure, Timestamp};
 use monitor::{REQUEST_VERSION, Request};
-use runtime::Stdio;
+use runtime::{Bundle, RootSource};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 use state::container::{Exit, FORMAT, Live, file};
 use state::protocol::{Ended, StartFailure, Tag};
 
 use crate::clients::Client;
 use crate::keeper::Keeper;
-use crate::{read_json, release};
+use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_live};
+use crate::notes::{self, note};
+use crate::restart::{Backoff, Wanted, again};
+use crate::{health, read_json, release};
 
-/// Why a container did not start, beyond what the stages say.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("cannot read the request")]
-    Request(#[source] std::io::Error),
-    #[error("the request has version {0}, this monitor understands {REQUEST_VERSION}")]
-    Version(u32),
-    #[error("cannot make the container's pipes and sockets")]
-    Plumbing(#[source] rustix::io::Errno),
-}
-
-impl Failure for StartError {
-    fn kind(&self) -> Kind {
-        Kind::Internal
-    }
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Version(_) => vec!["install all of Dhow's programs from one release".to_owned()],
-            _ => Vec::new(),
-        }
-    }
-}
+/// Signals that whoever manages this machine sends to a process that should end: the container gets them.
+const SIGNALS: [i32; 4] =
+    [Signal::TERM.as_raw(), Signal::INT.as_raw(), Signal::HUP.as_raw(), Signal::QUIT.as_raw()];
+/// What is left of a run must be gone before the next: how long the kernel may take.
+const CLEARING: Duration = Duration::from_secs(10);
 
 /// The whole life of a monitor. `live` is the live directory, whose lock we hold as long as it is open.
 pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
@@ -55,27 +41,25 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
     let mut request = request;
     match start(&mut request, &live) {
         Ok(started) => {
-            let pid = started.keeper.pid;
+            let pid = started.run.command.pid;
             door.tell(Tag::Started, &pid.to_le_bytes());
-            started.run_to_end(request, live, door)
+            // Only now: nobody waits for it.
+            note(&request, "start", &[]);
+            started.live(&request, live, door)
         }
         Err(error) => {
-            let text = base::failure::chain(error.as_ref());
-            let code = match error.kind() {
-                Kind::CommandNotFound => 127,
-                Kind::CommandNotExecutable => 126,
-                _ => 128,
-            };
             let exit = Exit {
                 format: FORMAT,
-                code,
+                code: Exit::code_of_failed_start(error.kind()),
                 oom_killed: false,
                 started: None,
                 finished: Timestamp::now(),
-                error: Some(text),
+                error: Some(base::failure::chain(error.as_ref())),
+                stopped: false,
+                restarts: 0,
             };
             // What the door waits for is told last: when it hears it, the names are free again.
-            release::quickly(&request, &exit);
+            release::quickly(&request, &request.name, &exit);
             tell_failure(&mut door, error.as_ref());
             release::slowly(&request, None, live);
             ExitCode::FAILURE
@@ -101,154 +85,207 @@ fn read_request(live: &OwnedFd) -> Result<Request, StartError> {
     if request.version == REQUEST_VERSION { Ok(request) } else { Err(StartError::Version(request.version)) }
 }
 
-/// A container that runs.
-struct Started {
-    keeper: Keeper,
-    group: Option<runtime::cgroup::Group>,
-    mounts: Option<OwnedFd>,
-    ports: network::PortReservations,
-    began: Timestamp,
-}
-
-fn start(request: &mut Request, live: &OwnedFd) -> Result<Started, Box<dyn Failure>> {
-    let boxed = |e: StartError| -> Box<dyn Failure> { Box::new(e) };
-    let plumbing = |e: rustix::io::Errno| boxed(StartError::Plumbing(e));
-    // Blocked before anything is started, so that a signal to us is never lost between.
-    let signals =
-        sys::process::signal_fd(&[libc_signal::TERM, libc_signal::INT, libc_signal::HUP, libc_signal::QUIT])
-            .map_err(|e| boxed(StartError::Request(e)))?;
-    for (name, value) in request.network.sysctls() {
-        let linux = request.bundle.spec.linux.get_or_insert_default();
+/// What of the network is set below `/proc/sys`, unless the specification sets it otherwise.
+fn add_sysctls(bundle: &mut Bundle, network: &network::Plan) {
+    for (name, value) in network.sysctls() {
+        let linux = bundle.spec.linux.get_or_insert_default();
         linux.sysctl.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
     }
-    let plan = runtime::plan(&request.bundle).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-    let ports = request.network.reserve_ports().map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-    let batch = request.network.child_messages();
-    let plan = plan.with_netlink(batch.bytes, batch.messages);
-    let terminal = request.bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
-    let (stdio, input, outputs) = plumb(terminal, request.interactive).map_err(plumbing)?;
+}
 
-    let mut listener = None;
-    let mut began = Timestamp::now();
-    let mut meanwhile = |pid| {
-        request.network.attach(pid).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-        listener = Some(listen_in(live).map_err(plumbing)?);
-        began = Timestamp::now();
-        let record = Live {
-            format: FORMAT,
-            monitor_pid: std::process::id(),
-            pid,
-            started: began,
-            address: request.network.address(),
-            ports: request.network.ports().to_vec(),
-        };
-        let path = request.instance.live(&request.id).join(file::LIVE);
-        let bytes = serde_json::to_vec(&record).unwrap_or_default();
-        write_atomic(&path, &bytes, Durability::Volatile).map_err(|e| Box::new(e) as Box<dyn Failure>)
-    };
-    let running =
-        runtime::launch(plan, stdio, &mut meanwhile).map_err(|e| Box::new(e) as Box<dyn Failure>)?;
-
-    let outputs = match &running.terminal {
-        Some(master) => {
-            rustix::io::ioctl_fionbio(master, true).map_err(plumbing)?;
-            [Some(rustix::io::fcntl_dupfd_cloexec(master, 3).map_err(plumbing)?), None]
+/// What the next run is to be like: its limits may have been changed since the first.
+fn next_bundle(request: &Request, live: &OwnedFd) -> Bundle {
+    match read_request(live) {
+        Ok(Request { mut bundle, .. }) => {
+            add_sysctls(&mut bundle, &request.network);
+            bundle
         }
-        None => outputs,
-    };
-    let keeper = Keeper {
-        pid: running.pid,
-        pidfd: running.pidfd,
-        input,
-        outputs,
-        terminal: running.terminal,
-        log: Some(logging::Writer::open(request.log.clone())),
-        listener,
-        signals,
-        clients: Vec::new(),
-        waiting_input: Vec::new(),
-        input_ended: false,
-        cgroup: request.bundle.cgroup.clone(),
-    };
-    Ok(Started { keeper, group: running.group, mounts: running.mounts, ports, began })
+        Err(_) => request.bundle.clone(),
+    }
+}
+
+/// A container whose first run has begun.
+struct Started {
+    run: Launched,
+    listener: Option<OwnedFd>,
+    signals: OwnedFd,
+    ports: network::PortReservations,
+}
+
+fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
+    // Blocked before anything is started, so that a signal to us is never lost between.
+    let signals = sys::process::signal_fd(&SIGNALS).map_err(|e| boxed(StartError::Request(e)))?;
+    add_sysctls(&mut request.bundle, &request.network);
+    let ports = request.network.reserve_ports().map_err(boxed)?;
+    let mut listener = None;
+    let run = launch(request, &request.bundle, 0, &mut || {
+        listener = Some(listen_in(live)?);
+        Ok(())
+    })?;
+    Ok(Started { run, listener, signals, ports })
 }
 
 impl Started {
-    fn run_to_end(mut self, request: Request, live: OwnedFd, door: Client) -> ExitCode {
-        self.keeper.clients.push(door);
-        let parent = request.instance.global_name();
-        let code = self.keeper.keep(|| {
-            // On v1 we are still in the caller's groups, which may be ended with the shell or service that started
-            // us. Where it cannot be had, we stay.
-            if let Ok(hierarchy) = runtime::cgroup::Hierarchy::detect() {
-                runtime::cgroup::join_monitors(&hierarchy, &parent).ok();
+    /// One run after the other, until no more follows; then everything is given back.
+    fn live(self, request: &Request, live: OwnedFd, door: Client) -> ExitCode {
+        let Self { mut run, listener, signals, ports } = self;
+        let mut keeper = Keeper::new(signals);
+        keeper.listener = listener;
+        keeper.log = Some(logging::Writer::open(request.log.clone()));
+        keeper.cgroup.clone_from(&request.bundle.cgroup);
+        keeper.policy = request.restart;
+        keeper.clients.push(door);
+        let mut backoff = Backoff::default();
+        let mut restarts = 0;
+        let (exit, group, mounts, ran) = loop {
+            let began = Instant::now();
+            let exit = keep(&mut keeper, request, &mut run, restarts);
+            if !again(keeper.policy, keeper.wanted, exit.code, restarts) {
+                break (exit, run.group, run.mounts, true);
             }
-        });
-        let oom_killed = code != 0 && self.group.as_ref().is_some_and(runtime::cgroup::Group::oom_killed);
-        let exit = Exit {
-            format: FORMAT,
-            code,
-            oom_killed,
-            started: Some(self.began),
-            finished: Timestamp::now(),
-            error: None,
+            let delay = if keeper.wanted.take().is_some() {
+                Duration::ZERO
+            } else {
+                restarts += 1;
+                backoff.after(began.elapsed())
+            };
+            match next_run(&mut keeper, (request, &live), run, exit, delay, &mut restarts) {
+                Next::Runs(next) => run = next,
+                Next::Ends { exit, group } => break (exit, group, None, false),
+            }
         };
-        drop(self.ports);
-        self.keeper.listener = None;
-        release::quickly(&request, &exit);
-        self.keeper.farewell(&Ended { code, oom_killed });
-        drop(self.keeper);
+        // Those that listen hear of it when the names are free, and before what takes time.
+        keeper.listener = None;
+        drop(ports);
+        let name = notes::name(request);
+        release::quickly(request, &name, &exit);
+        // Before those who wait are told: what they do next comes after it.
+        notes::ended(request, &name, &exit, ran);
+        keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });
+        drop(keeper);
         // Taking the mounts down is what this descriptor was kept for: nobody waits for it now.
-        drop(self.mounts);
-        release::slowly(&request, self.group, live);
+        drop(mounts);
+        release::slowly(request, group, live);
         ExitCode::SUCCESS
     }
 }
 
-type Outputs = [Option<OwnedFd>; 2];
-
-/// The command's standard streams and our ends of them.
-pub(crate) fn plumb(
-    terminal: bool,
-    interactive: bool,
-) -> Result<(Stdio, Option<OwnedFd>, Outputs), rustix::io::Errno> {
-    let null = || {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        rustix::fs::openat(rustix::fs::CWD, "/dev/null", flags, Mode::empty())
-    };
-    if terminal {
-        return Ok((Stdio { input: null()?, output: null()?, errors: null()? }, None, [None, None]));
+/// One run, to its end.
+fn keep(keeper: &mut Keeper, request: &Request, run: &mut Launched, restarts: u32) -> Exit {
+    let file = request.instance.live(&request.id).join(file::HEALTH);
+    let group = request.bundle.cgroup.clone();
+    keeper.health = request.health.clone().map(|health| health::Watch::new(health, group, file));
+    let parent = request.instance.global_name();
+    let code = keeper.keep(&mut run.command, Some(request), || {
+        // On v1 we are still in the caller's groups, which may be ended with the shell or service that started
+        // us. Where it cannot be had, we stay.
+        if restarts == 0
+            && let Ok(hierarchy) = runtime::cgroup::Hierarchy::detect()
+        {
+            runtime::cgroup::join_monitors(&hierarchy, &parent).ok();
+        }
+    });
+    keeper.health = None;
+    let oom_killed = code != 0 && run.group.as_ref().is_some_and(runtime::cgroup::Group::oom_killed);
+    Exit {
+        format: FORMAT,
+        code,
+        oom_killed,
+        started: Some(run.began),
+        finished: Timestamp::now(),
+        error: None,
+        stopped: keeper.wanted == Some(Wanted::ByUser),
+        restarts,
     }
-    let pipe = || pipe_with(PipeFlags::CLOEXEC);
-    let (input, our_input) = if interactive {
-        let (theirs, ours) = pipe()?;
-        rustix::io::ioctl_fionbio(&ours, true)?;
-        (theirs, Some(ours))
-    } else {
-        (null()?, None)
-    };
-    let (our_output, output) = pipe()?;
-    let (our_errors, errors) = pipe()?;
-    for ours in [&our_output, &our_errors] {
-        rustix::io::ioctl_fionbio(ours, true)?;
-    }
-    Ok((Stdio { input, output, errors }, our_input, [Some(our_output), Some(our_errors)]))
 }
 
-fn listen_in(live: &OwnedFd) -> Result<OwnedFd, rustix::io::Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let address = monitor::client::short_address(live.as_fd()).map_err(|_| rustix::io::Errno::NAMETOOLONG)?;
-    bind(&socket, &address)?;
-    listen(&socket, 16)?;
-    Ok(socket)
+enum Next {
+    Runs(Launched),
+    /// Somebody wants it to stay ended.
+    Ends {
+        exit: Exit,
+        group: Option<runtime::cgroup::Group>,
+    },
 }
 
-/// Signals that whoever manages this machine sends to a process that should end: the container gets them.
-mod libc_signal {
-    use rustix::process::Signal;
-    pub(super) const TERM: i32 = Signal::TERM.as_raw();
-    pub(super) const INT: i32 = Signal::INT.as_raw();
-    pub(super) const HUP: i32 = Signal::HUP.as_raw();
-    pub(super) const QUIT: i32 = Signal::QUIT.as_raw();
+/// Waits as long as it should, and starts the container again, as often as it takes.
+fn next_run(
+    keeper: &mut Keeper,
+    (request, live): (&Request, &OwnedFd),
+    ended: Launched,
+    mut exit: Exit,
+    mut delay: Duration,
+    restarts: &mut u32,
+) -> Next {
+    let Launched { command, group, mounts, began } = ended;
+    drop(command);
+    drop(mounts);
+    let mut backoff = Backoff::default();
+    loop {
+        // In this order: who reads in between sees it come back, never gone.
+        let waiting = Live { restarts: *restarts, restarting: true, ..launch::live(request, 0, began) };
+        write_live(request, &waiting).ok();
+        record(request, &exit);
+        notes::ended(request, &notes::name(request), &exit, true);
+        keeper.dismiss(&Ended { code: exit.code, oom_killed: exit.oom_killed });
+        clear(group.as_ref());
+        // Whoever froze it froze the run that has ended.
+        fs::remove_file(&request.instance.live(&request.id).join(file::PAUSED)).ok();
+        allow_mount(&request.bundle.root);
+        keeper.rest(delay);
+        if let Some(wanted) = keeper.wanted {
+            exit.stopped = wanted == Wanted::ByUser;
+            return Next::Ends { exit, group };
+        }
+        match launch(request, &next_bundle(request, live), *restarts, &mut || Ok(())) {
+            Ok(run) => {
+                note(request, "start", &[]);
+                return Next::Runs(run);
+            }
+            // What hinders it may pass: a port that is taken, a limit that is reached.
+            Err(error) => {
+                let code = Exit::code_of_failed_start(error.kind());
+                exit = Exit {
+                    code,
+                    oom_killed: false,
+                    finished: Timestamp::now(),
+                    error: Some(base::failure::chain(error.as_ref())),
+                    restarts: *restarts,
+                    ..exit
+                };
+                if !again(keeper.policy, None, code, *restarts) {
+                    return Next::Ends { exit, group };
+                }
+                *restarts += 1;
+                delay = backoff.after(Duration::ZERO).max(delay);
+            }
+        }
+    }
+}
+
+/// Writes how a run ended, while the container goes on.
+fn record(request: &Request, exit: &Exit) {
+    let path = request.instance.container(&request.id).join(file::EXIT);
+    // A full disk is no reason to end: the next end is written again.
+    if let Ok(bytes) = serde_json::to_vec(exit) {
+        fs::write_atomic(&path, &bytes, Durability::Volatile).ok();
+    }
+}
+
+/// What was mounted `volatile` the kernel mounts again only when this is removed (overlayfs.rst, "Volatile mount"): it
+/// cannot know that the machine has not crashed since.
+fn allow_mount(root: &RootSource) {
+    if let RootSource::Overlay { work, volatile: true, .. } = root {
+        fs::remove_dir_all(&work.join("work/incompat")).ok();
+    }
+}
+
+/// Ends what a run has left in its group, and the group: each run is accounted for by itself.
+fn clear(group: Option<&runtime::cgroup::Group>) {
+    let Some(group) = group else { return };
+    let until = Instant::now() + CLEARING;
+    group.kill().ok();
+    while group.remove().is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

@@ -5,16 +5,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use logging::{Stream, Writer};
+use monitor::Request;
 use runtime::cgroup::{Group, Hierarchy, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::pipe::fcntl_getpipe_size;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::process::Signal;
+use state::container::{HealthStatus, file};
+use state::options::{OnUnhealthy, RestartPolicy};
 use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
+use crate::command::Command;
+use crate::health;
+use crate::notes::note;
+use crate::restart::Wanted;
 
 /// The most doors at once: more are hung up on.
 const MOST_CLIENTS: usize = 256;
@@ -25,28 +31,29 @@ const BUFFER: usize = 32 << 10;
 const MOST_IN_TERMINAL: usize = 128 << 10;
 /// A command that lives longer than this is one that stays.
 const SETTLED: Duration = Duration::from_millis(100);
+/// A command that is unhealthy is given so many seconds to end, at most: longer, and the clock overflows.
+const LONGEST_STOP: u64 = 1 << 30;
+const KILL: i32 = Signal::KILL.as_raw();
+const HANGUP: i32 = Signal::HUP.as_raw();
 /// How long doors get to read the last of the output when the command has ended.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-/// A running command and all that is connected to it.
+/// What is connected to a command, and outlives it where the command is started again.
 pub(crate) struct Keeper {
-    pub(crate) pid: u32,
-    pub(crate) pidfd: OwnedFd,
-    /// The other end of standard input.
-    pub(crate) input: Option<OwnedFd>,
-    /// The other ends of standard output and error; a terminal has only the first.
-    pub(crate) outputs: [Option<OwnedFd>; 2],
-    /// The master of the terminal; it is also `outputs[0]`'s.
-    pub(crate) terminal: Option<OwnedFd>,
     pub(crate) log: Option<Writer>,
     pub(crate) listener: Option<OwnedFd>,
     /// Signals sent to us, which are for the command.
     pub(crate) signals: OwnedFd,
     pub(crate) clients: Vec<Client>,
-    pub(crate) waiting_input: Vec<u8>,
-    pub(crate) input_ended: bool,
     /// The container's cgroup, which doors may freeze for a while.
     pub(crate) cgroup: Option<Location>,
+    /// What becomes of the container when the command ends by itself.
+    pub(crate) policy: RestartPolicy,
+    /// Who wants it to end, if somebody does.
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) health: Option<health::Watch>,
+    /// When the command is killed that was told to end because of its health.
+    kill_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,31 +63,47 @@ enum Source {
     Input,
     Listener,
     Signals,
+    ProbeEnd,
+    ProbeOutput,
     Client(usize),
 }
 
 impl Keeper {
+    pub(crate) fn new(signals: OwnedFd) -> Self {
+        Self {
+            log: None,
+            listener: None,
+            signals,
+            clients: Vec::new(),
+            cgroup: None,
+            policy: RestartPolicy::No,
+            wanted: None,
+            health: None,
+            kill_at: None,
+        }
+    }
+
     /// Keeps the command until it has ended, and returns its exit code as Docker counts. `settled` is called once,
     /// if it has run for a moment: work that a short-lived command should not wait for.
     #[expect(
         clippy::large_stack_arrays,
         reason = "pages of the stack that are never touched cost an idle monitor nothing"
     )]
-    pub(crate) fn keep(&mut self, settled: impl FnOnce()) -> i32 {
+    pub(crate) fn keep(
+        &mut self,
+        command: &mut Command,
+        request: Option<&Request>,
+        settled: impl FnOnce(),
+    ) -> i32 {
         let mut settled = Some((settled, Instant::now() + SETTLED));
         // On the stack: an idle monitor has never touched most of it.
         let mut buffer = [0; BUFFER];
+        self.kill_at = None;
         loop {
-            let timeout = settled.as_ref().map(|(_, when)| when.saturating_duration_since(Instant::now()));
-            let ready = self.wait(timeout);
-            for source in &ready {
-                self.serve(*source, &mut buffer);
-            }
-            self.drop_gone_clients();
-            if ready.contains(&Source::Process)
-                && let Some(code) = self.reap()
-            {
-                self.drain_outputs(&mut buffer);
+            let next = settled.as_ref().map(|(_, when)| *when);
+            let ended = self.turn(Some(command), next, &mut buffer);
+            if ended && let Some(code) = command.reap() {
+                self.drain_outputs(command, &mut buffer);
                 return code;
             }
             if settled.as_ref().is_some_and(|(_, when)| *when <= Instant::now())
@@ -88,19 +111,74 @@ impl Keeper {
             {
                 work();
             }
+            if let Some(request) = request {
+                self.see_to_health(command, request, &mut buffer);
+            }
         }
+    }
+
+    /// Serves doors while no command runs, for so long at most, or until somebody wants the container to stay ended.
+    pub(crate) fn rest(&mut self, delay: Duration) {
+        let until = Instant::now() + delay;
+        let mut buffer = [0; 4096];
+        while self.wanted.is_none() && Instant::now() < until {
+            self.turn(None, Some(until), &mut buffer);
+        }
+    }
+
+    /// Waits until something can be served, or something is due, and serves it. Whether the command has ended.
+    fn turn(&mut self, command: Option<&mut Command>, next: Option<Instant>, buffer: &mut [u8]) -> bool {
+        let due = [next, self.kill_at, self.health.as_ref().and_then(health::Watch::next)];
+        let due = due.into_iter().flatten().min();
+        let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
+        let mut command = command;
+        let ready = self.wait(command.as_deref(), timeout);
+        for source in &ready {
+            self.serve(*source, command.as_deref_mut(), buffer);
+        }
+        self.drop_gone_clients(command);
+        ready.contains(&Source::Process)
+    }
+
+    /// Looks after the probes of the container's health, and does what is to be done about what they find.
+    fn see_to_health(&mut self, command: &Command, request: &Request, buffer: &mut [u8]) {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|when| when <= now) {
+            self.kill_at = None;
+            command.signal(KILL);
+        }
+        let Some(watch) = &mut self.health else { return };
+        let paused = || request.instance.live(&request.id).join(file::PAUSED).exists();
+        let changed = watch.finish(buffer).or_else(|| {
+            let due = watch.next().is_some_and(|when| when <= now);
+            if due { watch.tick(now, command.pid, paused()) } else { None }
+        });
+        let Some(status) = changed else { return };
+        note(request, &format!("health_status: {}", status.as_str()), &[]);
+        let Some(health) = request.health.as_ref().filter(|_| status == HealthStatus::Unhealthy) else {
+            return;
+        };
+        let wanted = match health.check.on_failure {
+            OnUnhealthy::None => return,
+            OnUnhealthy::Kill => return command.signal(KILL),
+            OnUnhealthy::Restart => Wanted::ForRestart,
+            OnUnhealthy::Stop => Wanted::ByHealth,
+        };
+        self.wanted.get_or_insert(wanted);
+        command.signal(request.stop_signal);
+        self.kill_at = Some(now + Duration::from_secs(request.stop_timeout.min(LONGEST_STOP)));
     }
 
     /// Forgets the doors that have hung up. When the one goes whose input the command reads, however it ended, that
     /// input has ended (Docker's `StdinOnce`): the command would wait for more for ever.
-    fn drop_gone_clients(&mut self) {
+    fn drop_gone_clients(&mut self, command: Option<&mut Command>) {
         let feeder_gone = self.clients.iter().any(|c| c.is_gone() && c.is_feeder());
         if self.clients.iter().any(|c| c.is_gone() && c.holds()) {
             self.thaw();
         }
         self.clients.retain(|c| !c.is_gone());
-        if feeder_gone {
-            self.end_input();
+        if feeder_gone && let Some(command) = command {
+            command.end_input();
         }
     }
 
@@ -113,12 +191,10 @@ impl Keeper {
         }
     }
 
-    /// No more input comes. A terminal has no such end: whoever attaches next can go on typing.
-    fn end_input(&mut self) {
-        if self.terminal.is_none() {
-            self.input_ended = true;
-            self.write_input();
-        }
+    /// Tells the doors how a run ended, and lets those go that listened to it: the next run is another one's.
+    pub(crate) fn dismiss(&mut self, ended: &Ended) {
+        self.farewell(ended);
+        self.clients.clear();
     }
 
     /// Tells every door how it ended, and waits a while for those that still read.
@@ -145,58 +221,78 @@ impl Keeper {
     }
 
     /// Waits until something can be served. Level-triggered: what is not served now comes again.
-    fn wait(&self, timeout: Option<Duration>) -> Vec<Source> {
+    fn wait(&self, command: Option<&Command>, timeout: Option<Duration>) -> Vec<Source> {
         let mut set = Set::default();
         // Who watches decides the pace: see clients::MOST_PENDING.
         let lagging = self.clients.iter().any(Client::is_lagging);
-        set.add(Source::Process, self.pidfd.as_fd(), PollFlags::IN);
-        set.add(Source::Signals, self.signals.as_fd(), PollFlags::IN);
-        for (n, output) in self.outputs.iter().enumerate() {
-            if let (Some(fd), false) = (output, lagging) {
-                set.add(Source::Output(n), fd.as_fd(), PollFlags::IN);
+        let waiting_input = command.map_or(0, Command::waiting_input);
+        if let Some(command) = command {
+            set.add(Source::Process, command.pidfd.as_fd(), PollFlags::IN);
+            for (n, output) in command.outputs.iter().enumerate() {
+                if let (Some(fd), false) = (output, lagging) {
+                    set.add(Source::Output(n), fd.as_fd(), PollFlags::IN);
+                }
+            }
+            if let (Some(fd), true) = (command.input_target(), waiting_input > 0) {
+                set.add(Source::Input, fd, PollFlags::OUT);
             }
         }
-        if let (Some(fd), false) = (self.input_target(), self.waiting_input.is_empty()) {
-            set.add(Source::Input, fd, PollFlags::OUT);
-        }
+        set.add(Source::Signals, self.signals.as_fd(), PollFlags::IN);
         if let Some(fd) = &self.listener {
             set.add(Source::Listener, fd.as_fd(), PollFlags::IN);
         }
+        if let Some(watch) = &self.health {
+            let (end, output) = watch.descriptors();
+            if let Some(fd) = end {
+                set.add(Source::ProbeEnd, fd, PollFlags::IN);
+            }
+            if let Some(fd) = output {
+                set.add(Source::ProbeOutput, fd, PollFlags::IN);
+            }
+        }
         for (n, client) in self.clients.iter().enumerate() {
-            let read = if self.waiting_input.len() < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
+            let read = if waiting_input < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
             let write = if client.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
             set.add(Source::Client(n), client.fd(), read | write);
         }
         set.poll(timeout)
     }
 
-    fn input_target(&self) -> Option<BorrowedFd<'_>> {
-        self.input.as_ref().or(self.terminal.as_ref()).map(AsFd::as_fd)
-    }
-
-    fn serve(&mut self, source: Source, buffer: &mut [u8]) {
-        match source {
-            Source::Process => {}
-            Source::Signals => {
+    fn serve(&mut self, source: Source, command: Option<&mut Command>, buffer: &mut [u8]) {
+        match (source, command) {
+            (Source::Signals, command) => {
                 while let Some(signal) = sys::process::read_signal(self.signals.as_fd()) {
-                    self.signal(signal);
+                    // Whoever ends us ends it: it comes back when the machine does, if its policy says so.
+                    if signal != HANGUP {
+                        self.wanted.get_or_insert(Wanted::ByShutdown);
+                    }
+                    if let Some(command) = &command {
+                        command.signal(signal);
+                    }
                 }
             }
-            Source::Output(n) => {
-                self.read_output(n, buffer);
+            (Source::Output(n), Some(command)) => {
+                self.read_output(command, n, buffer);
             }
-            Source::Input => self.write_input(),
-            Source::Listener => self.accept(),
-            Source::Client(n) => self.serve_client(n, buffer),
+            (Source::Input, Some(command)) => command.write_input(),
+            (Source::Listener, _) => self.accept(),
+            (Source::ProbeOutput, _) => {
+                if let Some(watch) = &mut self.health {
+                    watch.read(buffer);
+                }
+            }
+            (Source::Client(n), command) => self.serve_client(n, command, buffer),
+            // Seen to after all that is ready: see keep and see_to_health.
+            (Source::Process | Source::ProbeEnd | Source::Output(_) | Source::Input, _) => {}
         }
     }
 
     /// Passes one buffer of output on and returns its length; 0 at the end of the stream, or where nothing is there
     /// now.
-    fn read_output(&mut self, n: usize, buffer: &mut [u8]) -> usize {
-        let Some(fd) = &self.outputs[n] else { return 0 };
+    fn read_output(&mut self, command: &mut Command, n: usize, buffer: &mut [u8]) -> usize {
+        let Some(fd) = &command.outputs[n] else { return 0 };
         match rustix::io::read(fd, &mut *buffer) {
-            Ok(0) => self.outputs[n] = None,
+            Ok(0) => command.outputs[n] = None,
             Ok(read) => {
                 let (stream, tag) = [(Stream::Stdout, Tag::Output), (Stream::Stderr, Tag::Errors)][n];
                 if let Some(log) = &mut self.log {
@@ -209,7 +305,7 @@ impl Keeper {
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A terminal whose other end is closed everywhere says EIO.
-            Err(_) => self.outputs[n] = None,
+            Err(_) => command.outputs[n] = None,
         }
         0
     }
@@ -217,13 +313,13 @@ impl Keeper {
     /// What the command had written before it ended. Others may hold the pipe open and go on writing (processes that
     /// an exec has left behind; whoever a descriptor was passed to, out of the container), so we read no more than
     /// a pipe can have held at its end.
-    fn drain_outputs(&mut self, buffer: &mut [u8]) {
-        for n in 0..self.outputs.len() {
-            let Some(fd) = &self.outputs[n] else { continue };
+    fn drain_outputs(&mut self, command: &mut Command, buffer: &mut [u8]) {
+        for n in 0..command.outputs.len() {
+            let Some(fd) = &command.outputs[n] else { continue };
             let mut left = fcntl_getpipe_size(fd).unwrap_or(MOST_IN_TERMINAL);
             while left > 0 {
                 let length = left.min(buffer.len());
-                match self.read_output(n, &mut buffer[..length]) {
+                match self.read_output(command, n, &mut buffer[..length]) {
                     0 => break,
                     read => left -= read,
                 }
@@ -231,36 +327,6 @@ impl Keeper {
         }
         if let Some(log) = &mut self.log {
             log.finish();
-        }
-    }
-
-    fn write_input(&mut self) {
-        let mut written = 0;
-        let mut broken = false;
-        if let Some(fd) = self.input_target() {
-            while written < self.waiting_input.len() {
-                match rustix::io::write(fd, &self.waiting_input[written..]) {
-                    Ok(n) => written += n,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => break,
-                    Err(_) => {
-                        broken = true;
-                        break;
-                    }
-                }
-            }
-        }
-        if broken {
-            // Nobody reads it any more.
-            self.input = None;
-            self.waiting_input = Vec::new();
-        } else if written == self.waiting_input.len() {
-            self.waiting_input = Vec::new();
-        } else {
-            self.waiting_input.drain(..written);
-        }
-        if self.input_ended && self.waiting_input.is_empty() {
-            self.input = None;
         }
     }
 
@@ -274,51 +340,29 @@ impl Keeper {
         }
     }
 
-    fn serve_client(&mut self, n: usize, buffer: &mut [u8]) {
+    fn serve_client(&mut self, n: usize, command: Option<&mut Command>, buffer: &mut [u8]) {
         let mut wishes = Vec::new();
+        let mut command = command;
         let Some(client) = self.clients.get_mut(n) else { return };
         client.flush();
         client.receive(buffer, &mut wishes);
         for wish in wishes {
-            match wish {
-                Wish::Greeted => {
-                    let pid = self.pid.to_le_bytes();
+            match (wish, command.as_deref_mut()) {
+                (Wish::Greeted, command) => {
+                    let pid = command.map_or(0, |c| c.pid).to_le_bytes();
                     if let Some(client) = self.clients.get_mut(n) {
                         client.tell(Tag::Started, &pid);
                     }
                 }
-                Wish::Input(bytes) => {
-                    if self.input_target().is_some() && !self.input_ended {
-                        self.waiting_input.extend_from_slice(&bytes);
-                        self.write_input();
-                    }
-                }
-                Wish::InputEnd => self.end_input(),
-                Wish::Resize { rows, columns } => {
-                    if let Some(terminal) = &self.terminal {
-                        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-                        tcsetwinsize(terminal, size).ok();
-                    }
-                }
-                Wish::Signal(signal) => self.signal(signal),
+                (Wish::Stop(wanted), _) => self.wanted = Some(wanted),
+                (Wish::Policy(policy), _) => self.policy = policy,
+                (Wish::Input(bytes), Some(command)) => command.feed(&bytes),
+                (Wish::InputEnd, Some(command)) => command.end_input(),
+                (Wish::Resize { rows, columns }, Some(command)) => command.resize(rows, columns),
+                (Wish::Signal(signal), Some(command)) => command.signal(signal),
+                // Between two runs nobody is there to take them.
+                (Wish::Input(_) | Wish::InputEnd | Wish::Resize { .. } | Wish::Signal(_), None) => {}
             }
-        }
-    }
-
-    fn signal(&self, signal: i32) {
-        // Fails only where the command has ended, which is seen next, or for a number that is no signal.
-        sys::process::send_signal(self.pidfd.as_fd(), signal).ok();
-    }
-
-    fn reap(&self) -> Option<i32> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(Some(status)) => Some(
-                status.exit_status().or_else(|| status.terminating_signal().map(|s| 128 + s)).unwrap_or(255),
-            ),
-            Ok(None) | Err(Errno::INTR) => None,
-            // Not our child any more: it cannot be asked.
-            Err(_) => Some(255),
         }
     }
 }

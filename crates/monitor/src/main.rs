@@ -8,10 +8,15 @@
 //! ```
 
 mod clients;
+mod command;
 mod exec;
+mod health;
 mod keep;
 mod keeper;
+mod launch;
+mod notes;
 mod release;
+mod restart;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;

@@ -27,12 +27,12 @@ const ROUNDS: u32 = 5;
 /// Records the end (or, with `--rm`, takes the container out of sight with one rename), releases its claims, and
 /// takes the live directory away. Each step is tried whatever became of the one before; what fails is left for the
 /// reconciler, which does the same for monitors that died.
-pub(crate) fn quickly(request: &Request, exit: &Exit) {
+pub(crate) fn quickly(request: &Request, name: &str, exit: &Exit) {
     let instance = &request.instance;
     let dir = instance.container(&request.id);
     if request.auto_remove {
         fs::rename(&dir, &instance.removing().join(request.id.as_str())).ok();
-        claim::release(&instance.container_names(), &request.name, request.id.as_str()).ok();
+        claim::release(&instance.container_names(), name, request.id.as_str()).ok();
     } else {
         let bytes = serde_json::to_vec(exit).unwrap_or_default();
         fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile).ok();
@@ -50,12 +50,30 @@ pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
     if group.is_none_or(|group| group.remove().is_ok()) {
         fs::remove_dir_all(&instance.live_containers().join(format!(".{}", request.id))).ok();
     }
+    volumes(request);
     if request.auto_remove {
         fs::remove_dir_all(&instance.removing().join(request.id.as_str())).ok();
     }
     // From here on we own nothing.
     drop(live);
     sweep(request);
+}
+
+/// Unmounts volumes that nobody runs with any more, and with `--rm` removes those that were the container's alone. Its record
+/// goes after them: as long as that is there, whoever finishes the removal for us knows of them.
+fn volumes(request: &Request) {
+    if request.mounted_volumes.is_empty() && request.anonymous_volumes.is_empty() {
+        return;
+    }
+    let store = volume::Store::open(&request.instance);
+    for name in &request.mounted_volumes {
+        store.release(name, &request.id).ok();
+    }
+    if request.auto_remove {
+        for name in &request.anonymous_volumes {
+            store.remove_with_container(name).ok();
+        }
+    }
 }
 
 /// One monitor of many that end waits, and looks whether bridge, table and parent groups are unused. The others

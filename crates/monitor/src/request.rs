@@ -1,8 +1,11 @@
 //! What a monitor is told to do.
 
+use std::collections::BTreeMap;
+
 use base::Id;
 use serde::{Deserialize, Serialize};
 use state::Instance;
+use state::options::{HealthCheck, RestartPolicy};
 
 /// The version of [`Request`] and [`ExecRequest`]. A monitor takes requests only from the release that it
 /// belongs to; the reconciler of a later release reads them to learn what must be released.
@@ -32,6 +35,38 @@ pub struct Request {
     pub interactive: bool,
     /// Whether the door that starts it wants the streams.
     pub attach: bool,
+    /// What becomes of it when its command ends.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How its health is looked at, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthRequest>,
+    /// The signal that asks it to end.
+    #[serde(default)]
+    pub stop_signal: i32,
+    /// Seconds that it has to heed it.
+    #[serde(default)]
+    pub stop_timeout: u64,
+    /// What its events say of it beside its name: its image, its labels.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// Its anonymous volumes, which go with it where `auto_remove` says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anonymous_volumes: Vec<String>,
+    /// Volumes that are mounted on the host while it, or another one, runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted_volumes: Vec<String>,
+}
+
+/// How the health of a container is looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthRequest {
+    /// When, and what follows.
+    pub check: HealthCheck,
+    /// The command of a probe.
+    pub process: oci::runtime::Process,
+    /// A compiled system call filter for it.
+    pub seccomp: Option<std::path::PathBuf>,
 }
 
 /// Run a further command in a container.

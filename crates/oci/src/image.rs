@@ -191,6 +191,38 @@ pub struct Execution {
     /// `SIGTERM`, `15`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// How its health is looked at: Docker's extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// Docker's `HEALTHCHECK`. Times are nanoseconds; what is 0 is not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", …]`, or `["CMD-SHELL", command]`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub test: Vec<String>,
+    /// Between two probes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: i64,
+    /// For one probe.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: i64,
+    /// In which failures do not count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: i64,
+    /// Between two probes in that time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
+    /// So many failures in a row count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A set as Go writes one: a map from its members to `{}`. Whatever else a member is given is not read.

@@ -16,13 +16,29 @@ use sys::process::{namespaces, set_namespaces, unshare};
 
 use crate::Overlay;
 use crate::pack::MergeError;
-use crate::pack::merged::{CLONE_FS, in_a_thread, writable};
+use crate::pack::merged::{CLONE_FS, in_a_thread, merged_here, writable};
 
-/// A directory or file of the host that a container sees.
+/// What a container has mounted somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A path of the host.
+    Host {
+        /// The path.
+        path: PathBuf,
+        /// With what is mounted below it.
+        recursive: bool,
+    },
+    /// What a path leads to in a directory of the host, and not out of it.
+    Within(PathBuf, PathBuf),
+    /// Layers, the topmost first.
+    Layers(Vec<PathBuf>),
+}
+
+/// A directory or file that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
-    /// On the host.
-    pub source: PathBuf,
+    /// What it is.
+    pub origin: Origin,
     /// In the container.
     pub destination: PathBuf,
     /// It cannot be written to.
@@ -86,14 +102,21 @@ pub fn assemble(overlay: Overlay, binds: Vec<Bind>, read_only: bool) -> Result<A
 
 /// A copy of the mounts that a bind consists of.
 fn whole_tree(bind: &Bind) -> io::Result<OwnedFd> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, &*bind.source, flags)?;
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let (tree, recursive) = match &bind.origin {
+        Origin::Host { path, recursive: false } => (open_tree(CWD, &**path, copy)?, false),
+        Origin::Host { path, recursive: true } => {
+            (open_tree(CWD, &**path, copy | OpenTreeFlags::AT_RECURSIVE)?, true)
+        }
+        Origin::Within(root, path) => {
+            let place = Root::open(root)?.resolve(path)?;
+            (open_tree(&place, c"", copy | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH)?, true)
+        }
+        Origin::Layers(layers) => (merged_here(layers)?, false),
+    };
     let set = if bind.read_only { attributes::RDONLY } else { 0 };
-    change(
-        tree.as_fd(),
-        Change { set, propagation: propagation::PRIVATE, recursive: true, ..Change::default() },
-    )?;
+    let private = Change { set, propagation: propagation::PRIVATE, recursive, ..Change::default() };
+    change(tree.as_fd(), private)?;
     Ok(tree)
 }
 

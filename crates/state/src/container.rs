@@ -5,16 +5,18 @@
 //! | `record.json` | ROOT/containers/ID | the command that creates it, and those that change it | what was asked and resolved |
 //! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended |
 //! | `live.json` | RUN/containers/ID | the monitor | that it runs, since when, as which process |
+//! | `health.json` | RUN/containers/ID | the monitor | what the probes of its health have found |
+//! | `paused` | RUN/containers/ID | `pause` | that it stands still |
 //!
 //! A container's status follows from which of them exist and whether the live directory's lock is held: see
 //! [`Status::of`].
 
 use std::net::Ipv4Addr;
 
-use base::{Digest, Id, Timestamp};
+use base::{Digest, Id, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::options::{ContainerOptions, PortMapping};
+use crate::options::{ContainerOptions, HealthCheck, PortMapping};
 
 /// The newest record format that this code reads and the one that it writes.
 pub const FORMAT: u32 = 1;
@@ -51,6 +53,24 @@ pub struct ImageUsed {
     pub layers: Vec<Digest>,
 }
 
+impl Record {
+    /// The images that it uses: the one it was made from, and those that it mounts.
+    pub fn images(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.image.id).chain(self.options.image_mounts.iter().filter_map(|m| m.id.as_ref()))
+    }
+
+    /// Their layers, lowest first: what must stay as long as the container exists.
+    pub fn stacks(&self) -> impl Iterator<Item = &[Digest]> {
+        let mounted = self.options.image_mounts.iter().map(|mount| &mount.layers[..]);
+        std::iter::once(&self.image.layers[..]).chain(mounted)
+    }
+
+    /// All of these layers.
+    pub fn layers(&self) -> impl Iterator<Item = &Digest> {
+        self.stacks().flatten()
+    }
+}
+
 /// Options and image's defaults, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
@@ -70,6 +90,9 @@ pub struct Resolved {
     pub capabilities: Vec<String>,
     /// Whether `no_new_privs` is set.
     pub no_new_privileges: bool,
+    /// How its health is looked at, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
 }
 
 /// That a container runs.
@@ -87,6 +110,12 @@ pub struct Live {
     pub address: Option<Address>,
     /// The ports as published, none of them 0.
     pub ports: Vec<PortMapping>,
+    /// How often its monitor has started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Its command has ended, and its monitor waits to start it again.
+    #[serde(default)]
+    pub restarting: bool,
 }
 
 /// An address on a bridge.
@@ -117,6 +146,71 @@ pub struct Exit {
     pub finished: Timestamp,
     /// What went wrong outside the container, if something did.
     pub error: Option<String>,
+    /// It was asked to: `unless-stopped` does not start it when the machine comes up.
+    #[serde(default)]
+    pub stopped: bool,
+    /// How often its monitor had started it again.
+    #[serde(default)]
+    pub restarts: u32,
+}
+
+impl Exit {
+    /// The exit code of a container that could not be started, as shells count.
+    pub fn code_of_failed_start(kind: Kind) -> i32 {
+        match kind {
+            Kind::CommandNotFound => 127,
+            Kind::CommandNotExecutable => 126,
+            _ => 128,
+        }
+    }
+}
+
+/// What is known of a running container's health.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What follows from the probes.
+    pub status: HealthStatus,
+    /// So many failed in a row.
+    pub failing_streak: u32,
+    /// The last of them, oldest first.
+    pub log: Vec<Probe>,
+}
+
+/// Docker's three.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Not known yet.
+    #[default]
+    Starting,
+    /// The last probe was good.
+    Healthy,
+    /// Too many in a row were not.
+    Unhealthy,
+}
+
+impl HealthStatus {
+    /// As Docker writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// One probe of a container's health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// When it was started.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// 0: healthy; -1: it took too long or could not be started.
+    pub exit_code: i32,
+    /// The beginning of what it said.
+    pub output: String,
 }
 
 /// The state a container is in.
@@ -126,6 +220,10 @@ pub enum Status {
     Created,
     /// Its command runs.
     Running,
+    /// Its command stands still until it is unpaused.
+    Paused,
+    /// Its command has ended and is about to be started again.
+    Restarting,
     /// Its command has ended.
     Exited,
     /// Its monitor died: whatever it held must be released, then it is `Exited`.
@@ -133,6 +231,23 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether a monitor keeps it: it runs, stands still, or comes back.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+
+    /// As Docker writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
     /// What the files and the lock say together.
     ///
     /// `live`: `live.json` exists. `owned`: somebody holds the live directory's lock. `live_dir`: that
@@ -164,6 +279,12 @@ pub mod file {
     pub const REQUEST: &str = "request.json";
     /// The monitor's socket.
     pub const SOCKET: &str = "socket";
+    /// [`super::Health`], in the live directory.
+    pub const HEALTH: &str = "health.json";
+    /// In the live directory, empty: it is paused.
+    pub const PAUSED: &str = "paused";
+    /// In the live directory: the name that it has got since it was started.
+    pub const RENAMED: &str = "name";
     /// The writable layer.
     pub const UPPER: &str = "upper";
     /// Overlayfs' own.

@@ -7,8 +7,10 @@
 
 pub mod claim;
 pub mod container;
+pub mod events;
 pub mod instance;
 pub mod lock;
+pub mod mounts;
 pub mod options;
 pub mod protocol;
 

@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use crate::mounts::{
+    BindMount, IdKind, IdMap, ImageMount, Origin, Recursion, TmpfsMount, VolumeMount, VolumesFrom,
+};
 
 /// Everything that `run` and `create` may be told. `None` and empty mean: as the image or the defaults say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,8 +43,17 @@ pub struct ContainerOptions {
     pub init: bool,
     /// `--read-only`.
     pub read_only: bool,
-    /// `-v`, bind mounts.
+    /// `-v` and `--mount` of what the host has.
     pub binds: Vec<BindMount>,
+    /// `-v` and `--mount` of volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
+    /// `--mount` of images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_mounts: Vec<ImageMount>,
+    /// `--volumes-from`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumesFrom>,
     /// `--tmpfs`.
     pub tmpfs: Vec<TmpfsMount>,
     /// `--network`.
@@ -63,28 +76,124 @@ pub struct ContainerOptions {
     pub stop_signal: Option<String>,
     /// `--stop-timeout`, seconds.
     pub stop_timeout: Option<u64>,
+    /// `--restart`.
+    pub restart: RestartPolicy,
+    /// `--health-…` and `--no-healthcheck`.
+    pub health: HealthOptions,
 }
 
-/// `-v HOST:CONTAINER[:OPTIONS]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BindMount {
-    /// The host's path, absolute; made (as a directory) if missing, as Docker does.
-    pub source: PathBuf,
-    /// The container's path, absolute.
-    pub destination: PathBuf,
-    /// `ro`.
-    pub read_only: bool,
-    /// `rprivate` (the default), `rslave`, `rshared`, `private`, `slave`, `shared`.
-    pub propagation: Option<String>,
+/// `--restart`: what becomes of a container whose command has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// It stays ended.
+    #[default]
+    No,
+    /// It is started again if it failed, so many times at most (0: any number).
+    OnFailure(u32),
+    /// It is started again, also when the machine comes up.
+    Always,
+    /// The same, unless it was stopped before the machine went down.
+    UnlessStopped,
 }
 
-/// `--tmpfs CONTAINER[:OPTIONS]`.
+impl RestartPolicy {
+    /// Docker's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure(_) => "on-failure",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+        }
+    }
+
+    /// Whether a command that ended by itself with `code` is started again, which it was `restarts` times already.
+    pub fn restarts(self, code: i32, restarts: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::OnFailure(most) => code != 0 && (most == 0 || restarts < most),
+            Self::Always | Self::UnlessStopped => true,
+        }
+    }
+}
+
+impl std::fmt::Display for RestartPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OnFailure(most) if *most > 0 => write!(f, "on-failure:{most}"),
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
+/// `--health-…`: what is not said is as the image says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthOptions {
+    /// `--no-healthcheck`.
+    pub disabled: bool,
+    /// `--health-cmd`: for a shell.
+    pub command: Option<String>,
+    /// `--health-interval`, nanoseconds.
+    pub interval: Option<u64>,
+    /// `--health-timeout`, nanoseconds.
+    pub timeout: Option<u64>,
+    /// `--health-start-period`, nanoseconds.
+    pub start_period: Option<u64>,
+    /// `--health-start-interval`, nanoseconds.
+    pub start_interval: Option<u64>,
+    /// `--health-retries`.
+    pub retries: Option<u32>,
+    /// `--health-on-failure`.
+    pub on_failure: OnUnhealthy,
+}
+
+/// What is done to a container that has become unhealthy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnhealthy {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is killed; its restart policy decides what comes then.
+    Kill,
+    /// It is stopped and started again, whatever its restart policy.
+    Restart,
+    /// It is stopped, and stays so.
+    Stop,
+}
+
+/// How a container's health is looked at: the options and the image's `HEALTHCHECK` put together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TmpfsMount {
-    /// The container's path, absolute.
-    pub destination: PathBuf,
-    /// `size=64m`, `mode=1777`, `noexec`, …; the defaults are `rw,noexec,nosuid,nodev,size=50%`.
-    pub options: Vec<String>,
+pub struct HealthCheck {
+    /// The command, for `execve`.
+    pub command: Vec<String>,
+    /// As Docker shows it: `CMD` or `CMD-SHELL` first.
+    pub test: Vec<String>,
+    /// Nanoseconds from the end of a probe to the next.
+    pub interval: u64,
+    /// Nanoseconds that a probe may take.
+    pub timeout: u64,
+    /// Nanoseconds after the start in which failures do not count.
+    pub start_period: u64,
+    /// Nanoseconds from the end of a probe to the next in that time.
+    pub start_interval: u64,
+    /// So many failures in a row make it unhealthy.
+    pub retries: u32,
+    /// What then.
+    pub on_failure: OnUnhealthy,
+}
+
+impl ContainerOptions {
+    /// Where something is mounted, whatever it is.
+    pub fn destinations(&self) -> impl Iterator<Item = &Path> {
+        let binds = self.binds.iter().map(|m| &m.destination);
+        let volumes = self.volumes.iter().map(|m| &m.destination);
+        let images = self.image_mounts.iter().map(|m| &m.destination);
+        let tmpfs = self.tmpfs.iter().map(|m| &m.destination);
+        binds.chain(volumes).chain(images).chain(tmpfs).map(PathBuf::as_path)
+    }
 }
 
 /// `--network`.

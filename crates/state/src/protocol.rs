@@ -6,6 +6,8 @@
 //!       │ ◀───────────── Started {pid} | Failed ─│   at once if it runs already
 //!       │ ── Input, InputEnd, Resize, Signal ──▶ │   any time after
 //!       │ ── Hold … LetGo ─────────────────────▶ │   it is frozen between the two, or until the door hangs up
+//!       │ ── Stop ─────────────────────────────▶ │   before the signal that is to end it for good
+//!       │ ── Policy ───────────────────────────▶ │   what is done when it ends, from now on
 //!       │ ◀──────────────────── Output, Errors ──│   any time after, if attached
 //!       │ ◀───────────────────────── Exited ─────│   last of all
 //! ```
@@ -41,6 +43,11 @@ pub enum Tag {
     Hold = 6,
     /// Door: nothing. It has thawed the container itself.
     LetGo = 7,
+    /// Door: nothing, or one byte. What ends the container from here on is wished: no policy starts it again. The byte: 1,
+    /// the machine goes down; 2, it is to be started again at once.
+    Stop = 8,
+    /// Door: another [`crate::options::RestartPolicy`], as JSON.
+    Policy = 9,
     /// Monitor: the pid, little-endian u32.
     Started = 16,
     /// Monitor: [`StartFailure`] as JSON; then it hangs up.
@@ -64,6 +71,8 @@ impl Tag {
             5 => Self::Signal,
             6 => Self::Hold,
             7 => Self::LetGo,
+            8 => Self::Stop,
+            9 => Self::Policy,
             16 => Self::Started,
             17 => Self::Failed,
             18 => Self::Output,

@@ -3,7 +3,7 @@
 use base::Timestamp;
 use engine::ContainerSummary;
 use serde_json::{Value, json};
-use state::container::Status;
+use state::container::{HealthStatus, Status};
 use state::options::PortMapping;
 
 use crate::error::{Error, Result};
@@ -14,6 +14,9 @@ use crate::human;
 /// Docker's columns.
 pub(super) const TABLE: &str =
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+/// The same with `--size`.
+pub(super) const TABLE_WITH_SIZE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 
 /// What heads the columns.
 pub(super) const HEADERS: &[(&str, &str)] = &[
@@ -53,13 +56,26 @@ pub(super) fn check(filters: &Filters) -> Result<()> {
 /// Whether a container is wanted.
 pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
     let code =
-        container.exit.as_ref().filter(|_| container.status != Status::Running).map(|e| e.code.to_string());
+        container.exit.as_ref().filter(|_| container.status == Status::Exited).map(|e| e.code.to_string());
     filters.any("name", |v| container.name.contains(v.trim_start_matches('/')))
         && filters.any("id", |v| container.id.as_str().starts_with(v))
-        && filters.any("status", |v| state(container.status) == v)
+        && filters.any("status", |v| container.status.as_str() == v)
+        && filters.any("health", |v| container.health.map_or("none", HealthStatus::as_str) == v)
         && filters.any("exited", |v| code.as_deref() == Some(v))
         && filters.any("ancestor", |v| is_image(container, v))
+        && filters.any("network", |v| container.network == v)
+        && filters.any("publish", |v| publishes(container, v))
+        && filters.any("volume", |v| container.mounts.iter().any(|m| m.source == v || m.destination == v))
         && filters.labels(&container.labels)
+}
+
+/// `80`, `80/tcp`: a port of the host's or the container's that is published.
+fn publishes(container: &ContainerSummary, wanted: &str) -> bool {
+    let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    container.ports.iter().any(|p| {
+        p.protocol.to_string() == protocol
+            && [p.host_port, p.container_port].iter().any(|of| of.to_string() == port)
+    })
 }
 
 fn is_image(container: &ContainerSummary, wanted: &str) -> bool {
@@ -83,12 +99,12 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
         "CreatedAt": human::local_time(c.created),
         "RunningFor": human::ago(c.created, now),
         "Status": status(c, now),
-        "State": state(c.status),
+        "State": c.status.as_str(),
         "Ports": ports(&c.ports),
         "Names": c.name,
         "Labels": labels.join(","),
-        "Mounts": c.mounts.iter().map(|m| if cut { human::ellipsis(m, 15) } else { m.clone() }).collect::<Vec<_>>().join(","),
-        "LocalVolumes": "0",
+        "Mounts": mounts(c, cut),
+        "LocalVolumes": c.mounts.iter().filter(|m| m.volume).count().to_string(),
         "Networks": c.network,
         "Size": "0B",
         LABEL_MAP: c.labels,
@@ -99,18 +115,24 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
     }
 }
 
-fn state(status: Status) -> &'static str {
-    match status {
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Exited => "exited",
-        Status::Dead => "dead",
-    }
+fn mounts(c: &ContainerSummary, cut: bool) -> String {
+    let shown = |source: &str| if cut { human::ellipsis(source, 15) } else { source.to_owned() };
+    c.mounts.iter().map(|mount| shown(&mount.source)).collect::<Vec<_>>().join(",")
 }
 
 fn status(c: &ContainerSummary, now: Timestamp) -> String {
+    let up = || format!("Up {}", human::duration(now.since(c.started.unwrap_or(c.created))));
     match (c.status, &c.exit) {
-        (Status::Running, _) => format!("Up {}", human::duration(now.since(c.started.unwrap_or(c.created)))),
+        (Status::Running, _) => match c.health {
+            Some(HealthStatus::Starting) => format!("{} (health: starting)", up()),
+            Some(health) => format!("{} ({})", up(), health.as_str()),
+            None => up(),
+        },
+        (Status::Paused, _) => format!("{} (Paused)", up()),
+        (Status::Restarting, exit) => {
+            let (code, when) = exit.as_ref().map_or((0, now), |exit| (exit.code, exit.finished));
+            format!("Restarting ({code}) {}", human::ago(when, now))
+        }
         (Status::Exited, Some(exit)) => format!("Exited ({}) {}", exit.code, human::ago(exit.finished, now)),
         (Status::Exited, None) => "Exited".to_owned(),
         (Status::Created, _) => "Created".to_owned(),
@@ -189,6 +211,7 @@ mod tests {
             command: ["nginx", "-g", "daemon off; \"x\""].map(str::to_owned).to_vec(),
             created: Timestamp(NOW.0 - 120_000_000_000),
             status: Status::Running,
+            health: None,
             exit: None,
             started: Some(Timestamp(NOW.0 - 3_000_000_000)),
             ports: Vec::new(),
@@ -214,6 +237,8 @@ mod tests {
             started: None,
             finished: Timestamp(NOW.0 - 300_000_000_000),
             error: None,
+            stopped: false,
+            restarts: 0,
         };
         let exited = ContainerSummary { status: Status::Exited, exit: Some(exit), ..container() };
         assert_eq!(text(&row(&exited, NOW, true), "Status"), "Exited (137) 5 minutes ago");

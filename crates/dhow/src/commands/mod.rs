@@ -10,10 +10,12 @@ mod complete;
 mod completion;
 mod confirm;
 mod container_list;
+mod container_prune;
 mod cp;
 mod create;
 mod diff;
 mod each;
+mod events;
 mod exec;
 mod export;
 mod help_on;
@@ -33,21 +35,33 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod pause;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod start;
 mod stop;
+mod system_boot;
 mod system_check;
 mod system_df;
+mod system_prune;
 mod tag;
 mod top;
 pub(crate) mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_list;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use std::ffi::OsString;
@@ -90,6 +104,8 @@ pub(crate) enum Names {
     Images,
     /// Containers and images.
     Both,
+    /// Volumes.
+    Volumes,
     /// Registries: those that images are from.
     Registries,
     /// Neither.
@@ -121,6 +137,12 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<ps::Arguments>("ps", Group::Containers, Names::None),
     verb::<logs::Arguments>("logs", Group::Containers, Names::Containers),
     verb::<attach::Arguments>("attach", Group::Containers, Names::Running),
+    verb::<start::Arguments>("start", Group::Containers, Names::Containers),
+    verb::<restart::Arguments>("restart", Group::Containers, Names::Containers),
+    verb::<pause::Pause>("pause", Group::Containers, Names::Running),
+    verb::<pause::Unpause>("unpause", Group::Containers, Names::Running),
+    verb::<rename::Arguments>("rename", Group::Containers, Names::Containers),
+    verb::<port::Arguments>("port", Group::Containers, Names::Running),
     verb::<stop::Arguments>("stop", Group::Containers, Names::Running),
     verb::<kill::Arguments>("kill", Group::Containers, Names::Running),
     verb::<wait::Arguments>("wait", Group::Containers, Names::Containers),
@@ -144,6 +166,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<login::Arguments>("login", Group::Images, Names::Registries),
     verb::<logout::Arguments>("logout", Group::Images, Names::Registries),
     verb::<inspect::Arguments>("inspect", Group::Other, Names::Both),
+    verb::<events::Arguments>("events", Group::Other, Names::None),
     verb::<info::Arguments>("info", Group::Other, Names::None),
     verb::<version::Arguments>("version", Group::Other, Names::None),
     verb::<completion::Arguments>("completion", Group::Other, Names::None),
@@ -153,6 +176,17 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<image_pin::Pin>("image pin", Group::Noun, Names::Images),
     verb::<image_pin::Unpin>("image unpin", Group::Noun, Names::Images),
     verb::<image_evict::Arguments>("image evict", Group::Noun, Names::None),
+    verb::<volume_create::Arguments>("volume create", Group::Noun, Names::None),
+    verb::<volume_list::Arguments>("volume ls", Group::Noun, Names::None),
+    verb::<volume_inspect::Arguments>("volume inspect", Group::Noun, Names::Volumes),
+    verb::<volume_rm::Arguments>("volume rm", Group::Noun, Names::Volumes),
+    verb::<volume_prune::Arguments>("volume prune", Group::Noun, Names::None),
+    verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
+    verb::<system_boot::Start>("system start", Group::Noun, Names::None),
+    verb::<system_boot::Stop>("system stop", Group::Noun, Names::None),
+    verb::<system_boot::Enable>("system enable", Group::Noun, Names::None),
+    verb::<system_boot::Disable>("system disable", Group::Noun, Names::None),
+    verb::<system_prune::Arguments>("system prune", Group::Noun, Names::None),
     verb::<system_df::Arguments>("system df", Group::Noun, Names::None),
     verb::<system_check::Arguments>("system check", Group::Noun, Names::None),
     verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
@@ -175,6 +209,13 @@ const NOUNS: &[(&str, Translations)] = &[
             ("exec", &["exec"]),
             ("logs", &["logs"]),
             ("attach", &["attach"]),
+            ("start", &["start"]),
+            ("restart", &["restart"]),
+            ("pause", &["pause"]),
+            ("unpause", &["unpause"]),
+            ("rename", &["rename"]),
+            ("port", &["port"]),
+            ("prune", &["container prune"]),
             ("stop", &["stop"]),
             ("kill", &["kill"]),
             ("wait", &["wait"]),
@@ -210,7 +251,32 @@ const NOUNS: &[(&str, Translations)] = &[
             ("evict", &["image evict"]),
         ],
     ),
-    ("system", &[("df", &["system df"]), ("check", &["system check"]), ("info", &["info"])]),
+    (
+        "volume",
+        &[
+            ("create", &["volume create"]),
+            ("ls", &["volume ls"]),
+            ("list", &["volume ls"]),
+            ("inspect", &["volume inspect"]),
+            ("rm", &["volume rm"]),
+            ("remove", &["volume rm"]),
+            ("prune", &["volume prune"]),
+        ],
+    ),
+    (
+        "system",
+        &[
+            ("df", &["system df"]),
+            ("check", &["system check"]),
+            ("prune", &["system prune"]),
+            ("events", &["events"]),
+            ("info", &["info"]),
+            ("start", &["system start"]),
+            ("stop", &["system stop"]),
+            ("enable", &["system enable"]),
+            ("disable", &["system disable"]),
+        ],
+    ),
 ];
 
 /// The verb of this name.

@@ -24,10 +24,15 @@ pub(crate) struct Arguments {
 /// Longer than anybody waits, and still far from overflowing any clock.
 const FOR_EVER: u64 = u32::MAX as u64;
 
+/// Seconds as they are given: a negative number is for ever.
+pub(super) fn patience(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(FOR_EVER).min(FOR_EVER)
+}
+
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let timeout = self.time.map(|seconds| u64::try_from(seconds).unwrap_or(FOR_EVER).min(FOR_EVER));
+        let timeout = self.time.map(patience);
         each::at_once(&self.containers, |name| {
             engine.stop(name, timeout, self.signal.as_deref()).map(|()| name.to_owned())
         })

@@ -6,6 +6,8 @@ use base::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use crate::flags::duration::nanoseconds;
+
 /// A point in time: RFC 3339, a local date and time, Unix seconds, or a duration before now (`1h30m`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct When(pub(crate) Timestamp);
@@ -28,7 +30,7 @@ fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Some(nanos) = unix(text) {
         return Some(Timestamp(nanos));
     }
-    if let Some(before) = duration(text) {
+    if let Some(before) = nanoseconds(text) {
         return Some(Timestamp(now.0.saturating_sub(before)));
     }
     let time = match text.parse::<jiff::Timestamp>() {
@@ -47,30 +49,6 @@ fn unix(text: &str) -> Option<i64> {
     }
     let nanos = fraction.parse::<i64>().ok()? * 10i64.pow(9 - fraction.len() as u32);
     seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
-}
-
-/// Go's durations in nanoseconds: `300ms`, `1.5h`, `2h45m10s`.
-fn duration(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let unit =
-            rest[number..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |u| number + u);
-        let scale = match &rest[number..unit] {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += rest[..number].parse::<f64>().ok()? * scale;
-        rest = &rest[unit..];
-    }
-    // 2^63 nanoseconds are 292 years.
-    (!text.is_empty() && total < 9.2e18).then_some(total as i64)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::error::Result;
 /// How long a monitor that has said `Exited` may take to release everything and let go.
 const RELEASING: Duration = Duration::from_secs(10);
 
+/// How long a monitor may take to answer: it starts the container's next run meanwhile, at most.
+const ANSWERING: Duration = Duration::from_secs(20);
+
 /// A verb that does not fit the state.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
@@ -24,6 +27,8 @@ pub(crate) enum StateError {
     NotRunning(String),
     #[error("container {name} is {state}")]
     Busy { name: String, state: &'static str },
+    #[error("container {0} is not paused")]
+    NotPaused(String),
     #[error("container {0} does not end, although it was killed")]
     Undead(String),
 }
@@ -31,7 +36,7 @@ pub(crate) enum StateError {
 impl Failure for StateError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotRunning(_) | Self::Busy { .. } => Kind::Conflict,
+            Self::NotRunning(_) | Self::NotPaused(_) | Self::Busy { .. } => Kind::Conflict,
             Self::Undead(_) => Kind::Internal,
         }
     }
@@ -40,6 +45,12 @@ impl Failure for StateError {
         match self {
             Self::Busy { name, state: "running" } => {
                 vec![format!("stop it first (dhow stop {name}), or force it (dhow rm -f {name})")]
+            }
+            Self::Busy { name, state: "paused" } => {
+                vec![format!("let it go on first: dhow unpause {name}")]
+            }
+            Self::Busy { name, state: "restarting" } => {
+                vec![format!("wait until it runs, or stop it: dhow stop {name}")]
             }
             Self::Undead(_) => {
                 vec!["look for a process in uninterruptible sleep (state D in ps)".to_owned()]
@@ -60,12 +71,17 @@ impl Engine {
 
     /// The container of this name, which must run.
     pub(crate) fn find_running(&self, name: &str) -> Result<Found> {
-        let found = self.find(name)?;
-        if found.status == Status::Running {
-            Ok(found)
-        } else {
-            Err(StateError::NotRunning(name.to_owned()).into())
+        let found = self.find_up(name)?;
+        match found.status {
+            Status::Running => Ok(found),
+            other => Err(StateError::Busy { name: name.to_owned(), state: other.as_str() }.into()),
         }
+    }
+
+    /// The container of this name, which must run, stand still, or be about to come back.
+    pub(crate) fn find_up(&self, name: &str) -> Result<Found> {
+        let found = self.find(name)?;
+        if found.status.is_up() { Ok(found) } else { Err(StateError::NotRunning(name.to_owned()).into()) }
     }
 
     /// A conversation with the container's monitor; `None` if there is none any more.
@@ -88,8 +104,12 @@ impl Engine {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(None),
             other => other.map_err(|source| MonitorError::Talk { id: id.clone(), source })?,
         }
+        stream.set_read_timeout(Some(ANSWERING)).ok();
         match first_word(stream, id, found.record.options.tty) {
-            Ok(session) => Ok(Some(session)),
+            Ok(session) => {
+                session.be_patient().map_err(|source| MonitorError::Talk { id: id.clone(), source })?;
+                Ok(Some(session))
+            }
             // It hung up: it has died, or ended, and is just letting go.
             Err(error) => {
                 self.await_release(id)?;

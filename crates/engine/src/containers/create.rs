@@ -5,7 +5,9 @@
 //! 1. everything is checked, and the image is here;
 //! 2. the ownership: RUN/containers/ID, locked (an abandoned one is removed, with all below);
 //! 3. the name's claim;
-//! 4. ROOT/containers/.ID with record, upper and work, renamed to ROOT/containers/ID: only now it is there.
+//! 4. ROOT/containers/.ID with record, upper and work;
+//! 5. the volumes that the record names, those that are missing;
+//! 6. ROOT/containers/.ID renamed to ROOT/containers/ID: only now it is there.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -62,8 +64,6 @@ enum Error {
     NoImage(String),
     #[error("`{name}` is an artifact of the type `{kind}`, and no image: it cannot be run")]
     Artifact { name: String, kind: String },
-    #[error("the name `{name}` is in use by container {}", .owner.get(..12).unwrap_or(.owner))]
-    NameInUse { name: String, owner: String },
     #[error("cannot get randomness for an id")]
     Random(#[source] std::io::Error),
     #[error("nobody but us should know the new id {0}, and somebody holds it")]
@@ -77,7 +77,6 @@ impl Failure for Error {
         match self {
             Self::NoImage(_) => Kind::NotFound,
             Self::Artifact { .. } => Kind::Invalid,
-            Self::NameInUse { .. } => Kind::Conflict,
             Self::Random(_) | Self::IdTaken(_) => Kind::Internal,
             Self::NoFreeName(_) => Kind::Exhausted,
         }
@@ -86,11 +85,26 @@ impl Failure for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoImage(name) => vec![format!("pull it first: dhow pull {name}")],
-            Self::NameInUse { name, .. } => {
-                vec![format!("remove it (dhow rm {name}), or choose another name")]
-            }
             _ => Vec::new(),
         }
+    }
+}
+
+/// A name that another container has.
+#[derive(Debug, thiserror::Error)]
+#[error("the name `{name}` is in use by container {}", .owner.get(..12).unwrap_or(.owner))]
+pub(crate) struct NameInUse {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+}
+
+impl Failure for NameInUse {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec![format!("remove it (dhow rm {}), or choose another name", self.name)]
     }
 }
 
@@ -111,10 +125,9 @@ impl Engine {
             names::check(name)?;
         }
         let image = self.image_for(&options.image, pull, progress)?;
-        if let Some(kind) = image.artifact {
-            return Err(Error::Artifact { name: options.image, kind }.into());
-        }
+        refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);
+        let mounted = self.images_to_mount(&mut options, pull, progress)?;
         // An image that is about to be used is not removed: removers hold this lock exclusively.
         let _image_stays = Lock::shared(&self.instance.containers())?;
         let overlay_of = |id: &Id| {
@@ -129,7 +142,13 @@ impl Engine {
             }
             other => other?,
         };
+        for image in &mounted {
+            // What is unpacked already is only looked at.
+            self.unpack_missing(image, progress)?;
+        }
         let execution = image.config.config.clone().unwrap_or_default();
+        let mut warnings = Vec::new();
+        self.plan_storage(&mut options, &execution, &overlay, &mut warnings)?;
         let Resolution { args, resolved } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;
         // A container has its image's labels, and its own of the same names instead.
@@ -167,20 +186,23 @@ impl Engine {
                 move || Ok(fs::remove_dir_all(&hidden)?)
             });
             make_directory(&hidden, &record)?;
+            // From here on whoever finds that directory without an owner knows which volumes were made for it.
+            let _volumes_stay = self.make_volumes(&record, &overlay, &mut undo)?;
             fs::rename(&hidden, &self.instance.container(&id))?;
             Ok(record)
         })();
         match made {
             Ok(record) => {
                 undo.disarm();
-                Ok(Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner })
+                self.note_container("create", &record, &[]);
+                Ok(Created { id, name: record.name.clone(), warnings, record, overlay, owner })
             }
             Err(error) => Err(undo.run(error)),
         }
     }
 
     /// The image of this name, pulled if the policy says so.
-    fn image_for(&self, name: &str, pull: PullPolicy, progress: &dyn Progress) -> Result<Image> {
+    pub(crate) fn image_for(&self, name: &str, pull: PullPolicy, progress: &dyn Progress) -> Result<Image> {
         let store = self.image_store()?;
         let parsed = name.parse::<Reference>();
         if let Ok(reference) = &parsed {
@@ -213,7 +235,7 @@ impl Engine {
     fn claim_name(&self, options: &ContainerOptions, id: &Id) -> Result<String> {
         let names = self.instance.container_names();
         if let Some(name) = &options.name {
-            let taken = |owner| Error::NameInUse { name: name.clone(), owner };
+            let taken = |owner| NameInUse { name: name.clone(), owner };
             if claim::take(&names, name, id.as_str())?
                 || self.reconcile_name(name)? && claim::take(&names, name, id.as_str())?
             {
@@ -231,6 +253,14 @@ impl Engine {
             }
         }
         Err(Error::NoFreeName(NAME_TRIES).into())
+    }
+}
+
+/// An artifact has no files that a container could see.
+pub(crate) fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
+    match &image.artifact {
+        Some(kind) => Err(Error::Artifact { name: name.to_owned(), kind: kind.clone() }.into()),
+        None => Ok(()),
     }
 }
 

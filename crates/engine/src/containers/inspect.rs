@@ -1,12 +1,14 @@
 //! `inspect` of a container, in Docker's shape.
 
+mod mounts;
+
 use base::Timestamp;
 use serde_json::{Map, Value, json};
-use state::container::{Status, file};
-use state::options::{PortMapping, SeccompChoice};
+use state::container::{Health, Probe, Status, file};
+use state::options::{Origin, PortMapping, RestartPolicy, SeccompChoice};
 
 use crate::Engine;
-use crate::containers::records::Found;
+use crate::containers::records::{self, Found};
 use crate::containers::spec::network_name;
 use crate::error::Result;
 
@@ -25,14 +27,14 @@ impl Engine {
             "Created": rfc3339(record.created),
             "Path": path,
             "Args": args,
-            "State": state(&found),
+            "State": state(&found, records::health(&self.instance, &record.id)?),
             "Image": record.image.id,
             "ResolvConfPath": live.join("resolv.conf"),
             "HostnamePath": live.join("hostname"),
             "HostsPath": live.join("hosts"),
             "LogPath": dir.join(file::LOG),
             "Name": format!("/{}", record.name),
-            "RestartCount": 0,
+            "RestartCount": restart_count(&found),
             "Driver": "overlay",
             "Platform": "linux",
             "AppArmorProfile": options.security.apparmor.clone().unwrap_or_default(),
@@ -41,7 +43,7 @@ impl Engine {
                 "Name": "overlay",
                 "Data": { "UpperDir": dir.join(file::UPPER), "WorkDir": dir.join(file::WORK) },
             },
-            "Mounts": mounts(&found),
+            "Mounts": mounts::all(options, |name| json!(self.volume_store().mountpoint(name))),
             "Config": {
                 "Hostname": resolved.hostname,
                 "User": resolved.user,
@@ -51,51 +53,86 @@ impl Engine {
                 "Cmd": if options.command.is_empty() { args } else { &options.command[..] },
                 "Entrypoint": options.entrypoint,
                 "Image": record.image.reference,
+                "Volumes": mounts::declared(options),
                 "WorkingDir": resolved.working_dir,
                 "Labels": options.labels,
                 "StopSignal": options.stop_signal.clone().unwrap_or_else(|| resolved.stop_signal.to_string()),
                 "StopTimeout": resolved.stop_timeout,
+                "Healthcheck": health_check(&found),
             },
             "NetworkSettings": network_settings(&found),
         }))
     }
 }
 
-fn state(found: &Found) -> Value {
+fn state(found: &Found, health: Option<Health>) -> Value {
     let Found { exit, live, status, .. } = found;
-    let ended = exit.as_ref().filter(|_| *status == Status::Exited);
+    let ended = exit.as_ref().filter(|_| matches!(status, Status::Exited | Status::Restarting));
     let started = live.as_ref().map(|l| l.started).or(ended.and_then(|e| e.started));
-    json!({
-        "Status": match status {
-            Status::Created => "created",
-            Status::Running => "running",
-            Status::Exited => "exited",
-            Status::Dead => "dead",
-        },
-        "Running": *status == Status::Running,
-        "Paused": false,
-        "Restarting": false,
+    let mut state = json!({
+        "Status": status.as_str(),
+        "Running": status.is_up(),
+        "Paused": *status == Status::Paused,
+        "Restarting": *status == Status::Restarting,
         "OOMKilled": ended.is_some_and(|e| e.oom_killed),
         "Dead": *status == Status::Dead,
         "Pid": live.as_ref().map_or(0, |l| l.pid),
         "ExitCode": ended.map_or(0, |e| e.code),
         "Error": ended.and_then(|e| e.error.clone()).unwrap_or_default(),
         "StartedAt": started.map_or_else(zero_time, rfc3339),
-        "FinishedAt": ended.map_or_else(zero_time, |e| rfc3339(e.finished)),
+        "FinishedAt": exit.as_ref().map_or_else(zero_time, |e| rfc3339(e.finished)),
+    });
+    if let (Some(_), true) = (&found.record.resolved.health, found.live.is_some()) {
+        state["Health"] = shown_health(&health.unwrap_or_default());
+    }
+    state
+}
+
+fn shown_health(health: &Health) -> Value {
+    let probe = |probe: &Probe| {
+        json!({
+            "Start": rfc3339(probe.start),
+            "End": rfc3339(probe.end),
+            "ExitCode": probe.exit_code,
+            "Output": probe.output,
+        })
+    };
+    json!({
+        "Status": health.status.as_str(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(probe).collect::<Vec<_>>(),
     })
+}
+
+fn restart_count(found: &Found) -> u32 {
+    let live = found.live.as_ref().map(|l| l.restarts);
+    live.or(found.exit.as_ref().map(|e| e.restarts)).unwrap_or(0)
+}
+
+fn restart_policy(policy: RestartPolicy) -> Value {
+    let most = if let RestartPolicy::OnFailure(most) = policy { most } else { 0 };
+    json!({ "Name": policy.name(), "MaximumRetryCount": most })
+}
+
+/// Docker's `Config.Healthcheck`.
+fn health_check(found: &Found) -> Value {
+    match &found.record.resolved.health {
+        Some(check) => json!({
+            "Test": check.test,
+            "Interval": check.interval,
+            "Timeout": check.timeout,
+            "StartPeriod": check.start_period,
+            "StartInterval": check.start_interval,
+            "Retries": check.retries,
+        }),
+        None if found.record.options.health.disabled => json!({ "Test": ["NONE"] }),
+        None => Value::Null,
+    }
 }
 
 fn host_config(found: &Found, default_pids: i64) -> Value {
     let record = &found.record;
     let options = &record.options;
-    let binds: Vec<String> = options
-        .binds
-        .iter()
-        .map(|b| {
-            let mode = if b.read_only { ":ro" } else { "" };
-            format!("{}:{}{mode}", b.source.display(), b.destination.display())
-        })
-        .collect();
     let mut security: Vec<String> = Vec::new();
     if record.resolved.no_new_privileges {
         security.push("no-new-privileges".to_owned());
@@ -109,14 +146,17 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
     let tmpfs: Map<String, Value> = options
         .tmpfs
         .iter()
+        .filter(|t| t.origin == Origin::Short)
         .map(|t| (t.destination.display().to_string(), Value::from(t.options.join(","))))
         .collect();
     json!({
-        "Binds": binds,
+        "Binds": mounts::short(options),
+        "Mounts": mounts::long(options),
+        "VolumesFrom": mounts::inherited(options),
         "LogConfig": { "Type": "json-file", "Config": {} },
         "NetworkMode": network_name(&options.network),
         "PortBindings": port_map(&options.ports),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": restart_policy(options.restart),
         "AutoRemove": options.auto_remove,
         "CapAdd": options.cap_add,
         "CapDrop": options.cap_drop,
@@ -131,23 +171,6 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         "PidsLimit": options.pids_limit.unwrap_or(default_pids),
         "Privileged": false,
     })
-}
-
-fn mounts(found: &Found) -> Vec<Value> {
-    let binds = found.record.options.binds.iter().map(|b| {
-        json!({
-            "Type": "bind",
-            "Source": b.source,
-            "Destination": b.destination,
-            "Mode": if b.read_only { "ro" } else { "" },
-            "RW": !b.read_only,
-            "Propagation": b.propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
-        })
-    });
-    let tmpfs = found.record.options.tmpfs.iter().map(|t| {
-        json!({ "Type": "tmpfs", "Source": "", "Destination": t.destination, "Mode": "", "RW": true, "Propagation": "" })
-    });
-    binds.chain(tmpfs).collect()
 }
 
 fn network_settings(found: &Found) -> Value {

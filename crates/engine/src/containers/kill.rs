@@ -1,7 +1,10 @@
 //! `kill`: a signal for a container's init.
 
+use state::container::Status;
+
 use crate::Engine;
 use crate::containers::control::StateError;
+use crate::containers::session::Wish;
 use crate::containers::signal;
 use crate::containers::stop::DYING;
 use crate::error::Result;
@@ -10,13 +13,22 @@ impl Engine {
     /// Sends `signal` (`KILL`, `SIGHUP`, `9`). After SIGKILL it returns when the container has ended.
     pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
         let signal = signal::parse(signal)?;
-        let found = self.find_running(name)?;
+        let found = self.find_up(name)?;
         if signal == signal::KILL {
-            return self.end(name, &found, &[(signal, DYING)]);
+            return self.end(name, &found, &[(signal, DYING)], Wish::Stopped);
         }
         let not_running = || StateError::NotRunning(name.to_owned());
         let session = self.connect(&found, false)?.ok_or_else(not_running)?;
+        // Docker's rule: where the container names no signal that stops it, any may.
+        let stops = found.record.options.stop_signal.is_none() || signal == found.record.resolved.stop_signal;
+        if stops {
+            session.want_end(Wish::Stopped).map_err(|_| not_running())?;
+        }
         session.signal(signal).map_err(|_| not_running())?;
+        if stops && found.status == Status::Paused {
+            self.thaw(&found)?;
+        }
+        self.note_signal(&found.record, signal);
         Ok(())
     }
 }

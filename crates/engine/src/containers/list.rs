@@ -1,10 +1,11 @@
 //! `ps`: the containers that are here.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base::{Digest, Id, Timestamp};
-use state::container::{Address, Exit, Status};
-use state::options::PortMapping;
+use state::container::{Address, Exit, HealthStatus, Status};
+use state::options::{ContainerOptions, PortMapping};
 
 use crate::Engine;
 use crate::containers::records::{self, Found};
@@ -30,6 +31,8 @@ pub struct ContainerSummary {
     pub status: Status,
     /// How it ended, where it has.
     pub exit: Option<Exit>,
+    /// Its health, where it is looked at.
+    pub health: Option<HealthStatus>,
     /// When it was started, where it runs.
     pub started: Option<Timestamp>,
     /// The published ports; while it runs, none of them 0.
@@ -40,8 +43,19 @@ pub struct ContainerSummary {
     pub network: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Mounted paths of the host.
-    pub mounts: Vec<String>,
+    /// What is mounted of the host and of volumes.
+    pub mounts: Vec<MountSummary>,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSummary {
+    /// The volume, or the path of the host.
+    pub source: String,
+    /// Where in the container.
+    pub destination: String,
+    /// It is a volume.
+    pub volume: bool,
 }
 
 impl Engine {
@@ -52,13 +66,18 @@ impl Engine {
         for id in records::all(&self.instance)? {
             // One that is being removed meanwhile is none.
             if let Some(container) = self.look(&id)?
-                && (all || container.status == Status::Running)
+                && (all || container.status.is_up())
             {
                 found.push(summary(container));
             }
         }
         found.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
         Ok(found)
+    }
+
+    /// When the container of this name was created.
+    pub fn container_created(&self, name: &str) -> Result<Timestamp> {
+        Ok(self.find(name)?.record.created)
     }
 
     /// What a container is by now, put right if nobody owns it.
@@ -78,7 +97,7 @@ impl Engine {
 }
 
 fn summary(found: Found) -> ContainerSummary {
-    let Found { record, exit, live, status } = found;
+    let Found { record, exit, live, status, health } = found;
     let (started, ports, address) = match live {
         Some(live) => (Some(live.started), live.ports, live.address),
         None => (None, Vec::new(), None),
@@ -91,12 +110,24 @@ fn summary(found: Found) -> ContainerSummary {
         command: record.args,
         created: record.created,
         status,
-        exit: exit.filter(|_| status == Status::Exited),
+        exit: exit.filter(|_| matches!(status, Status::Exited | Status::Restarting)),
+        health,
         started,
         ports,
         address,
         network: network_name(&record.options.network).to_owned(),
+        mounts: mounts(&record.options),
         labels: record.options.labels,
-        mounts: record.options.binds.iter().map(|bind| bind.source.display().to_string()).collect(),
     }
+}
+
+fn mounts(options: &ContainerOptions) -> Vec<MountSummary> {
+    let mount = |source: String, destination: &Path, volume| MountSummary {
+        source,
+        destination: destination.display().to_string(),
+        volume,
+    };
+    let volumes = options.volumes.iter().map(|v| mount(v.name.clone(), &v.destination, true));
+    let binds = options.binds.iter().map(|b| mount(b.source.display().to_string(), &b.destination, false));
+    volumes.chain(binds).collect()
 }

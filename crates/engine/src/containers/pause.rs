@@ -1,109 +1,60 @@
-//! A container that stands still while it is looked at.
+//! `pause` and `unpause`: a container stands still until it is let go.
 
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-
-use base::{Failure, Kind};
 use runtime::cgroup::{Group, Hierarchy};
+use state::container::{Status, file};
+
+use base::fs;
 
 use crate::Engine;
-use crate::containers::records::Found;
-use crate::containers::session::Session;
+use crate::containers::control::StateError;
+use crate::containers::records::{self, Found};
 use crate::error::Result;
 
-/// Those that would end us and leave the container as it is: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const ENDING: [i32; 4] = [1, 2, 3, 15];
-
-/// Somebody wanted us to end.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub(crate) struct Interrupted;
-
-impl Failure for Interrupted {
-    fn kind(&self) -> Kind {
-        Kind::Unavailable
-    }
-}
-
-/// A container that is frozen until this is dropped, or until we are killed: then its monitor thaws it. Signals wait
-/// meanwhile: see [`Paused::watched`].
-#[derive(Debug)]
-pub(crate) struct Paused {
-    group: Group,
-    signals: OwnedFd,
-    /// With the monitor. None: it was frozen before us, and stays so; or it has ended.
-    session: Option<Session>,
-}
-
 impl Engine {
-    /// Freezes a container that runs.
-    pub(crate) fn pause_while(&self, found: &Found) -> Result<Paused> {
-        let signals = sys::process::signal_fd(&ENDING).map_err(Signals)?;
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(&found.record.id).into());
-        let session = if group.frozen() { None } else { self.connect(found, false)? };
-        let paused = Paused { group, signals, session };
-        if let Some(session) = &paused.session {
-            session.hold().map_err(Hold)?;
-            paused.group.freeze()?;
+    /// Freezes every process of a container.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        let found = self.find_running(name)?;
+        let id = &found.record.id;
+        // Its monitor answers when the command is executed: one that is still being started would never be, frozen.
+        let not_running = || StateError::NotRunning(name.to_owned());
+        let _session = self.connect(&found, false)?.ok_or_else(not_running)?;
+        let marker = self.instance.live(id).join(file::PAUSED);
+        // First the mark: one that is killed between leaves a container that unpause lets go.
+        fs::create_new(&marker, b"", 0o600)?;
+        if let Err(error) = self.group(&found).and_then(|group| Ok(group.freeze()?)) {
+            fs::remove_file(&marker)?;
+            return Err(error);
         }
-        Ok(paused)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot catch signals")]
-struct Signals(#[source] io::Error);
-
-impl Failure for Signals {
-    fn kind(&self) -> Kind {
-        Kind::Internal
-    }
-}
-
-/// The monitor that is to watch over us has gone: the container is ending.
-#[derive(Debug, thiserror::Error)]
-#[error("the container ended before it could be frozen")]
-struct Hold(#[source] io::Error);
-
-impl Failure for Hold {
-    fn kind(&self) -> Kind {
-        Kind::Conflict
-    }
-}
-
-impl Paused {
-    /// A writer that fails when a signal has come that should end us.
-    pub(crate) fn watched<W: Write>(&self, inner: W) -> Watched<'_, W> {
-        Watched { inner, paused: self }
-    }
-}
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        if let Some(session) = &self.session {
-            // A group that is gone needs no thawing. One that could not be thawed is left to the monitor.
-            if self.group.thaw().is_ok() {
-                session.let_go().ok();
-            }
+        // It may have ended meanwhile, and be about to come back.
+        let started = |found: &Found| found.live.as_ref().filter(|l| !l.restarting).map(|l| l.started);
+        let now = records::load(&self.instance, id)?;
+        if now.as_ref().and_then(started) != started(&found) {
+            self.thaw(&found)?;
+            return Err(not_running().into());
         }
+        self.note_container("pause", &found.record, &[]);
+        Ok(())
     }
-}
 
-/// See [`Paused::watched`].
-pub(crate) struct Watched<'p, W> {
-    inner: W,
-    paused: &'p Paused,
-}
-
-impl<W: Write> Write for Watched<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match sys::process::read_signal(self.paused.signals.as_fd()) {
-            Some(_) => Err(io::Error::other(Interrupted)),
-            None => self.inner.write(bytes),
+    /// Lets a paused container go on.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        let found = self.find_up(name)?;
+        if found.status != Status::Paused {
+            return Err(StateError::NotPaused(name.to_owned()).into());
         }
+        self.thaw(&found)?;
+        self.note_container("unpause", &found.record, &[]);
+        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+    /// Lets a container go on that stands still.
+    pub(crate) fn thaw(&self, found: &Found) -> Result<()> {
+        self.group(found)?.thaw()?;
+        fs::remove_file(&self.instance.live(&found.record.id).join(file::PAUSED))?;
+        Ok(())
+    }
+
+    fn group(&self, found: &Found) -> Result<Group> {
+        Ok(Group::existing(&Hierarchy::detect()?, &self.placement(&found.record.id).into()))
     }
 }

@@ -141,17 +141,28 @@ impl Engine {
         remove_group(&group)?;
         if let Some(request) = &request {
             request.network.release(&self.instance, id)?;
+            self.release_volumes(request)?;
         }
         Ok(request)
     }
 
     /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.
-    fn sweep_released(&self) -> Result<()> {
+    pub(crate) fn sweep_released(&self) -> Result<()> {
         for (path, id) in hidden(&self.instance.live_containers()) {
             let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
             remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id).into()))?;
+            if let Some(request) = read_request(&path) {
+                self.release_volumes(&request)?;
+            }
             fs::remove_dir_all(&path)?;
             self.sweep_shared();
+        }
+        Ok(())
+    }
+
+    fn release_volumes(&self, request: &Request) -> Result<()> {
+        for name in &request.mounted_volumes {
+            self.volume_store().release(name, &request.id)?;
         }
         Ok(())
     }
@@ -188,7 +199,9 @@ impl Engine {
         for name in candidates {
             claim::release(&names, &name, id.as_str())?;
         }
-        fs::remove_dir_all(&self.instance.containers().join(format!(".{id}")))?;
+        let hidden = self.instance.containers().join(format!(".{id}"));
+        self.remove_volumes_of_half_made(&hidden)?;
+        fs::remove_dir_all(&hidden)?;
         // A power cut can leave it in its place, but without a record.
         fs::remove_dir_all(&self.instance.container(id))?;
         Ok(())
@@ -245,13 +258,30 @@ impl Engine {
         };
         self.reconcile_one(&id)?;
         if records::exists(&self.instance, &id) {
-            return Ok(false);
+            return self.release_other_name(name, &id);
         }
         let Some(_owner) = Owner::take(&self.instance, &id)? else { return Ok(false) };
         if records::exists(&self.instance, &id) {
             return Ok(false);
         }
         claim::release(&names, name, id.as_str())?;
+        Ok(true)
+    }
+
+    /// Releases a claim of a container that has another name: whoever renamed it was killed. True if it did.
+    fn release_other_name(&self, name: &str, id: &Id) -> Result<bool> {
+        let is_other = || -> Result<bool> {
+            Ok(records::record(&self.instance, id)?.is_some_and(|record| record.name != name))
+        };
+        if !is_other()? {
+            return Ok(false);
+        }
+        // Who renames it right now has claimed the new name, and not written it yet: waited for.
+        let _renamed = Lock::exclusive(&self.instance.container(id))?;
+        if !is_other()? {
+            return Ok(false);
+        }
+        claim::release(&self.instance.container_names(), name, id.as_str())?;
         Ok(true)
     }
 
@@ -263,13 +293,13 @@ impl Engine {
             Err(e) if e.is_not_found() => {}
             // A leftover of the same name: finish it first.
             Err(e) if e.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-                fs::remove_dir_all(&removing)?;
+                self.finish_removal(&removing)?;
                 fs::rename(&self.instance.container(id), &removing)?;
             }
             other => other?,
         }
         claim::release(&self.instance.container_names(), name, id.as_str())?;
-        fs::remove_dir_all(&removing)?;
+        self.finish_removal(&removing)?;
         drop(owner);
         Ok(())
     }
@@ -282,7 +312,7 @@ impl Engine {
             released.push(entry.file_name());
             let released = self.instance.live_containers().join(released);
             if !held_at(&released).is_ok_and(|h| h == Held::Owned) {
-                fs::remove_dir_all(&entry.path()).ok();
+                self.finish_removal(&entry.path()).ok();
             }
         }
     }
@@ -336,6 +366,8 @@ pub(crate) fn write_exit(dir: &Path, code: i32, started: Option<Timestamp>, erro
         started,
         finished: Timestamp::now(),
         error: Some(error.to_owned()),
+        stopped: false,
+        restarts: 0,
     };
     let bytes = serde_json::to_vec(&exit).map_err(Encode)?;
     fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use base::fs::Durability;
 use base::{Failure, Id, Kind, fs};
 use serde::de::DeserializeOwned;
-use state::container::{Exit, FORMAT, Live, Record, Status, file};
+use state::container::{Exit, FORMAT, Health, HealthStatus, Live, Record, Status, file};
 use state::lock::Lock;
 use state::{Instance, claim};
 
@@ -60,6 +60,8 @@ pub(crate) struct Found {
     pub live: Option<Live>,
     /// What follows.
     pub status: Status,
+    /// How healthy it is, where that is looked at and it runs.
+    pub health: Option<HealthStatus>,
 }
 
 /// The container of this name, id, or beginning of an id, in Docker's order.
@@ -138,6 +140,11 @@ pub(crate) fn live(instance: &Instance, id: &Id) -> Result<Option<Live>> {
     read(&instance.live(id).join(file::LIVE))
 }
 
+/// What the probes of its health have found.
+pub(crate) fn health(instance: &Instance, id: &Id) -> Result<Option<Health>> {
+    read(&instance.live(id).join(file::HEALTH))
+}
+
 /// All that the files say now; `None` if the container is gone. A container whose owner died is shown as it
 /// was left (`Dead`): see [`crate::containers::reconcile`].
 pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
@@ -150,11 +157,17 @@ pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
     let ended = exit.as_ref().is_some_and(|e| live.as_ref().is_none_or(|l| e.started == Some(l.started)));
     let status = match Status::of(owner != Held::Absent, live.is_some(), owner == Held::Owned, exit.is_some())
     {
+        Status::Running if live.as_ref().is_some_and(|l| l.restarting) => Status::Restarting,
         Status::Running | Status::Created if ended => Status::Exited,
+        Status::Running if instance.live(id).join(file::PAUSED).exists() => Status::Paused,
         other => other,
     };
-    let live = live.filter(|_| status == Status::Running);
-    Ok(Some(Found { record, exit, live, status }))
+    let live = live.filter(|_| status.is_up());
+    let health = match &record.resolved.health {
+        Some(_) if live.is_some() => Some(self::health(instance, id)?.unwrap_or_default().status),
+        _ => None,
+    };
+    Ok(Some(Found { record, exit, live, status, health }))
 }
 
 /// What a power cut leaves of a file that was not synced: nothing, a beginning, or blocks of zeros. Records are

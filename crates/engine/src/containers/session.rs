@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use state::options::RestartPolicy;
 use state::protocol::{Ended, Frames, Tag, frame};
 
 /// What a monitor says while a container runs.
@@ -26,6 +27,17 @@ pub enum Event {
     },
     /// The monitor is gone without a word; nothing comes after.
     Lost,
+}
+
+/// Why a container is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Its user says so: it stays ended.
+    Stopped,
+    /// The machine goes down: it comes back with it, if its policy says so.
+    ShutDown,
+    /// It is to be started again at once.
+    Restarted,
 }
 
 /// A conversation with a monitor.
@@ -158,6 +170,28 @@ impl Session {
     /// A signal for what was started.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         self.sender.signal(signal)
+    }
+
+    /// What ends the container from here on is wished: no policy starts it again.
+    pub(crate) fn want_end(&self, wish: Wish) -> io::Result<()> {
+        self.sender.send(
+            Tag::Stop,
+            match wish {
+                Wish::Stopped => &[],
+                Wish::ShutDown => &[1],
+                Wish::Restarted => &[2],
+            },
+        )
+    }
+
+    /// What is done when it ends, from now on.
+    pub(crate) fn set_policy(&self, policy: RestartPolicy) -> io::Result<()> {
+        self.sender.send(Tag::Policy, &serde_json::to_vec(&policy).unwrap_or_default())
+    }
+
+    /// Waits for what the monitor says as long as it takes.
+    pub(crate) fn be_patient(&self) -> io::Result<()> {
+        self.sender.stream.set_read_timeout(None)
     }
 
     /// From here on the monitor thaws the container if we hang up, however that comes about.

@@ -8,7 +8,7 @@ use base::{Failure, Id, Kind};
 use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::Placement;
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
-use state::container::{Record, file};
+use state::container::{Exit, Record, file};
 use state::options::SeccompChoice;
 use state::protocol::{StartFailure, Tag};
 
@@ -18,7 +18,9 @@ use crate::containers::create::Created;
 use crate::containers::reconcile::write_exit;
 use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context};
+use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
+use crate::containers::{health, notes};
 use crate::error::{Error, Reported, Result};
 
 /// How to start.
@@ -64,7 +66,8 @@ impl Engine {
                 let id = id.clone();
                 move || Ok(network.release(&self.instance, &id)?)
             });
-            self.request(&record, overlay, confinement, network, how, owner.live())
+            let storage = self.find_storage(&record, &mut undo)?;
+            self.request(&record, (overlay, storage), confinement, network, how, owner.live())
         })();
         let (request, warnings) = match prepared {
             Ok(prepared) => prepared,
@@ -104,12 +107,7 @@ impl Engine {
             self.await_release(id)?;
             let dir = self.instance.container(id);
             if !record.options.auto_remove && !dir.join(file::EXIT).exists() {
-                let code = match error.kind() {
-                    Kind::CommandNotFound => 127,
-                    Kind::CommandNotExecutable => 126,
-                    _ => 128,
-                };
-                write_exit(&dir, code, None, &error.to_string())?;
+                write_exit(&dir, Exit::code_of_failed_start(error.kind()), None, &error.to_string())?;
             }
             self.reconcile_one(id)
         })();
@@ -136,7 +134,7 @@ impl Engine {
     fn request(
         &self,
         record: &Record,
-        overlay: rootfs::Overlay,
+        (overlay, storage): (rootfs::Overlay, Storage),
         ((apparmor, degraded), seccomp): (AppArmor, Option<PathBuf>),
         network: network::Plan,
         how: StartHow,
@@ -145,13 +143,9 @@ impl Engine {
         let options = &record.options;
         let mut warnings = network.warnings().to_vec();
         warnings.extend(provide_files(live, record, &network)?);
-        for bind in &options.binds {
-            // As Docker does: a source that is missing becomes a directory.
-            if rustix::fs::access(&bind.source, rustix::fs::Access::EXISTS).is_err() {
-                fs::create_dir_all(&bind.source, 0o755)?;
-            }
-        }
         warnings.extend(degraded);
+        let probe = record.resolved.health.clone();
+        let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let context = Context {
             live,
             network_namespace: network.needs_namespace(),
@@ -159,6 +153,7 @@ impl Engine {
             apparmor,
             swap: options.memory.is_some() && swap_is_accounted(),
             sysctls: network.sysctls(),
+            storage: &storage,
         };
         let dir = self.instance.container(&record.id);
         let log = &self.config.log;
@@ -181,6 +176,7 @@ impl Engine {
                 seccomp,
                 init: options.init,
                 manner: Manner::default(),
+                inside: storage.inside(),
             },
             network,
             log: logging::Config {
@@ -191,6 +187,17 @@ impl Engine {
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
+            anonymous_volumes: if options.auto_remove {
+                options.volumes.iter().filter(|v| v.anonymous).map(|v| v.name.clone()).collect()
+            } else {
+                Vec::new()
+            },
+            mounted_volumes: storage.mounted,
+            restart: options.restart,
+            health: probe,
+            stop_signal: record.resolved.stop_signal,
+            stop_timeout: record.resolved.stop_timeout,
+            attributes: notes::attributes(record),
         };
         Ok((request, warnings))
     }

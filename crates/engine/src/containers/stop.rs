@@ -9,7 +9,7 @@ use state::container::Status;
 use crate::Engine;
 use crate::containers::control::StateError;
 use crate::containers::records::Found;
-use crate::containers::session::{Event, Session};
+use crate::containers::session::{Event, Session, Wish};
 use crate::containers::signal;
 use crate::error::Result;
 
@@ -22,21 +22,37 @@ impl Engine {
     pub fn stop(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(signal::parse).transpose()?;
         let found = self.find(name)?;
-        if found.status != Status::Running {
+        if !found.status.is_up() {
             return Ok(());
         }
         let resolved = &found.record.resolved;
         let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
-        self.end(name, &found, &[(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)])
+        let signals = [(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)];
+        self.end(name, &found, &signals, Wish::Stopped)?;
+        self.note_container("stop", &found.record, &[]);
+        Ok(())
     }
 
     /// Sends one signal after the other until the container has ended and everything it held is released.
-    pub(crate) fn end(&self, name: &str, found: &Found, signals: &[(i32, Duration)]) -> Result<()> {
+    /// No policy starts it again: `wish` says who wants that.
+    pub(crate) fn end(
+        &self,
+        name: &str,
+        found: &Found,
+        signals: &[(i32, Duration)],
+        wish: Wish,
+    ) -> Result<()> {
         let id = &found.record.id;
         if let Some(mut session) = self.connect(found, false)? {
+            session.want_end(wish).ok();
             // A monitor that is gone by now cannot take a signal; the waiting then ends at once.
             let ended = signals.iter().any(|(signal, patience)| {
                 session.signal(*signal).ok();
+                self.note_signal(&found.record, *signal);
+                if found.status == Status::Paused {
+                    // It takes the signal once it goes on.
+                    self.thaw(found).ok();
+                }
                 ends_within(&mut session, *patience)
             });
             if !ended {

@@ -1,7 +1,5 @@
 //! `wait`: until a container has ended.
 
-use state::container::Status;
-
 use crate::Engine;
 use crate::containers::records;
 use crate::containers::session::Event;
@@ -12,7 +10,7 @@ impl Engine {
     /// ended with 0, as Docker has it.
     pub fn wait(&self, name: &str) -> Result<i32> {
         let found = self.find(name)?;
-        if found.status != Status::Running {
+        if !found.status.is_up() {
             return Ok(found.exit.map_or(0, |exit| exit.code));
         }
         if let Some(mut session) = self.connect(&found, false)? {

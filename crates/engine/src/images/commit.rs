@@ -102,6 +102,11 @@ impl Engine {
         let limits = Limits { max_size: u64::MAX, max_ratio: u64::MAX, ..self.config.unpack.limits() };
         self.unpack_new(&ingest, &image, limits, progress)?;
         let image = ingest.commit(name.as_ref(), &image.manifest, None)?;
+        let imaged = [
+            ("imageID", image.id.to_string()),
+            ("imageRef", name.map_or_else(String::new, |n| n.to_string())),
+        ];
+        self.note_container("commit", record, &imaged);
         Ok(image.id)
     }
 
@@ -113,8 +118,8 @@ impl Engine {
         let mut blob = NewBlob::new(ingest)?;
         let threads = crate::system::info::processors() as usize;
         let packed = if pause && found.status == Status::Running {
-            let paused = self.pause_while(found)?;
-            let out = paused.watched(&mut blob);
+            let still = self.pause_while(found)?;
+            let out = still.watched(&mut blob);
             pack::pack(upper.as_fd(), Source::Layer, Compression::Gzip, threads, out)?
         } else {
             pack::pack(upper.as_fd(), Source::Layer, Compression::Gzip, threads, &mut blob)?

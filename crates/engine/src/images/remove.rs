@@ -6,7 +6,7 @@
 
 use base::{Digest, Failure, Id, Kind};
 use image::{Reference, Resolved};
-use state::container::{Record, Status};
+use state::container::Record;
 
 use crate::Engine;
 use crate::containers::records;
@@ -102,13 +102,14 @@ impl Engine {
         if !options.no_prune {
             removed.extend(self.collect_garbage(&guard)?.layers.into_iter().map(Removed::Deleted));
         }
+        self.note_removed(&target.id, &removed);
         Ok(removed)
     }
 
     fn refuse_if_used(&self, image: &Resolved, containers: &[Record], name: &str, force: bool) -> Result<()> {
-        for container in containers.iter().filter(|c| c.image.id == image.id) {
+        for container in containers.iter().filter(|c| c.images().any(|used| *used == image.id)) {
             let Some(found) = records::load(&self.instance, &container.id)? else { continue };
-            let running = found.status == Status::Running;
+            let running = found.status.is_up();
             if running || !force {
                 let state = if running { "the running" } else { "the stopped" };
                 return Err(Error::InUse { image: name.to_owned(), state, id: container.id.clone() }.into());

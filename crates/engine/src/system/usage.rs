@@ -1,15 +1,14 @@
-//! `system df`: what images and containers take of the disk, and what could be had back.
+//! `system df`: what images, containers and volumes take of the disk, and what could be had back.
 
 use std::collections::BTreeSet;
 
 use base::Id;
-use state::container::Status;
 
 use crate::error::Result;
 use crate::images::holdings::{Holdings, Piece};
 use crate::images::list::{familiar, summary};
 use crate::images::sizes;
-use crate::{ContainerSummary, Engine, ImageSummary};
+use crate::{ContainerSummary, Engine, ImageSummary, VolumeSummary};
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -24,8 +23,19 @@ pub struct Usage {
     pub unfinished: u64,
     /// The containers, newest first.
     pub containers: Vec<ContainerUsage>,
+    /// The volumes, by name.
+    pub volumes: Vec<VolumeUsage>,
     /// The budget of images and what they are over it, where there is one.
     pub budget: Option<u64>,
+}
+
+/// What one volume takes.
+#[derive(Debug, Clone)]
+pub struct VolumeUsage {
+    /// The volume.
+    pub volume: VolumeSummary,
+    /// Bytes of its content.
+    pub size: u64,
 }
 
 /// What one image takes.
@@ -61,9 +71,24 @@ impl Usage {
         self.images.iter().filter(|image| image.containers > 0).count() as u64
     }
 
+    /// How many volumes a container has.
+    pub fn volumes_active(&self) -> u64 {
+        self.volumes.iter().filter(|v| !v.volume.users.is_empty()).count() as u64
+    }
+
+    /// Bytes of all volumes.
+    pub fn volumes_size(&self) -> u64 {
+        self.volumes.iter().map(|v| v.size).sum()
+    }
+
+    /// Bytes of those that no container has.
+    pub fn volumes_reclaimable(&self) -> u64 {
+        self.volumes.iter().filter(|v| v.volume.users.is_empty()).map(|v| v.size).sum()
+    }
+
     /// How many containers run.
     pub fn containers_active(&self) -> u64 {
-        self.containers.iter().filter(|c| c.container.status == Status::Running).count() as u64
+        self.containers.iter().filter(|c| c.container.status.is_up()).count() as u64
     }
 
     /// Bytes of all containers.
@@ -73,7 +98,7 @@ impl Usage {
 
     /// Bytes of those that do not run.
     pub fn containers_reclaimable(&self) -> u64 {
-        let stopped = self.containers.iter().filter(|c| c.container.status != Status::Running);
+        let stopped = self.containers.iter().filter(|c| !c.container.status.is_up());
         stopped.map(|c| c.size).sum()
     }
 }
@@ -102,7 +127,7 @@ impl Engine {
             let key = |i: &ImageUsage| (i.image.created, i.image.repository.clone(), i.image.tag.clone());
             key(b).cmp(&key(a))
         });
-        let measure = |id: &Id| sizes::disk_usage(&self.instance.container(id));
+        let measure = |id: &Id| self.container_size(id);
         Ok(Usage {
             images,
             images_size: holdings.total() + unfinished,
@@ -112,8 +137,20 @@ impl Engine {
                 .into_iter()
                 .map(|container| ContainerUsage { size: measure(&container.id), container })
                 .collect(),
+            volumes: self
+                .volumes()?
+                .into_iter()
+                .map(|volume| VolumeUsage { size: sizes::disk_usage(&volume.mountpoint), volume })
+                .collect(),
             budget: self.config.images.budget,
         })
+    }
+}
+
+impl Engine {
+    /// Bytes that a container's own files take: what it has written, its log and its record.
+    pub fn container_size(&self, id: &Id) -> u64 {
+        sizes::disk_usage(&self.instance.container(id))
     }
 }
 

@@ -81,6 +81,20 @@ fn overlay(layers: &[PathBuf]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Layers as [`merged`] shows them, as a mount of its own that can be attached. For a thread that nobody else is in the mount
+/// namespace of.
+pub(crate) fn merged_here(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    match layers {
+        [] => Err(Errno::NOENT.into()),
+        [only] => Ok(open_tree(CWD, &**only, copy)?),
+        [first, ..] => match new_overlay(layers, None) {
+            Err(Errno::INVAL) => mount_by_numbers(layers, None, first),
+            other => Ok(other?),
+        },
+    }
+}
+
 /// The root of a container that can be written to. For a thread that nobody else is in the mount namespace of.
 pub(crate) fn writable(overlay: &Overlay) -> io::Result<OwnedFd> {
     if overlay.lowers.is_empty() {

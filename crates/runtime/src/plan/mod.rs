@@ -4,6 +4,7 @@ mod attributes;
 mod cgroups;
 mod devices;
 mod idmap;
+mod inside;
 mod mounts;
 mod namespaces;
 mod options;
@@ -197,7 +198,7 @@ pub fn plan(bundle: &Bundle) -> Result<LaunchPlan, PlanError> {
     let instance = matches!(bundle.cgroup, Some(cgroup::Location::Instance(_)));
     let mut plan = LaunchPlan {
         root,
-        mounts: mounts::plan(&spec.mounts, &linux, &namespaces)?,
+        mounts: mounts::plan(&spec.mounts, &bundle.inside, &linux, &namespaces)?,
         devices: devices::plan(spec, &linux.devices)?,
         cgroup_view: cgroups::plan(&spec.mounts, v2, instance)?,
         masked: linux.masked_paths,

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::flags::security;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Give it a capability
     #[arg(long, value_name = "CAPABILITY", help_heading = "Confinement")]

@@ -3,7 +3,10 @@
 use clap::Args;
 use state::options::ContainerOptions;
 
+use crate::flags::restart::Restart;
+
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Remove it when it ends
     #[arg(long, help_heading = "Running")]
@@ -14,6 +17,9 @@ pub(super) struct Flags {
     /// Run an init that forwards signals and reaps processes
     #[arg(long, help_heading = "Running")]
     init: bool,
+    /// What to do when it ends: no, on-failure[:MOST], always or unless-stopped
+    #[arg(long, value_name = "POLICY", help_heading = "Running")]
+    restart: Option<Restart>,
     /// The signal that asks it to stop
     #[arg(long, value_name = "SIGNAL", help_heading = "Running")]
     stop_signal: Option<String>,
@@ -27,6 +33,7 @@ impl Flags {
         options.auto_remove = self.rm;
         options.name = self.name;
         options.init = self.init;
+        options.restart = self.restart.map(|Restart(policy)| policy).unwrap_or_default();
         options.stop_signal = self.stop_signal;
         options.stop_timeout = self.stop_timeout;
     }

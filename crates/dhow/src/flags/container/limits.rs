@@ -7,6 +7,7 @@ use crate::flags::cpus::NanoCpus;
 use crate::flags::size::Bytes;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Limit its memory
     #[arg(short, long, value_name = "BYTES", help_heading = "Limits")]

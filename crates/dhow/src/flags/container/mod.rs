@@ -2,6 +2,7 @@
 
 mod confinement;
 mod files;
+mod health;
 mod life;
 mod limits;
 mod network;
@@ -17,6 +18,7 @@ use crate::error::Result;
 
 /// All of them, and the words behind them.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct ContainerFlags {
     /// Keep standard input open
     #[arg(short, long, help_heading = "Running")]
@@ -35,6 +37,8 @@ pub(crate) struct ContainerFlags {
     pub(crate) cidfile: Option<PathBuf>,
     #[command(flatten)]
     life: life::Flags,
+    #[command(flatten)]
+    health: health::Flags,
     #[command(flatten)]
     process: process::Flags,
     #[command(flatten)]
@@ -76,6 +80,7 @@ impl ContainerFlags {
             ..ContainerOptions::default()
         };
         self.life.apply(&mut options);
+        self.health.apply(&mut options);
         self.process.apply(&mut options)?;
         self.files.apply(&mut options);
         self.network.apply(&mut options);

@@ -7,6 +7,7 @@ use crate::flags::network::Network;
 use crate::flags::port::Publish;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Connect it to a network: bridge, host or none
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]

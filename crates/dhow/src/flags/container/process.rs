@@ -10,6 +10,7 @@ use crate::flags::environment;
 use crate::flags::label::Label;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Replace the image's entrypoint
     #[arg(long, value_name = "PROGRAM", help_heading = "Process")]

@@ -6,11 +6,13 @@ use std::time::Duration;
 use base::fs::At;
 use base::{Id, Root, fs};
 use rootfs::pack;
-use rootfs::view::{self, Assembled, Bind};
+use rootfs::view::{self, Assembled, Bind, Origin};
 use runtime::cgroup::{Group, Hierarchy};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use state::container::{Live, Record};
+use state::options::Recursion;
+use volume::Backing;
 
 use crate::Engine;
 use crate::containers::control::StateError;
@@ -80,7 +82,7 @@ impl Engine {
                 }
                 // It is just ending.
                 self.await_release(&found.record.id)?;
-            } else if access == Access::Read && found.record.options.binds.is_empty() {
+            } else if access == Access::Read && !has_mounts(&found.record) {
                 return Ok(View { root: Root::from_fd(self.merged_root(&found.record)?), _at_rest: None });
             } else if let Some(owner) = Owner::wait(&self.instance, &found.record.id, PATIENCE)? {
                 return self.assembled(&found.record, owner);
@@ -118,6 +120,47 @@ impl Engine {
         Ok(pack::merged(&layers)?)
     }
 
+    /// What a container at rest has mounted into it, in the order in which it is mounted. What is in memory is not there while
+    /// it does not run.
+    fn mounts_at_rest(&self, record: &Record) -> Result<Vec<Bind>> {
+        let options = &record.options;
+        let mut binds: Vec<Bind> = options
+            .binds
+            .iter()
+            .map(|bind| Bind {
+                origin: Origin::Host {
+                    path: bind.source.clone(),
+                    recursive: bind.recursion != Recursion::Disabled,
+                },
+                destination: bind.destination.clone(),
+                // Whose files are whose the runtime knows: here the copies would be somebody else's.
+                read_only: bind.read_only || !bind.map.is_empty(),
+            })
+            .collect();
+        for mount in &options.volumes {
+            let Some(volume) = self.volume_store().find(&mount.name)? else { continue };
+            let (root, recursive, read_only) = match volume.backing()? {
+                Backing::Directory => (volume.mountpoint, true, false),
+                Backing::Bind { device, recursive, read_only } => (device, recursive, read_only),
+                Backing::Tmpfs(_) => continue,
+            };
+            let origin = match &mount.subpath {
+                None => Origin::Host { path: root, recursive },
+                Some(path) => Origin::Within(root, path.clone()),
+            };
+            let read_only = read_only || mount.read_only;
+            binds.push(Bind { origin, destination: mount.destination.clone(), read_only });
+        }
+        for mount in options.image_mounts.iter().filter(|mount| mount.subpath.is_none()) {
+            let dir = self.instance.container(&record.id);
+            let lowers = self.layer_store().overlay(&mount.layers, &dir)?.lowers;
+            let (origin, destination) = (Origin::Layers(lowers), mount.destination.clone());
+            binds.push(Bind { origin, destination, read_only: true });
+        }
+        binds.sort_by_key(|bind| bind.destination.components().count());
+        Ok(binds)
+    }
+
     fn assembled(&self, record: &Record, owner: Owner) -> Result<View> {
         let dir = self.instance.container(&record.id);
         let work = dir.join(WORK);
@@ -127,28 +170,16 @@ impl Engine {
         let mut at_rest = AtRest { mounts: None, work: work.clone(), _owner: owner };
         let overlay = self.layer_store().overlay(&record.image.layers, &dir)?;
         let overlay = rootfs::Overlay { work, ..overlay };
-        let mounts = view::assemble(overlay, binds(record), record.options.read_only)?;
+        let mounts = view::assemble(overlay, self.mounts_at_rest(record)?, record.options.read_only)?;
         let root = Root::from_fd(again(mounts.root.as_fd())?);
         at_rest.mounts = Some(mounts);
         Ok(View { root, _at_rest: Some(at_rest) })
     }
 }
 
-/// What a container at rest has mounted into it, in the order in which it is mounted. What is in memory is not there while
-/// it does not run.
-fn binds(record: &Record) -> Vec<Bind> {
-    let mut binds: Vec<Bind> = record
-        .options
-        .binds
-        .iter()
-        .map(|bind| Bind {
-            source: bind.source.clone(),
-            destination: bind.destination.clone(),
-            read_only: bind.read_only,
-        })
-        .collect();
-    binds.sort_by_key(|bind| bind.destination.components().count());
-    binds
+fn has_mounts(record: &Record) -> bool {
+    let options = &record.options;
+    !(options.binds.is_empty() && options.volumes.is_empty() && options.image_mounts.is_empty())
 }
 
 /// A pidfd can be read when its process has ended.

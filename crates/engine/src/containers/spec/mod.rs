@@ -10,6 +10,7 @@
 //! [`build`] then only puts together. The record keeps what was resolved: a later start, or another engine,
 //! builds the same from it.
 
+mod health;
 mod mounts;
 mod resolve;
 
@@ -22,7 +23,9 @@ use oci::runtime::{
 use state::container::Record;
 use state::options::ContainerOptions;
 
+use crate::containers::storage::Storage;
 pub(crate) use mounts::PROVIDED;
+
 pub(crate) use resolve::{Machine, Resolution, environment, network_name, resolve};
 
 /// What a specification needs to know besides the record.
@@ -39,6 +42,8 @@ pub(crate) struct Context<'a> {
     pub swap: bool,
     /// What to set below `/proc/sys`.
     pub sysctls: &'static [(&'static str, &'static str)],
+    /// What the mounts of volumes and images are of.
+    pub storage: &'a Storage,
 }
 
 /// The period of CPU quotas in microseconds, as Docker's.

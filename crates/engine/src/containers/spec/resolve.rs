@@ -8,7 +8,7 @@ use base::{Failure, Id, Kind};
 use oci::image::Execution;
 use runtime::capability;
 use state::container::Resolved;
-use state::options::{BindMount, ContainerOptions, NetworkMode, SeccompChoice, TmpfsMount};
+use state::options::{BindMount, ContainerOptions, NetworkMode, RestartPolicy, SeccompChoice, TmpfsMount};
 
 use crate::config::Config;
 use crate::containers::signal;
@@ -48,6 +48,8 @@ pub(crate) enum Invalid {
     MountSource(PathBuf),
     #[error("invalid mount destination `{}`: want an absolute path other than /", .0.display())]
     MountDestination(PathBuf),
+    #[error("invalid subpath `{}`: want a relative path without ..", .0.display())]
+    Subpath(PathBuf),
     #[error("duplicate mount point: {}", .0.display())]
     DuplicateMount(PathBuf),
     #[error("unknown mount propagation `{0}`: want private, rprivate, slave, rslave, shared or rshared")]
@@ -68,6 +70,16 @@ pub(crate) enum Invalid {
     User(String),
     #[error("a seccomp profile of {0} bytes is too long")]
     SeccompProfile(usize),
+    #[error(
+        "a container that is removed when it ends cannot be started again: --rm and --restart exclude each other"
+    )]
+    RestartAndRemove,
+    #[error("--no-healthcheck and --health-… exclude each other")]
+    HealthDisabled,
+    #[error("--health-… without a command: neither --health-cmd nor the image says one")]
+    NoHealthCommand,
+    #[error("{0} is less than a millisecond")]
+    HealthTime(&'static str),
     #[error("more than {most} {what}")]
     TooMany { what: &'static str, most: usize },
 }
@@ -117,6 +129,9 @@ pub(crate) fn resolve(
     check_limits(options, machine)?;
     check_ports(options)?;
     check_security(options)?;
+    if options.auto_remove && options.restart != RestartPolicy::No {
+        return Err(Invalid::RestartAndRemove.into());
+    }
     let capabilities = capability::Set::chosen(&options.cap_add, &options.cap_drop)?;
     // An image's nonsense is not the user's fault, and keeps nobody from running it; Docker takes SIGTERM then, too.
     let of_image = || image.stop_signal.as_deref().and_then(|name| signal::parse(name).ok());
@@ -132,6 +147,7 @@ pub(crate) fn resolve(
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         capabilities: capabilities.names(),
         no_new_privileges: options.security.no_new_privileges.unwrap_or(config.no_new_privileges),
+        health: super::health::resolve(options, image)?,
     };
     Ok(Resolution { args, resolved })
 }
@@ -141,7 +157,7 @@ fn bounded(options: &ContainerOptions) -> Result<(), Invalid> {
         ("words in the command", options.command.len(), MAX_WORDS),
         ("environment variables", options.env.len(), MAX_WORDS),
         ("labels", options.labels.len(), MAX_WORDS),
-        ("mounts", options.binds.len() + options.tmpfs.len(), MAX_MOUNTS),
+        ("mounts", options.destinations().count(), MAX_MOUNTS),
         ("published ports", options.ports.len(), 2 * 65535),
     ];
     match counts.into_iter().find(|(_, count, most)| count > most) {
@@ -273,24 +289,29 @@ fn check_mounts(options: &ContainerOptions) -> Result<(), Invalid> {
             return Err(Invalid::Propagation(unknown.clone()));
         }
     }
-    for TmpfsMount { destination, options } in &options.tmpfs {
+    for TmpfsMount { destination, options, .. } in &options.tmpfs {
         if let Some(unknown) = options.iter().find(|option| !is_tmpfs_option(option)) {
             return Err(Invalid::TmpfsOption { path: destination.clone(), option: unknown.clone() });
         }
     }
-    let destinations =
-        options.binds.iter().map(|b| &b.destination).chain(options.tmpfs.iter().map(|t| &t.destination));
-    for destination in destinations {
+    let volumes = options.volumes.iter().filter_map(|v| v.subpath.as_ref());
+    for subpath in volumes.chain(options.image_mounts.iter().filter_map(|m| m.subpath.as_ref())) {
+        // The kernel keeps it inside whatever it is; but what is meant to lead out was not meant well.
+        if subpath.is_absolute() || has_parent(subpath) || has_nul(subpath) {
+            return Err(Invalid::Subpath(subpath.clone()));
+        }
+    }
+    for destination in options.destinations() {
         let normal: PathBuf = destination.components().collect();
         if !destination.is_absolute()
             || has_parent(destination)
             || has_nul(destination)
             || normal == Path::new("/")
         {
-            return Err(Invalid::MountDestination(destination.clone()));
+            return Err(Invalid::MountDestination(destination.to_owned()));
         }
         if !seen.insert(normal) {
-            return Err(Invalid::DuplicateMount(destination.clone()));
+            return Err(Invalid::DuplicateMount(destination.to_owned()));
         }
     }
     Ok(())

@@ -1,0 +1,161 @@
+//! `start` of containers that are here already, and `restart`.
+
+use std::time::{Duration, Instant};
+
+use base::{Failure, Id, Kind};
+use state::container::Status;
+use state::options::RestartPolicy;
+
+use crate::containers::control::StateError;
+use crate::containers::create::Created;
+use crate::containers::ownership::{Held, held_at};
+use crate::containers::records::{self, Found};
+use crate::containers::session::{Session, Wish};
+use crate::containers::signal;
+use crate::containers::stop::{DYING, ends_within};
+use crate::error::Result;
+use crate::{Engine, StartHow};
+
+/// How long a monitor may take from the end of one run to the start of the next.
+const RETURNING: Duration = Duration::from_secs(30);
+/// How long the monitor of the last run may take to clear up.
+const CLEARING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A container that was stopped and did not come back.
+#[derive(Debug, thiserror::Error)]
+#[error("container {name} does not start again{}{}", if reason.is_empty() { "" } else { ": " }, reason)]
+struct NotBack {
+    name: String,
+    reason: String,
+}
+
+impl Failure for NotBack {
+    fn kind(&self) -> Kind {
+        Kind::Internal
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec![format!("look at what it has said: dhow logs {}", self.name)]
+    }
+}
+
+impl Engine {
+    /// Starts a container that was created before, or has ended. `None`: it runs already.
+    pub fn start_existing(&self, name: &str, how: StartHow) -> Result<Option<Session>> {
+        let found = self.find(name)?;
+        match found.status {
+            Status::Running | Status::Restarting => return Ok(None),
+            Status::Paused => {
+                return Err(StateError::Busy { name: name.to_owned(), state: "paused" }.into());
+            }
+            _ => {}
+        }
+        let id = found.record.id;
+        let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
+        let owner = self.own(&id)?.ok_or_else(busy)?;
+        self.await_cleared(&id)?;
+        // Its monitor may have died since we looked, and nobody have seen to that.
+        self.release_held(&id, &owner)?;
+        let gone = || records::Error::NotFound(name.to_owned());
+        let record = records::record(&self.instance, &id)?.ok_or_else(gone)?;
+        let overlay = self.layer_store().overlay(&record.image.layers, &self.instance.container(&id))?;
+        let created = Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner };
+        self.start(created, how).map(Some)
+    }
+
+    /// Waits until the monitor of the last run, which has told everybody of its end and let go of the container, has also
+    /// taken down what the next run makes under the same names: its mounts and its groups.
+    fn await_cleared(&self, id: &Id) -> Result<()> {
+        let released = self.instance.live_containers().join(format!(".{id}"));
+        let until = Instant::now() + CLEARING;
+        while held_at(&released)? == Held::Owned && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        self.sweep_released()
+    }
+
+    /// Stops a container, if it runs, and starts it again. `timeout` and `signal` as for [`Engine::stop`].
+    pub fn restart(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
+        let signal = signal.map(signal::parse).transpose()?;
+        let found = self.find(name)?;
+        if found.status.is_up() {
+            let resolved = &found.record.resolved;
+            let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
+            let signals = [(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)];
+            if self.turn_over(name, &found, &signals)? {
+                self.note_container("restart", &found.record, &[]);
+                return Ok(());
+            }
+        }
+        // It had ended, or did so before its monitor could be asked.
+        self.start_existing(name, StartHow::default())?;
+        self.note_container("restart", &found.record, &[]);
+        Ok(())
+    }
+
+    /// Has the monitor of a container end its run and begin another: address, ports and name stay its own. `false` if
+    /// there is no monitor any more.
+    fn turn_over(&self, name: &str, found: &Found, signals: &[(i32, Duration)]) -> Result<bool> {
+        let id = &found.record.id;
+        let Some(mut session) = self.connect(found, false)? else { return Ok(false) };
+        session.want_end(Wish::Restarted).ok();
+        let before = found.live.as_ref().filter(|_| found.status != Status::Restarting).map(|l| l.started);
+        if before.is_some() {
+            let ended = signals.iter().any(|(signal, patience)| {
+                session.signal(*signal).ok();
+                self.note_signal(&found.record, *signal);
+                if found.status == Status::Paused {
+                    self.thaw(found).ok();
+                }
+                ends_within(&mut session, *patience)
+            });
+            if !ended {
+                return Err(StateError::Undead(name.to_owned()).into());
+            }
+        }
+        let until = Instant::now() + RETURNING;
+        loop {
+            let now = records::load(&self.instance, id)?;
+            match now {
+                Some(now) if now.status == Status::Running => {
+                    if now.live.as_ref().is_some_and(|l| before.is_none_or(|b| l.started != b)) {
+                        return Ok(true);
+                    }
+                }
+                Some(now) if !now.status.is_up() => {
+                    self.await_release(id)?;
+                    let exit = records::exit(&self.instance, id)?;
+                    if let Some(reason) = exit.as_ref().and_then(|e| e.error.clone()) {
+                        return Err(NotBack { name: name.to_owned(), reason }.into());
+                    }
+                    // Either the run that we began has ended already, or there was none: the monitor ended before it heard.
+                    return Ok(exit.is_some_and(|e| e.started.is_some() && e.started != before));
+                }
+                Some(_) => {}
+                None => return Err(records::Error::NotFound(name.to_owned()).into()),
+            }
+            if Instant::now() >= until {
+                return Err(NotBack { name: name.to_owned(), reason: String::new() }.into());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Changes what becomes of a container when it ends; at once, where it runs.
+    pub fn set_restart_policy(&self, name: &str, policy: RestartPolicy) -> Result<()> {
+        let found = self.find(name)?;
+        records::change::<crate::Error>(&self.instance, &found.record.id, |record| {
+            record.options.restart = policy;
+            Ok(())
+        })?;
+        if let Some(session) = self.connect_if_up(&found)? {
+            session.set_policy(policy).ok();
+        }
+        Ok(())
+    }
+
+    fn connect_if_up(&self, found: &Found) -> Result<Option<Session>> {
+        if found.status.is_up() { self.connect(found, false) } else { Ok(None) }
+    }
+}

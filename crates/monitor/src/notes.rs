@@ -1,0 +1,48 @@
+//! What a monitor writes into the journal of events.
+
+use base::fs;
+use monitor::Request;
+use state::container::{Exit, file};
+use state::events::{Event, Kind, append};
+
+/// Writes that something happened to the container.
+pub(crate) fn note(request: &Request, action: &str, more: &[(&str, String)]) {
+    write(request, vec![event(request, &name(request), action, more)]);
+}
+
+/// Writes that a run has ended (`ran`), and that the container is gone where it removes itself.
+pub(crate) fn ended(request: &Request, name: &str, exit: &Exit, ran: bool) {
+    let mut events = Vec::new();
+    if ran {
+        if exit.oom_killed {
+            events.push(event(request, name, "oom", &[]));
+        }
+        events.push(event(request, name, "die", &[("exitCode", exit.code.to_string())]));
+    }
+    if request.auto_remove {
+        events.push(event(request, name, "destroy", &[]));
+    }
+    write(request, events);
+}
+
+fn event(request: &Request, name: &str, action: &str, more: &[(&str, String)]) -> Event {
+    let mut event = Event::new(Kind::Container, action, request.id.as_str());
+    event.attributes.clone_from(&request.attributes);
+    event.attributes.insert("name".to_owned(), name.to_owned());
+    event.attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    event
+}
+
+/// The container's name by now.
+pub(crate) fn name(request: &Request) -> String {
+    let path = request.instance.live(&request.id).join(file::RENAMED);
+    match fs::read_if_exists(&path) {
+        Ok(Some(name)) => String::from_utf8_lossy(&name).into_owned(),
+        _ => request.name.clone(),
+    }
+}
+
+/// A journal that cannot be written is no reason to do anything else: nobody is there to be told.
+fn write(request: &Request, events: Vec<Event>) {
+    append(&request.instance, &events).ok();
+}
