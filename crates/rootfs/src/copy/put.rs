@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::Manner;
@@ -164,23 +164,45 @@ impl Place {
             }
             Some(_) => {}
         }
+        if is_mounted(dir, last).to("look at what is there")? {
+            return self.overwrite(name, kind, fill);
+        }
         match rustix::fs::unlinkat(dir, os(last), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(false),
             Err(Errno::ISDIR) => Err(Refusal::OverDirectory),
-            Err(Errno::BUSY) if matches!(kind, Kind::File(_) | Kind::Sparse(..)) => {
-                let handle = handle(dir, last).to("open what is mounted there")?;
-                let stat = rustix::fs::fstat(&handle).to("look at what is mounted there")?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    return Err(Refusal::system("replace what is mounted there", Errno::BUSY));
-                }
-                self.check(handle.as_fd())?;
-                let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(CWD, itself(&handle), flags, Mode::empty());
-                fill(&mut File::from(file.to("open what is mounted there")?))?;
-                Ok(true)
-            }
             Err(e) => Err(Refusal::system("replace what is there", e)),
         }
+    }
+
+    /// Writes to a regular file that is there.
+    fn overwrite(&mut self, name: &Name, kind: &Kind<'_>, fill: &mut Fill<'_>) -> Result<bool, Refusal> {
+        let Some((parent, last)) = name.split() else { return Err(BadName::Root.into()) };
+        let handle = handle(self.dir(&parent)?, last).to("open what is mounted there")?;
+        let stat = rustix::fs::fstat(&handle).to("look at what is mounted there")?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !regular || !matches!(kind, Kind::File(_) | Kind::Sparse(..)) {
+            return Err(Refusal::system("replace what is mounted there", Errno::BUSY));
+        }
+        self.check(handle.as_fd())?;
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(CWD, itself(&handle), flags, Mode::empty());
+        fill(&mut File::from(file.to("open what is mounted there")?))?;
+        Ok(true)
+    }
+}
+
+/// Whether something is mounted on this name. `unlink` refuses to remove what is a mount point in our own namespace alone:
+/// in the container's it would take the mount away.
+fn is_mounted(dir: BorrowedFd<'_>, last: &[u8]) -> rustix::io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let here = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    loop {
+        return match rustix::fs::openat2(dir, os(last), flags, Mode::empty(), here) {
+            Err(Errno::AGAIN) => continue,
+            Err(Errno::XDEV) => Ok(true),
+            Ok(_) | Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e),
+        };
     }
 }
 
