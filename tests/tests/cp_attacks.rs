@@ -45,6 +45,13 @@ fn assert_swapping(dhow: &Dhow) {
     });
 }
 
+/// The attack works on whoever takes the container's paths for paths of the host's.
+fn assert_careless_is_led_out(dhow: &Dhow) {
+    let path = format!("/proc/{}/root/d/a/passwd", dhow.pid("racer"));
+    let read = || (0..1000).find(|_| fs::read_to_string(&path).is_ok_and(|text| text == "the host's"));
+    eventually("a careless reader to be led out", read);
+}
+
 #[test]
 fn copies_out_of_what_is_swapped_bring_nothing_of_the_host() {
     let dhow = Dhow::new("cp-race-out");
@@ -52,6 +59,9 @@ fn copies_out_of_what_is_swapped_bring_nothing_of_the_host() {
     for (way, target) in ways_out(&outside).iter().enumerate() {
         let mut racer = race(&dhow, target, &[]);
         assert_swapping(&dhow);
+        if way == 0 {
+            assert_careless_is_led_out(&dhow);
+        }
         let out = dhow.scratch().join(format!("out{way}"));
         let out_text = out.to_str().unwrap();
         let mut codes = BTreeSet::new();

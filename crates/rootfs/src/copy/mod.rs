@@ -200,13 +200,10 @@ impl Visit for Placer<'_> {
                 self.copied.devices += 1;
                 Ok(())
             }
-            Err(refusal) => match unread {
-                Some(error) => Err(error),
-                None => {
-                    self.failed = Some(CopyError::of_entry(header.path, refusal));
-                    Err(pack::Error::Write(Errno::CANCELED.into()))
-                }
-            },
+            Err(refusal) => Err(unread.unwrap_or_else(|| {
+                self.failed = Some(CopyError::of_entry(header.path, refusal));
+                pack::Error::Write(Errno::CANCELED.into())
+            })),
         }
     }
 }

@@ -61,28 +61,30 @@ impl Place {
     /// The directory `name`, made with its parents where it is missing.
     pub(super) fn dir(&mut self, name: &Name) -> Result<BorrowedFd<'_>, Refusal> {
         let Some((parent, last)) = name.split() else {
-            self.check(self.directory.as_fd())?;
+            check(self.directory.as_fd())?;
             return Ok(self.directory.as_fd());
         };
         let index = match self.find(name)? {
             Some(index) => index,
-            None => {
-                let above = self.dir(&parent)?;
-                match rustix::fs::mkdirat(above, os(last), Mode::from_raw_mode(MISSING)) {
-                    Ok(()) => {
-                        let fd =
-                            rustix::fs::openat(above, os(last), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-                                .to("open the directory")?;
-                        rustix::fs::fchmod(&fd, Mode::from_raw_mode(MISSING)).to("set the mode")?; // whatever the umask
-                        self.hold(name, fd, None)?
-                    }
-                    // Where a link leads nowhere, it is in the way.
-                    Err(Errno::EXIST) => self.find(name)?.ok_or(Refusal::Link)?,
-                    Err(e) => return Err(Refusal::system("make the directories above it", e)),
-                }
-            }
+            None => self.create(name, &parent, last)?,
         };
         Ok(self.held[index].fd.as_fd())
+    }
+
+    fn create(&mut self, name: &Name, parent: &Name, last: &[u8]) -> Result<usize, Refusal> {
+        let above = self.dir(parent)?;
+        match rustix::fs::mkdirat(above, os(last), Mode::from_raw_mode(MISSING)) {
+            Ok(()) => {
+                let fd = rustix::fs::openat(above, os(last), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+                    .to("open the directory")?;
+                // Whatever the umask.
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(MISSING)).to("set the mode")?;
+                self.hold(name, fd, None)
+            }
+            // Where a link leads nowhere, it is in the way.
+            Err(Errno::EXIST) => self.find(name)?.ok_or(Refusal::Link),
+            Err(e) => Err(Refusal::system("make the directories above it", e)),
+        }
     }
 
     /// The directory `name`, if it is there.
@@ -108,11 +110,6 @@ impl Place {
         let all = self.held.drain(..).try_for_each(|held| held.close().map(drop));
         let own = self.time.map_or(Ok(()), |time| rustix::fs::futimens(&self.directory, &both(time)));
         all.and(own).map_err(|e| CopyError::Finish(e.into()))
-    }
-
-    /// Nothing is made in the kernel's own file systems, whoever led us there.
-    pub(super) fn check(&self, directory: BorrowedFd<'_>) -> Result<(), Refusal> {
-        if kernels::is_of(directory).to("look at the directory")? { Err(Refusal::Kernels) } else { Ok(()) }
     }
 
     /// The index of the directory in `held`, where it exists.
@@ -147,7 +144,7 @@ impl Place {
     }
 
     fn hold(&mut self, name: &Name, fd: OwnedFd, time: Option<Timespec>) -> Result<usize, Refusal> {
-        self.check(fd.as_fd())?;
+        check(fd.as_fd())?;
         let stat = rustix::fs::fstat(&fd).to("look at the directory")?;
         let identity = (stat.st_dev, stat.st_ino);
         let now = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
@@ -174,4 +171,9 @@ impl Held {
         }
         Ok((self.identity, self.time.is_some()))
     }
+}
+
+/// Nothing is made in the kernel's own file systems, whoever led us there.
+pub(super) fn check(file: BorrowedFd<'_>) -> Result<(), Refusal> {
+    if kernels::is_of(file).to("look at the file system")? { Err(Refusal::Kernels) } else { Ok(()) }
 }

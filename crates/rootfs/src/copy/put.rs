@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::Manner;
 use super::error::{Action, Refusal};
-use super::place::Place;
+use super::place::{Place, check};
 use crate::apply::{device, is_content};
 use crate::name::{BadName, Name, shown};
 use crate::pack::header::{Header, Kind};
@@ -73,7 +73,7 @@ impl Place {
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(Refusal::OverFile),
             other => other.to("open the directory")?,
         };
-        self.check(fd.as_fd())?;
+        check(fd.as_fd())?;
         dress(fd.as_fd(), header, manner)?;
         self.enter(name, fd, header.mtime)
     }
@@ -183,7 +183,7 @@ impl Place {
         if !regular || !matches!(kind, Kind::File(_) | Kind::Sparse(..)) {
             return Err(Refusal::system("replace what is mounted there", Errno::BUSY));
         }
-        self.check(handle.as_fd())?;
+        check(handle.as_fd())?;
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(CWD, itself(&handle), flags, Mode::empty());
         fill(&mut File::from(file.to("open what is mounted there")?))?;

@@ -275,7 +275,7 @@ mod tests {
             };
             let nofollow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
             let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-            rustix::fs::utimensat(rustix::fs::CWD, &upper.join(name), &times, nofollow).unwrap();
+            rustix::fs::utimensat(rustix::fs::CWD, upper.join(name), &times, nofollow).unwrap();
         }
         assert_eq!(of(&upper, Some(&lower)), [""; 0]);
         // The engine's own mount points are none either, but what is in them is.

@@ -149,11 +149,11 @@ fn mount_by_numbers(layers: &[PathBuf], top: Top<'_>, place: &Path) -> io::Resul
     let open = |layer: &Path| rustix::fs::openat(CWD, layer, flags, Mode::empty());
     let open_layers: Vec<OwnedFd> = layers.iter().map(|layer| open(layer)).collect::<Result<_, _>>()?;
     let numbers: Vec<String> = open_layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
-    let mut options = format!("lowerdir={}", numbers.join(":"));
     let top = top.map(|(upper, work)| Ok::<_, Errno>((open(upper)?, open(work)?))).transpose()?;
-    if let Some((upper, work)) = &top {
-        options.push_str(&format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd()));
-    }
+    let numbered = |(upper, work): &(OwnedFd, OwnedFd)| {
+        format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd())
+    };
+    let options = format!("lowerdir={}{}", numbers.join(":"), top.as_ref().map(numbered).unwrap_or_default());
     let options = CString::new(options)?;
     if options.as_bytes_with_nul().len() > 4096 {
         return Err(Errno::TOOBIG.into());

@@ -23,6 +23,8 @@ use crate::{kernels, limits};
 
 /// How many levels keep their descriptor.
 const HELD: usize = 48;
+/// How often a file that somebody has a lease on is asked for, ten milliseconds apart.
+const LEASED: u32 = 100;
 
 /// What is done with each entry.
 pub(crate) trait Visit {
@@ -222,10 +224,7 @@ impl<V: Visit> Walk<'_, V> {
     }
 
     fn file(&mut self, handle: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
-        // Through the handle: a name could have become another file's by now.
-        let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = self.at("open it", rustix::fs::openat(CWD, path, flags, Mode::empty()))?;
+        let file = self.at("open it", open_file(handle))?;
         let attributes = self.attributes(file.as_fd())?;
         if self.source == Source::Layer && attributes.whiteout && stat.st_size == 0 {
             return self.visit.whiteout(&self.path);
@@ -336,6 +335,22 @@ fn open_handle(dir: BorrowedFd<'_>, name: &[u8], source: Source) -> rustix::io::
             other => return other,
         }
     }
+}
+
+/// The file behind a handle, to be read: a name could have become another file's by now.
+///
+/// Who has a lease on it (fcntl(2)) is told, and has a moment to give it back: the kernel would let us wait for 45 seconds,
+/// for every file that a container thinks of.
+fn open_file(handle: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for _ in 0..LEASED {
+        match rustix::fs::openat(CWD, &*path, flags, Mode::empty()) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    Err(Errno::WOULDBLOCK)
 }
 
 /// The directory behind a handle, to be read.

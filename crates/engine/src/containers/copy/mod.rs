@@ -185,7 +185,14 @@ impl Engine {
     fn view_of(&self, place: &Place, what: &'static str, access: Access) -> Result<View> {
         let found = self.find(&place.container)?;
         refuse_empty(what, &place.path)?;
-        self.view(&place.container, found, access)
+        let record = found.record.clone();
+        let view = self.view(&place.container, found, access)?;
+        let action = match access {
+            Access::Read => "archive-path",
+            Access::Write => "extract-to-dir",
+        };
+        self.note_container(action, &record, &[]);
+        Ok(view)
     }
 }
 

@@ -147,7 +147,6 @@ fn effective_user(status: &[u8]) -> Option<u32> {
 fn terminal(number: u32) -> String {
     let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xf_ff00));
     match major {
-        0 => "?".to_owned(),
         4 if minor < 64 => format!("tty{minor}"),
         4 => format!("ttyS{}", minor - 64),
         136..=143 => format!("pts/{}", minor + (major - 136) * 256),

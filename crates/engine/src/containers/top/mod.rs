@@ -26,13 +26,16 @@ impl Engine {
     pub fn top(&self, container: &str, options: &[String]) -> Result<Processes> {
         let found = self.find_running(container)?;
         let group = Group::existing(&Hierarchy::detect()?, &self.placement(&found.record.id).into());
-        if !options.is_empty() {
-            return Ok(foreign::ps(options, &group.processes())?);
-        }
-        let rows = columns::read(&group.processes());
-        // A number that was read while its process ended could have been a stranger's by then.
-        let still = group.processes();
-        let rows = rows.into_iter().filter(|(pid, _)| still.contains(pid)).map(|(_, row)| row).collect();
-        Ok(Processes { titles: columns::TITLES.map(str::to_owned).to_vec(), rows })
+        let processes = if options.is_empty() {
+            let rows = columns::read(&group.processes());
+            // A number that was read while its process ended could have been a stranger's by then.
+            let still = group.processes();
+            let rows = rows.into_iter().filter(|(pid, _)| still.contains(pid)).map(|(_, row)| row).collect();
+            Processes { titles: columns::TITLES.map(str::to_owned).to_vec(), rows }
+        } else {
+            foreign::ps(options, &group.processes())?
+        };
+        self.note_container("top", &found.record, &[]);
+        Ok(processes)
     }
 }
