@@ -37,7 +37,7 @@ impl Run for Arguments {
         let (source, destination) = (copy_end::parse(&self.source), copy_end::parse(&self.destination));
         let tell = !quiet && destination != Written::Stream;
         let from = source.open(standard_input)?;
-        let to = destination.open(|| save::standard_output("cp", "an archive"))?;
+        let to = destination.open(standard_output)?;
         let options = CopyOptions { keep_owner: self.archive, follow: self.follow_link };
         let shown = progress::on_terminal(!tell);
         let copied = context.engine()?.copy(from, to, options, &*shown)?;
@@ -58,6 +58,17 @@ impl Run for Arguments {
         }
         Ok(0)
     }
+}
+
+/// Standard output as a file, unless somebody would have to read the archive.
+fn standard_output() -> Result<File> {
+    save::standard_output("cp", "an archive").map_err(|error| match error {
+        Error::Usage { message, .. } => {
+            let hints = vec!["redirect the output, or name a path of the host instead of -".to_owned()];
+            Error::Usage { message, hints }
+        }
+        other => other,
+    })
 }
 
 /// Standard input as a file, unless somebody would have to type the archive.
