@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use state::Instance;
 
 pub use config::{Config, Confinement, Images, Log, Pull, Unpack, parse_size};
+pub use containers::copy::{Copied, CopyEnd, CopyOptions};
 pub use containers::create::{Created, PullPolicy};
+pub use containers::diff::{Change, ChangeKind};
 pub use containers::exec::ExecOptions;
 pub use containers::export::ExportTarget;
 pub use containers::list::{ContainerSummary, MountSummary};
@@ -32,6 +34,7 @@ pub use containers::remove::RemoveOptions;
 pub use containers::session::{Event, Session, SessionSender};
 pub use containers::start::StartHow;
 pub use containers::stats::{ContainerLoad, ContainerStats, Sampler};
+pub use containers::top::Processes;
 pub use containers::update::LimitChanges;
 pub use error::{Error, Result};
 pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};

@@ -11,7 +11,9 @@ mod completion;
 mod confirm;
 mod container_list;
 mod container_prune;
+mod cp;
 mod create;
+mod diff;
 mod each;
 mod events;
 mod exec;
@@ -54,6 +56,7 @@ mod system_check;
 mod system_df;
 mod system_prune;
 mod tag;
+mod top;
 mod update;
 pub(crate) mod version;
 mod volume_create;
@@ -148,6 +151,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
     verb::<stats::Arguments>("stats", Group::Containers, Names::Running),
     verb::<update::Arguments>("update", Group::Containers, Names::Containers),
+    verb::<cp::Arguments>("cp", Group::Containers, Names::Containers),
+    verb::<diff::Arguments>("diff", Group::Containers, Names::Containers),
+    verb::<top::Arguments>("top", Group::Containers, Names::Running),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -221,6 +227,9 @@ const NOUNS: &[(&str, Translations)] = &[
             ("remove", &["rm"]),
             ("stats", &["stats"]),
             ("update", &["update"]),
+            ("cp", &["cp"]),
+            ("diff", &["diff"]),
+            ("top", &["top"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),

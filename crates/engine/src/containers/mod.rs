@@ -6,7 +6,9 @@
 
 pub(crate) mod attach;
 pub(crate) mod control;
+pub(crate) mod copy;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod health;
@@ -34,6 +36,7 @@ pub(crate) mod stats;
 pub(crate) mod still;
 pub(crate) mod stop;
 pub(crate) mod storage;
+pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod update;
 pub(crate) mod wait;

@@ -26,6 +26,7 @@ use state::container::Record;
 use state::options::ContainerOptions;
 
 use crate::containers::storage::Storage;
+pub(crate) use mounts::PROVIDED;
 
 pub(crate) use host::OnHost;
 pub(crate) use resolve::{Machine, Resolution, environment, network_name, resolve};
