@@ -83,8 +83,8 @@ fn converse(name: &str, text: &str) -> usize {
     let split = |text: &str| -> Vec<Vec<String>> {
         let mut all = vec![Vec::new()];
         for line in text.lines() {
-            if line.starts_with(MARK) {
-                all.last_mut().unwrap().push(line[MARK.len()..].to_owned());
+            if let Some(code) = line.strip_prefix(MARK) {
+                all.last_mut().unwrap().push(code.to_owned());
                 all.push(Vec::new());
             } else {
                 all.last_mut().unwrap().push(line.to_owned());

@@ -133,6 +133,13 @@ fn a_volume_outlives_its_containers_and_is_shared_by_them() {
     script(&dhow, &["--mount", "type=volume,src=data,dst=/mnt"], "echo more >> /mnt/file");
     assert_eq!(dhow.ok(&["exec", "writer", "cat", "/data/file"]), "kept\nmore");
     assert_eq!(names(&dhow), ["data"]);
+    let format = "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.destination}}";
+    let events = ["events", "--since", "1h", "--until", "0s", "--filter", "type=volume", "--format", format];
+    let told = dhow.ok(&events);
+    assert!(told.starts_with("create data") && told.contains("mount data /other"), "{told}");
+    eventually("the ends to be told", || {
+        (dhow.ok(&events).lines().filter(|line| line.starts_with("unmount data")).count() == 4).then_some(())
+    });
 }
 
 #[test]

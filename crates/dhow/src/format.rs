@@ -21,12 +21,22 @@ pub(crate) fn rows(
     headers: &[(&str, &str)],
     rows: &[Row],
 ) -> Result<()> {
+    output::text(&to_text(format, default, headers, rows)?)
+}
+
+/// The text that [`rows`] prints.
+pub(crate) fn to_text(
+    format: Option<&str>,
+    default: &str,
+    headers: &[(&str, &str)],
+    rows: &[Row],
+) -> Result<String> {
     let format = match format {
         None | Some("table") => default,
         Some(format) => format,
     };
     if format == "json" {
-        return output::text(&rows.iter().map(json_line).collect::<String>());
+        return Ok(rows.iter().map(json_line).collect());
     }
     let (template, is_table) = match format.strip_prefix("table") {
         Some(template) => (template.trim_start(), true),
@@ -42,9 +52,9 @@ pub(crate) fn rows(
         lines.push(execute(&template, row.clone())?);
     }
     if is_table {
-        return output::text(&table::align(&lines));
+        return Ok(table::align(&lines));
     }
-    output::text(&lines.iter().flat_map(|line| [line, "\n"]).collect::<String>())
+    Ok(lines.iter().flat_map(|line| [line, "\n"]).collect())
 }
 
 /// Prints one value through a template, or as one line of JSON.

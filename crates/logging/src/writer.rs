@@ -14,9 +14,9 @@ use base::Timestamp;
 use crate::{Config, MAX_PIECE, Stream, entry, rfc3339, rotated};
 
 /// Entries are written once this many bytes of them have gathered.
-const FLUSH_AT: usize = 32 * 1024;
+const FLUSH_AT: usize = 128 * 1024;
 /// How much is kept for later while the disk is full.
-const MAX_BACKLOG: usize = 256 * 1024;
+const MAX_BACKLOG: usize = 512 * 1024;
 
 /// Writes a container's log.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Writer {
             let pending = &mut self.unfinished[stream as usize];
             let room = MAX_PIECE - pending.len();
             let window = &bytes[..bytes.len().min(room)];
-            let taken = match window.iter().position(|b| *b == b'\n') {
+            let taken = match memchr::memchr(b'\n', window) {
                 Some(newline) => newline + 1,
                 // The piece is full: cut it, but not within a character.
                 None if window.len() == room => {
@@ -120,7 +120,7 @@ impl Writer {
             }
         }
         // One burst must not cost memory for the rest of a container's life.
-        if self.out.is_empty() && self.out.capacity() > 4 * FLUSH_AT {
+        if self.out.is_empty() && self.out.capacity() > 2 * FLUSH_AT {
             self.out.shrink_to(FLUSH_AT);
         }
     }

@@ -18,7 +18,7 @@ use crate::keeper::Keeper;
 use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_live};
 use crate::notes::{self, note};
 use crate::restart::{Backoff, Wanted, again};
-use crate::{health, read_json, release};
+use crate::{health, joined, read_json, release};
 
 /// Signals that whoever manages this machine sends to a process that should end: the container gets them.
 const SIGNALS: [i32; 4] =
@@ -39,6 +39,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
     };
     let Ok(mut door) = Client::starter(door, request.attach) else { return ExitCode::FAILURE };
     let mut request = request;
+    notes::volumes(&request, "mount");
     match start(&mut request, &live) {
         Ok(started) => {
             let pid = started.run.command.pid;
@@ -93,17 +94,6 @@ fn add_sysctls(bundle: &mut Bundle, network: &network::Plan) {
     }
 }
 
-/// What the next run is to be like: its limits may have been changed since the first.
-fn next_bundle(request: &Request, live: &OwnedFd) -> Bundle {
-    match read_request(live) {
-        Ok(Request { mut bundle, .. }) => {
-            add_sysctls(&mut bundle, &request.network);
-            bundle
-        }
-        Err(_) => request.bundle.clone(),
-    }
-}
-
 /// A container whose first run has begun.
 struct Started {
     run: Launched,
@@ -118,7 +108,7 @@ fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
     add_sysctls(&mut request.bundle, &request.network);
     let ports = request.network.reserve_ports().map_err(boxed)?;
     let mut listener = None;
-    let run = launch(request, &request.bundle, 0, &mut || {
+    let run = launch(request, None, &mut || {
         listener = Some(listen_in(live)?);
         Ok(())
     })?;
@@ -149,11 +139,17 @@ impl Started {
                 restarts += 1;
                 backoff.after(began.elapsed())
             };
-            match next_run(&mut keeper, (request, &live), run, exit, delay, &mut restarts) {
+            match next_run(&mut keeper, request, run, exit, delay, &mut restarts) {
                 Next::Runs(next) => run = next,
                 Next::Ends { exit, group } => break (exit, group, None, false),
             }
         };
+        if joined::shares_processes(request)
+            && let Some(group) = &group
+        {
+            // No namespace has ended that would have taken them along. What cannot be killed is found later.
+            group.kill().ok();
+        }
         // Those that listen hear of it when the names are free, and before what takes time.
         keeper.listener = None;
         drop(ports);
@@ -211,7 +207,7 @@ enum Next {
 /// Waits as long as it should, and starts the container again, as often as it takes.
 fn next_run(
     keeper: &mut Keeper,
-    (request, live): (&Request, &OwnedFd),
+    request: &Request,
     ended: Launched,
     mut exit: Exit,
     mut delay: Duration,
@@ -237,7 +233,7 @@ fn next_run(
             exit.stopped = wanted == Wanted::ByUser;
             return Next::Ends { exit, group };
         }
-        match launch(request, &next_bundle(request, live), *restarts, &mut || Ok(())) {
+        match launch(request, Some(*restarts), &mut || Ok(())) {
             Ok(run) => {
                 note(request, "start", &[]);
                 return Next::Runs(run);

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use base::fs::{Durability, write_atomic};
 use base::{Failure, Kind, Timestamp};
 use monitor::{REQUEST_VERSION, Request};
-use runtime::Bundle;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use state::container::{FORMAT, Live, file};
 
 use crate::command::{Command, plumb};
+use crate::joined;
 
 /// Why a container did not start, beyond what the stages say.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +54,15 @@ pub(crate) struct Launched {
     pub(crate) began: Timestamp,
 }
 
-/// Starts the container, for the `restarts`th time after the first. `meanwhile` is done while its root is mounted.
+/// Starts the container: for the first time, or again, after its policy has done so `restarts` times. `meanwhile` is done while its root is mounted.
 pub(crate) fn launch(
     request: &Request,
-    bundle: &Bundle,
-    restarts: u32,
+    restarts: Option<u32>,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Launched> {
-    let plan = runtime::plan(bundle).map_err(boxed)?;
+    let (bundle, joined) = joined::bundle(request, restarts.is_some())?;
+    let plan = runtime::plan(&bundle).map_err(boxed)?;
+    joined.check()?;
     let batch = request.network.child_messages();
     let plan = plan.with_netlink(batch.bytes, batch.messages);
     let terminal = bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
@@ -71,7 +72,7 @@ pub(crate) fn launch(
         request.network.attach(pid).map_err(boxed)?;
         meanwhile()?;
         began = Timestamp::now();
-        write_live(request, &Live { restarts, ..live(request, pid, began) })
+        write_live(request, &Live { restarts: restarts.unwrap_or(0), ..live(request, pid, began) })
     };
     let running = runtime::launch(plan, stdio, &mut steps).map_err(boxed)?;
     let command = Command::new(running.pid, running.pidfd, running.terminal, input, outputs);

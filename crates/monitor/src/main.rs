@@ -11,6 +11,7 @@ mod clients;
 mod command;
 mod exec;
 mod health;
+mod joined;
 mod keep;
 mod keeper;
 mod launch;

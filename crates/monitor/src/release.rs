@@ -13,6 +13,8 @@ use state::claim;
 use state::container::{Exit, file};
 use state::lock::Lock;
 
+use crate::notes;
+
 /// How long bridge, table and groups stay when nobody uses them: the next container may come at once, and making
 /// them costs more than its start.
 const GRACE: Duration = Duration::from_secs(2);
@@ -62,16 +64,17 @@ pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
 /// Unmounts volumes that nobody runs with any more, and with `--rm` removes those that were the container's alone. Its record
 /// goes after them: as long as that is there, whoever finishes the removal for us knows of them.
 fn volumes(request: &Request) {
-    if request.mounted_volumes.is_empty() && request.anonymous_volumes.is_empty() {
+    if request.volumes.is_empty() {
         return;
     }
     let store = volume::Store::open(&request.instance);
-    for name in &request.mounted_volumes {
-        store.release(name, &request.id).ok();
+    for volume in request.volumes.iter().filter(|volume| volume.mounted) {
+        store.release(&volume.name, &request.id).ok();
     }
+    notes::volumes(request, "unmount");
     if request.auto_remove {
-        for name in &request.anonymous_volumes {
-            store.remove_with_container(name).ok();
+        for volume in request.volumes.iter().filter(|volume| volume.anonymous) {
+            store.remove_with_container(&volume.name).ok();
         }
     }
 }

@@ -50,12 +50,40 @@ pub struct Request {
     /// What its events say of it beside its name: its image, its labels.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
-    /// Its anonymous volumes, which go with it where `auto_remove` says so.
+    /// Its volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub anonymous_volumes: Vec<String>,
-    /// Volumes that are mounted on the host while it, or another one, runs.
+    pub volumes: Vec<VolumeUse>,
+    /// Namespaces of other containers that it joins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mounted_volumes: Vec<String>,
+    pub joins: Vec<Join>,
+}
+
+/// What stands in a path below `/proc` for the process whose namespaces are joined: no process is called so, and the
+/// path leads nowhere until it is known which it is.
+pub const JOINED: &str = "joined";
+
+/// A namespace of another container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Join {
+    /// Which; with the one of IPC comes `/dev/shm`.
+    pub kind: oci::runtime::NamespaceKind,
+    /// Whose.
+    pub container: Id,
+}
+
+/// A volume of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VolumeUse {
+    /// Which.
+    pub name: String,
+    /// Where in the container.
+    pub destination: std::path::PathBuf,
+    /// It cannot be written to.
+    pub read_only: bool,
+    /// It was made for a container, and goes with that where `auto_remove` says so.
+    pub anonymous: bool,
+    /// It is mounted on the host while this container, or another one, runs.
+    pub mounted: bool,
 }
 
 /// How the health of a container is looked at.

@@ -63,6 +63,9 @@ pub enum Error {
         /// The port.
         port: HostPort,
     },
+    /// The host has no address that the container could reach it by.
+    #[error("there is no host-gateway for `{0}`: the container has no network")]
+    NoGateway(String),
     /// The network's state file is not what we write, or from a newer version.
     #[error("cannot understand {}: {reason}", path.display())]
     State {
@@ -115,6 +118,7 @@ impl Failure for Error {
                 _ => base::failure::kind_of_io(source),
             },
             Self::Ipv6 { .. } => Kind::Unsupported,
+            Self::NoGateway(_) => Kind::Invalid,
             Self::State { .. } => Kind::Corrupt,
         }
     }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use base::fs;
-use state::options::NetworkMode;
+use state::options::{DnsOptions, HostEntry, NetworkMode};
 
-use crate::Result;
+use crate::{Error, Result};
 
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved lists the resolvers behind its stub on 127.0.0.53.
@@ -57,10 +57,11 @@ pub struct ResolvConf {
 }
 
 /// The content of `/etc/resolv.conf`, made from the host's. With the host's network: the host's own file.
-pub fn resolv_conf(mode: &NetworkMode) -> Result<ResolvConf> {
+/// What the user says of it takes the place of what it says.
+pub fn resolv_conf(mode: &NetworkMode, dns: &DnsOptions) -> Result<ResolvConf> {
     let host = text(Path::new(HOST_RESOLV_CONF))?;
     if *mode == NetworkMode::Host {
-        return Ok(ResolvConf { text: host, warnings: Vec::new() });
+        return Ok(ResolvConf { text: as_told(&host, dns), warnings: Vec::new() });
     }
     let behind =
         if asks_systemd_resolved(&host) { text(Path::new(BEHIND_SYSTEMD_RESOLVED))? } else { String::new() };
@@ -68,7 +69,55 @@ pub fn resolv_conf(mode: &NetworkMode) -> Result<ResolvConf> {
     if *mode == NetworkMode::None {
         conf.warnings.clear(); // nobody will be asked
     }
+    if !dns.servers.is_empty() {
+        conf.warnings.clear(); // they are not asked
+    }
+    conf.text = as_told(&conf.text, dns);
     Ok(conf)
+}
+
+/// A `resolv.conf` with what the user wants otherwise.
+fn as_told(text: &str, dns: &DnsOptions) -> String {
+    if dns.is_default() {
+        return text.to_owned();
+    }
+    let mut told = String::new();
+    for ip in &dns.servers {
+        writeln!(told, "nameserver {ip}").ok(); // cannot fail
+    }
+    for line in text.lines() {
+        let replaced = match line.split_whitespace().next() {
+            Some("nameserver") => !dns.servers.is_empty(),
+            Some("search" | "domain") => !dns.search.is_empty(),
+            Some("options") => !dns.options.is_empty(),
+            _ => false,
+        };
+        if !replaced {
+            writeln!(told, "{line}").ok();
+        }
+    }
+    // Docker's word for no domain at all.
+    if !dns.search.is_empty() && dns.search != ["."] {
+        writeln!(told, "search {}", dns.search.join(" ")).ok();
+    }
+    if !dns.options.is_empty() {
+        writeln!(told, "options {}", dns.options.join(" ")).ok();
+    }
+    told
+}
+
+/// The lines of `--add-host`. A host without an address is ours, as the container reaches it.
+pub fn more_hosts(mode: &NetworkMode, hosts: &[HostEntry], gateway: Option<Ipv4Addr>) -> Result<String> {
+    let mut text = String::new();
+    for HostEntry { name, address } in hosts {
+        let ours = match mode {
+            NetworkMode::Host => Some(Ipv4Addr::LOCALHOST),
+            _ => gateway,
+        };
+        let address = address.or(ours.map(IpAddr::V4)).ok_or_else(|| Error::NoGateway(name.clone()))?;
+        writeln!(text, "{address}\t{name}").ok(); // cannot fail
+    }
+    Ok(text)
 }
 
 /// The IPv4 resolvers that the host uses: our subnet must not hide them.
@@ -164,6 +213,39 @@ mod tests {
             assert_eq!(conf.text, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
             assert!(conf.warnings[0].contains("ask 8.8.8.8"));
         }
+    }
+
+    #[test]
+    fn what_the_user_says_takes_the_place_of_what_the_host_says() {
+        let host = "nameserver 192.0.2.1\nsearch a\noptions edns0\nsortlist x\n";
+        let told = |servers: &[&str], search: &[&str], options: &[&str]| {
+            let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
+            let servers = servers.iter().map(|ip| ip.parse().unwrap()).collect();
+            as_told(host, &DnsOptions { servers, search: words(search), options: words(options) })
+        };
+        assert_eq!(told(&[], &[], &[]), host);
+        assert_eq!(told(&["::1"], &[], &[]), "nameserver ::1\nsearch a\noptions edns0\nsortlist x\n");
+        assert_eq!(
+            told(&[], &["b", "c"], &["ndots:2"]),
+            "nameserver 192.0.2.1\nsortlist x\nsearch b c\noptions ndots:2\n"
+        );
+        assert_eq!(told(&[], &["."], &[]), "nameserver 192.0.2.1\noptions edns0\nsortlist x\n");
+    }
+
+    #[test]
+    fn more_hosts_are_lines_and_the_host_is_the_gateway() {
+        let entry = |name: &str, ip: Option<&str>| HostEntry {
+            name: name.to_owned(),
+            address: ip.map(|ip| ip.parse().unwrap()),
+        };
+        let hosts = [entry("db", Some("2001:db8::1")), entry("me", None)];
+        let gateway = Some(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(
+            more_hosts(&NetworkMode::Bridge, &hosts, gateway).unwrap(),
+            "2001:db8::1\tdb\n10.0.0.1\tme\n"
+        );
+        assert!(more_hosts(&NetworkMode::Host, &hosts, None).unwrap().ends_with("127.0.0.1\tme\n"));
+        assert!(more_hosts(&NetworkMode::None, &hosts, None).is_err());
     }
 
     #[test]

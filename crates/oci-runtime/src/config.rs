@@ -105,6 +105,7 @@ impl Config {
 /// What is the same for a container's first process and further ones. Clears what only our own parts may say.
 pub(crate) fn check_process(process: &mut Process) -> Result<(), Error> {
     process.user.username = None;
+    process.user.additional_groups.clear();
     if process.cwd.as_os_str().is_empty() {
         return Err(Error::Config("cwd property must not be empty".to_owned()));
     }

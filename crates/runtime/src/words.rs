@@ -116,9 +116,10 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
         Step::UnknownUser => {
             format!("cannot find the user{} in the image's /etc/passwd", name_of(process, false))
         }
-        Step::UnknownGroup => {
-            format!("cannot find the group{} in the image's /etc/group", name_of(process, true))
-        }
+        Step::UnknownGroup => match n.checked_sub(1).and_then(|n| process.further_group(n)) {
+            Some(name) => format!("cannot find the group `{name}` in the image's /etc/group"),
+            None => format!("cannot find the group{} in the image's /etc/group", name_of(process, true)),
+        },
         Step::Terminal => "cannot make a terminal".to_owned(),
         Step::Stdio => "cannot set the standard streams".to_owned(),
         Step::OomScore => "cannot set oom_score_adj".to_owned(),

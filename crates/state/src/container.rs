@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 use base::{Digest, Id, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::options::{ContainerOptions, HealthCheck, PortMapping};
+use crate::options::{ContainerOptions, ExposedPort, HealthCheck, PortMapping};
 
 /// The newest record format that this code reads and the one that it writes.
 pub const FORMAT: u32 = 1;
@@ -93,6 +93,9 @@ pub struct Resolved {
     /// How its health is looked at, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// The ports on which it listens, by its image and `--expose`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<ExposedPort>,
 }
 
 /// That a container runs.
@@ -285,6 +288,8 @@ pub mod file {
     pub const PAUSED: &str = "paused";
     /// In the live directory: the name that it has got since it was started.
     pub const RENAMED: &str = "name";
+    /// In the live directory: the limits (`linux.resources`) that have taken the place of the request's.
+    pub const RESOURCES: &str = "resources.json";
     /// The writable layer.
     pub const UPPER: &str = "upper";
     /// Overlayfs' own.

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::mounts::{
     BindMount, IdKind, IdMap, ImageMount, Origin, Recursion, TmpfsMount, VolumeMount, VolumesFrom,
 };
+mod limits;
+mod surroundings;
+
+pub use limits::{DeviceRate, Limits, Ulimit};
+pub use surroundings::{DeviceMapping, DnsOptions, ExposedPort, HostEntry, IpcMode, Namespaces, PidMode};
 
 /// Everything that `run` and `create` may be told. `None` and empty mean: as the image or the defaults say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +85,51 @@ pub struct ContainerOptions {
     pub restart: RestartPolicy,
     /// `--health-…` and `--no-healthcheck`.
     pub health: HealthOptions,
+    /// All other limits.
+    #[serde(skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
+    /// `--ipc`, `--pid`, `--uts`, `--cgroupns`.
+    #[serde(skip_serializing_if = "Namespaces::is_default")]
+    pub namespaces: Namespaces,
+    /// `--privileged`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// `--device`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceMapping>,
+    /// `--device-cgroup-rule`: `c 10:200 rwm`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_rules: Vec<String>,
+    /// `--group-add`: names or numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// `--sysctl`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// `--cgroup-parent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    /// `--domainname`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// `--annotation`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// `--add-host`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostEntry>,
+    /// `--dns`, `--dns-search`, `--dns-option`.
+    #[serde(skip_serializing_if = "DnsOptions::is_default")]
+    pub dns: DnsOptions,
+    /// `--expose`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<ExposedPort>,
+    /// `-P`: every exposed port is published.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub publish_all: bool,
+    /// `--platform`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
 }
 
 /// `--restart`: what becomes of a container whose command has ended.

@@ -19,7 +19,7 @@ pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 /// What a volume is. Written when it is made, and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// [`FORMAT`] of the writer.
+    /// The format of the writer; a reader refuses what is newer than itself.
     pub format: u32,
     /// Its name, which is its directory's.
     pub name: String,

@@ -8,10 +8,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, Parser};
 
 use crate::error::{Error, Result};
+use crate::flags::container::LeftOut;
 use crate::{help, output};
 
 /// Parses a verb's words. `None` where help was asked for and given.
 pub(crate) fn parse<T: Parser>(name: &str, words: Vec<OsString>) -> Result<Option<T>> {
+    let _left_out = LeftOut::of(&words);
     let command = docker_style(T::command());
     match command.try_get_matches_from(words).and_then(|matches| T::from_arg_matches(&matches)) {
         Ok(arguments) => Ok(Some(arguments)),

@@ -49,6 +49,7 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod system_boot;
 mod system_check;
@@ -56,6 +57,7 @@ mod system_df;
 mod system_prune;
 mod tag;
 mod top;
+mod update;
 pub(crate) mod version;
 mod volume_create;
 mod volume_inspect;
@@ -150,6 +152,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<cp::Arguments>("cp", Group::Containers, Names::Containers),
     verb::<diff::Arguments>("diff", Group::Containers, Names::Containers),
     verb::<top::Arguments>("top", Group::Containers, Names::Running),
+    verb::<stats::Arguments>("stats", Group::Containers, Names::Running),
+    verb::<update::Arguments>("update", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -224,6 +228,8 @@ const NOUNS: &[(&str, Translations)] = &[
             ("cp", &["cp"]),
             ("diff", &["diff"]),
             ("top", &["top"]),
+            ("stats", &["stats"]),
+            ("update", &["update"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),

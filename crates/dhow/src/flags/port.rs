@@ -25,6 +25,9 @@ pub(crate) enum NotAPort {
     /// A protocol that is not published.
     #[error("`{0}` is not a protocol: want tcp or udp")]
     Protocol(String),
+    /// More than a container's port.
+    #[error("want PORT[-PORT][/PROTOCOL], such as 80 or 5000-5010/udp")]
+    Exposed,
     /// Two ranges that do not match.
     #[error("the two ranges differ in length")]
     Ranges,

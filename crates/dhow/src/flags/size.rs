@@ -38,6 +38,26 @@ impl FromStr for Bytes {
     }
 }
 
+/// Bytes, or -1 for as many as there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BytesOrAll(pub(crate) i64);
+
+/// Neither.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("want a size, such as 64m or 1.5g, or -1 for no limit")]
+pub(crate) struct NotASizeOrAll;
+
+impl FromStr for BytesOrAll {
+    type Err = NotASizeOrAll;
+    fn from_str(text: &str) -> Result<Self, NotASizeOrAll> {
+        if text == "-1" {
+            return Ok(Self(-1));
+        }
+        let Bytes(bytes) = text.parse().map_err(|_| NotASizeOrAll)?;
+        i64::try_from(bytes).map(Self).map_err(|_| NotASizeOrAll)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +93,15 @@ mod tests {
             "1 m m",
         ] {
             assert_eq!(bad.parse::<Bytes>(), Err(NotASize), "{bad}");
+        }
+    }
+
+    #[test]
+    fn minus_one_is_all() {
+        assert_eq!("-1".parse(), Ok(BytesOrAll(-1)));
+        assert_eq!("1g".parse(), Ok(BytesOrAll(1 << 30)));
+        for bad in ["-2", "-1m", "x", ""] {
+            assert_eq!(bad.parse::<BytesOrAll>(), Err(NotASizeOrAll), "{bad}");
         }
     }
 }

@@ -17,6 +17,7 @@ use base::fs::{self, At};
 use base::progress::Progress;
 use base::{Failure, Id, Kind, Timestamp};
 use image::{Reference, Resolved as Image};
+use oci::image::Platform;
 use rootfs::Overlay;
 use state::claim;
 use state::container::{FORMAT, ImageUsed, Record, file};
@@ -29,6 +30,7 @@ use crate::containers::reconcile::Encode;
 use crate::containers::spec::{Machine, Resolution, resolve};
 use crate::containers::undo::Undo;
 use crate::error::Result;
+use crate::images::pull::platform_of;
 use crate::{Engine, PullOptions};
 
 /// When an image is pulled before a container is made of it.
@@ -64,6 +66,8 @@ enum Error {
     NoImage(String),
     #[error("`{name}` is an artifact of the type `{kind}`, and no image: it cannot be run")]
     Artifact { name: String, kind: String },
+    #[error("the image `{name}` is for {has}, and not for {wanted}")]
+    Platform { name: String, has: String, wanted: String },
     #[error("cannot get randomness for an id")]
     Random(#[source] std::io::Error),
     #[error("nobody but us should know the new id {0}, and somebody holds it")]
@@ -75,7 +79,7 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoImage(_) => Kind::NotFound,
+            Self::NoImage(_) | Self::Platform { .. } => Kind::NotFound,
             Self::Artifact { .. } => Kind::Invalid,
             Self::Random(_) | Self::IdTaken(_) => Kind::Internal,
             Self::NoFreeName(_) => Kind::Exhausted,
@@ -124,7 +128,8 @@ impl Engine {
         if let Some(name) = &options.name {
             names::check(name)?;
         }
-        let image = self.image_for(&options.image, pull, progress)?;
+        self.check_joins(&options)?;
+        let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;
         refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);
         let mounted = self.images_to_mount(&mut options, pull, progress)?;
@@ -147,9 +152,9 @@ impl Engine {
             self.unpack_missing(image, progress)?;
         }
         let execution = image.config.config.clone().unwrap_or_default();
-        let mut warnings = Vec::new();
-        self.plan_storage(&mut options, &execution, &overlay, &mut warnings)?;
-        let Resolution { args, resolved } =
+        let mut of_storage = Vec::new();
+        self.plan_storage(&mut options, &execution, &overlay, &mut of_storage)?;
+        let Resolution { args, resolved, mut warnings } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;
         // A container has its image's labels, and its own of the same names instead.
         for (key, value) in execution.labels {
@@ -194,6 +199,7 @@ impl Engine {
         match made {
             Ok(record) => {
                 undo.disarm();
+                warnings.extend(of_storage);
                 self.note_container("create", &record, &[]);
                 Ok(Created { id, name: record.name.clone(), warnings, record, overlay, owner })
             }
@@ -202,7 +208,33 @@ impl Engine {
     }
 
     /// The image of this name, pulled if the policy says so.
-    pub(crate) fn image_for(&self, name: &str, pull: PullPolicy, progress: &dyn Progress) -> Result<Image> {
+    pub(crate) fn image_for(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        pull: PullPolicy,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let wanted = platform.map(|text| platform_of(Some(text))).transpose()?;
+        let suits =
+            |image: &Image| wanted.as_ref().is_none_or(|wanted| is_for(&image.config.platform, wanted));
+        let image = self.image_or_pull(name, platform, &suits, pull, progress)?;
+        if suits(&image) {
+            return Ok(image);
+        }
+        let has = image::platform::display(&image.config.platform);
+        Err(Error::Platform { name: name.to_owned(), has, wanted: platform.unwrap_or_default().to_owned() }
+            .into())
+    }
+
+    fn image_or_pull(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        suits: &dyn Fn(&Image) -> bool,
+        pull: PullPolicy,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
         let store = self.image_store()?;
         let parsed = name.parse::<Reference>();
         if let Ok(reference) = &parsed {
@@ -211,13 +243,14 @@ impl Engine {
             }
             if pull != PullPolicy::Always
                 && let Some(image) = store.resolve(reference)?
+                && (suits(&image) || pull == PullPolicy::Never)
             {
                 return Ok(image);
             }
         }
         // Only now that it is no known name, an id.
         match store.find(name) {
-            Ok(image) if pull != PullPolicy::Always || parsed.is_err() => return Ok(image),
+            Ok(image) if pull != PullPolicy::Always && suits(&image) || parsed.is_err() => return Ok(image),
             Err(error) if error.kind() != Kind::NotFound => return Err(error.into()),
             _ => {}
         }
@@ -228,7 +261,8 @@ impl Engine {
         if pull == PullPolicy::Missing {
             progress.note(&format!("Unable to find image '{reference}' locally"));
         }
-        self.pull(name, &PullOptions::default(), progress)?;
+        let how = PullOptions { platform: platform.map(str::to_owned), ..PullOptions::default() };
+        self.pull(name, &how, progress)?;
         Ok(store.resolve(&reference)?.ok_or_else(|| Error::NoImage(name.to_owned()))?)
     }
 
@@ -264,18 +298,37 @@ pub(crate) fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
     }
 }
 
+/// Whether an image for one platform is one for another: what is not said of that may be anything.
+fn is_for(has: &Platform, wanted: &Platform) -> bool {
+    let variant = wanted.variant.is_none() || has.variant.is_none() || has.variant == wanted.variant;
+    (&has.os, &has.architecture) == (&wanted.os, &wanted.architecture) && variant
+}
+
 /// Asked of the kernel only where the answer matters.
-fn machine(options: &ContainerOptions) -> Machine {
+pub(crate) fn machine(options: &ContainerOptions) -> Machine {
+    let list = |asked: &Option<String>, path: &str| {
+        asked.as_ref()?;
+        // Where the kernel says nothing, it will say what it does not take.
+        let text = fs::read_if_exists(Path::new(path)).ok()??;
+        Some(String::from_utf8_lossy(&text).trim().to_owned())
+    };
     Machine {
+        processors: list(&options.limits.cpuset_cpus, "/sys/devices/system/cpu/online"),
+        nodes: list(&options.limits.cpuset_mems, "/sys/devices/system/node/online"),
         cpus: match options.nano_cpus {
             Some(_) => crate::system::info::processors(),
             None => u32::MAX,
         },
         hostname: match options.network {
-            NetworkMode::Host => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            _ if options.namespaces.host_uts => hostname(),
+            NetworkMode::Host => hostname(),
             _ => String::new(),
         },
     }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn make_directory(dir: &Path, record: &Record) -> Result<()> {

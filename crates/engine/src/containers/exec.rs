@@ -8,7 +8,7 @@ use oci::runtime::Process;
 use runtime::capability;
 
 use crate::containers::control::StateError;
-use crate::containers::spec::{capabilities, environment, user};
+use crate::containers::spec::{capabilities, environment, limits, user};
 use crate::containers::start::first_word;
 use crate::error::Result;
 use crate::{Engine, Session};
@@ -80,7 +80,9 @@ impl Engine {
             pid: live.pid,
             process: Process {
                 terminal: options.tty,
-                user: user(options.user.as_deref().unwrap_or(&resolved.user)),
+                user: user(options.user.as_deref().unwrap_or(&resolved.user), &record.options.groups),
+                rlimits: limits::rlimits(&record.options),
+                oom_score_adj: record.options.limits.oom_score_adj,
                 args: options.command,
                 env: environment(env, options.env.iter())?,
                 cwd: options.working_dir.unwrap_or_else(|| PathBuf::from(&resolved.working_dir)),
@@ -90,7 +92,7 @@ impl Engine {
                 ..Process::default()
             },
             seccomp: if options.privileged { None } else { self.seccomp(record)? },
-            cgroup: Some(self.placement(&record.id).into()),
+            cgroup: Some(self.location(record)),
             interactive: options.interactive,
             detach: options.detach,
         };

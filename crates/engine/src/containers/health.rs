@@ -7,7 +7,7 @@ use oci::runtime::Process;
 use state::container::Record;
 use state::options::HealthCheck;
 
-use crate::containers::spec::{capabilities, user};
+use crate::containers::spec::{capabilities, limits, user};
 
 /// What the monitor is told. A probe runs as the container's command does: as its user, with its rights and filter.
 pub(crate) fn request(
@@ -18,7 +18,8 @@ pub(crate) fn request(
 ) -> HealthRequest {
     let resolved = &record.resolved;
     let process = Process {
-        user: user(&resolved.user),
+        user: user(&resolved.user, &record.options.groups),
+        rlimits: limits::rlimits(&record.options),
         args: check.command.clone(),
         env: resolved.env.clone(),
         cwd: PathBuf::from(&resolved.working_dir),

@@ -1,6 +1,8 @@
 //! `inspect` of a container, in Docker's shape.
 
+mod limits;
 mod mounts;
+mod surroundings;
 
 use base::Timestamp;
 use serde_json::{Map, Value, json};
@@ -46,6 +48,8 @@ impl Engine {
             "Mounts": mounts::all(options, |name| json!(self.volume_store().mountpoint(name))),
             "Config": {
                 "Hostname": resolved.hostname,
+                "Domainname": options.domainname.clone().unwrap_or_default(),
+                "ExposedPorts": surroundings::exposed(&resolved.exposed),
                 "User": resolved.user,
                 "Tty": options.tty,
                 "OpenStdin": options.interactive,
@@ -149,7 +153,7 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         .filter(|t| t.origin == Origin::Short)
         .map(|t| (t.destination.display().to_string(), Value::from(t.options.join(","))))
         .collect();
-    json!({
+    let mut config = json!({
         "Binds": mounts::short(options),
         "Mounts": mounts::long(options),
         "VolumesFrom": mounts::inherited(options),
@@ -164,13 +168,12 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": security,
         "Tmpfs": tmpfs,
-        "ShmSize": 64 << 20,
-        "Memory": options.memory.unwrap_or(0),
-        "MemorySwap": options.memory.map_or(0, |m| m.saturating_mul(2)),
-        "NanoCpus": options.nano_cpus.unwrap_or(0),
-        "PidsLimit": options.pids_limit.unwrap_or(default_pids),
-        "Privileged": false,
-    })
+    });
+    if let Value::Object(config) = &mut config {
+        limits::add(config, options, default_pids);
+        surroundings::add(config, options);
+    }
+    config
 }
 
 fn network_settings(found: &Found) -> Value {

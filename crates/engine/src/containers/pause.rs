@@ -55,6 +55,6 @@ impl Engine {
     }
 
     fn group(&self, found: &Found) -> Result<Group> {
-        Ok(Group::existing(&Hierarchy::detect()?, &self.placement(&found.record.id).into()))
+        Ok(Group::existing(&Hierarchy::detect()?, &self.location(&found.record)))
     }
 }

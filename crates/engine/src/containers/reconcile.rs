@@ -110,7 +110,7 @@ impl Engine {
         if record.options.auto_remove {
             return self.remove_files(&record.id, &record.name, owner);
         }
-        remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(id).into()))?;
+        remove_group(&Group::existing(&Hierarchy::detect()?, &self.location(&record)))?;
         write_exit(&dir, LOST, None, "the machine was restarted while it ran")
     }
 
@@ -136,7 +136,7 @@ impl Engine {
     /// what; where there is none, nothing was ever started.
     pub(crate) fn release_held(&self, id: &Id, owner: &Owner) -> Result<Option<Request>> {
         let request = read_request(owner.live());
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id).into());
+        let group = self.group_of(id, request.as_ref())?;
         group.kill()?;
         remove_group(&group)?;
         if let Some(request) = &request {
@@ -146,12 +146,20 @@ impl Engine {
         Ok(request)
     }
 
+    /// The cgroup of a container that was started so.
+    fn group_of(&self, id: &Id, request: Option<&Request>) -> Result<Group> {
+        let asked = request.and_then(|request| request.bundle.cgroup.clone());
+        let location = asked.unwrap_or_else(|| self.placement(id).into());
+        Ok(Group::existing(&Hierarchy::detect()?, &location))
+    }
+
     /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.
     pub(crate) fn sweep_released(&self) -> Result<()> {
         for (path, id) in hidden(&self.instance.live_containers()) {
             let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
-            remove_group(&Group::existing(&Hierarchy::detect()?, &self.placement(&id).into()))?;
-            if let Some(request) = read_request(&path) {
+            let request = read_request(&path);
+            remove_group(&self.group_of(&id, request.as_ref())?)?;
+            if let Some(request) = request {
                 self.release_volumes(&request)?;
             }
             fs::remove_dir_all(&path)?;
@@ -161,8 +169,8 @@ impl Engine {
     }
 
     fn release_volumes(&self, request: &Request) -> Result<()> {
-        for name in &request.mounted_volumes {
-            self.volume_store().release(name, &request.id)?;
+        for volume in request.volumes.iter().filter(|volume| volume.mounted) {
+            self.volume_store().release(&volume.name, &request.id)?;
         }
         Ok(())
     }
@@ -319,7 +327,7 @@ impl Engine {
 }
 
 /// A request that a killed command has half written counts as none: then nothing was acted on.
-fn read_request(live: &Path) -> Option<Request> {
+pub(crate) fn read_request(live: &Path) -> Option<Request> {
     let bytes = fs::read_if_exists(&live.join(file::REQUEST)).ok()??;
     serde_json::from_slice(&bytes).ok()
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use base::fs;
 use base::{Failure, Id, Kind};
 use monitor::{REQUEST_VERSION, Request};
-use runtime::cgroup::Placement;
+use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Exit, Record, file};
-use state::options::SeccompChoice;
+use state::options::{PortMapping, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
@@ -17,7 +17,7 @@ use crate::config::Confinement;
 use crate::containers::create::Created;
 use crate::containers::reconcile::write_exit;
 use crate::containers::session::{Session, read_start};
-use crate::containers::spec::{self, Context};
+use crate::containers::spec::{self, Context, OnHost};
 use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
 use crate::containers::{health, notes};
@@ -120,7 +120,8 @@ impl Engine {
     /// Claims what the container's network needs. Addresses may all be held by dead containers: once.
     fn prepare_network(&self, record: &Record) -> Result<network::Plan> {
         let options = &record.options;
-        let prepare = || network::prepare(&self.instance, &record.id, &options.network, &options.ports);
+        let ports = published(record);
+        let prepare = || network::prepare(&self.instance, &record.id, &options.network, &ports);
         match prepare() {
             Err(error) if error.kind() == Kind::Exhausted => {
                 self.reconcile()?;
@@ -144,6 +145,8 @@ impl Engine {
         let mut warnings = network.warnings().to_vec();
         warnings.extend(provide_files(live, record, &network)?);
         warnings.extend(degraded);
+        let host = OnHost::find(options)?;
+        let joins = self.joins(options)?;
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let context = Context {
@@ -154,6 +157,7 @@ impl Engine {
             swap: options.memory.is_some() && swap_is_accounted(),
             sysctls: network.sysctls(),
             storage: &storage,
+            host,
         };
         let dir = self.instance.container(&record.id);
         let log = &self.config.log;
@@ -172,7 +176,7 @@ impl Engine {
             bundle: Bundle {
                 spec: spec::build(record, &context),
                 root,
-                cgroup: Some(self.placement(&record.id).into()),
+                cgroup: Some(self.location(record)),
                 seccomp,
                 init: options.init,
                 manner: Manner::default(),
@@ -187,22 +191,29 @@ impl Engine {
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
-            anonymous_volumes: if options.auto_remove {
-                options.volumes.iter().filter(|v| v.anonymous).map(|v| v.name.clone()).collect()
-            } else {
-                Vec::new()
-            },
-            mounted_volumes: storage.mounted,
+            volumes: storage.uses(options),
             restart: options.restart,
             health: probe,
             stop_signal: record.resolved.stop_signal,
             stop_timeout: record.resolved.stop_timeout,
             attributes: notes::attributes(record),
+            joins,
         };
         Ok((request, warnings))
     }
 
     /// Where the container's cgroup is.
+    pub(crate) fn location(&self, record: &Record) -> Location {
+        let Some(parent) = &record.options.cgroup_parent else { return self.placement(&record.id).into() };
+        // As with Docker, a slice is systemd's, and anything else a directory.
+        if parent.strip_suffix(".slice").is_some_and(|stem| !stem.contains('/')) {
+            let (prefix, name) = ("dhow".to_owned(), record.id.to_string());
+            return Location::Systemd { slice: parent.clone(), prefix, name, user: false };
+        }
+        Location::Path(Path::new("/").join(parent).join(record.id.as_str()))
+    }
+
+    /// Where it is unless somebody wants it elsewhere.
     pub(crate) fn placement(&self, id: &Id) -> Placement {
         Placement {
             parent: self.instance.global_name(),
@@ -217,6 +228,7 @@ impl Engine {
         let from_file;
         let profile = match (&record.options.security.seccomp, &self.config.seccomp) {
             (SeccompChoice::Profile(text), _) => seccomp::Profile::Docker(text),
+            _ if record.options.privileged => return Ok(None),
             (SeccompChoice::Unconfined, _) | (SeccompChoice::Default, Confinement::Unconfined) => {
                 return Ok(None);
             }
@@ -234,6 +246,7 @@ impl Engine {
         let asked = record.options.security.apparmor.as_deref();
         match (asked, &self.config.apparmor) {
             (Some("unconfined"), _) | (None, Confinement::Unconfined) => Ok((None, None)),
+            (None, _) if record.options.privileged => Ok((None, None)),
             (Some(profile), _) if profile != apparmor::DEFAULT_PROFILE => {
                 Ok((Some(profile.to_owned()), None))
             }
@@ -252,13 +265,32 @@ impl Engine {
     }
 }
 
+/// The ports that it publishes: those that were named, and with `-P` all others on which it listens.
+fn published(record: &Record) -> Vec<PortMapping> {
+    let options = &record.options;
+    let mut ports = options.ports.clone();
+    if options.publish_all {
+        for exposed in &record.resolved.exposed {
+            let named = |p: &PortMapping| (p.container_port, p.protocol) == (exposed.port, exposed.protocol);
+            if !options.ports.iter().any(named) {
+                let (container_port, protocol) = (exposed.port, exposed.protocol);
+                ports.push(PortMapping { host_ip: None, host_port: 0, container_port, protocol });
+            }
+        }
+    }
+    ports
+}
+
 /// Writes hosts, resolv.conf and hostname, as the specification's mounts expect them; returns what the user
 /// should be told about them.
 fn provide_files(live: &Path, record: &Record, network: &network::Plan) -> Result<Vec<String>> {
     let mode = &record.options.network;
     let hostname = &record.resolved.hostname;
-    let resolver = network::files::resolv_conf(mode)?;
-    let hosts = network::files::hosts(mode, hostname, network.address().map(|a| a.ip))?;
+    let address = network.address();
+    let resolver = network::files::resolv_conf(mode, &record.options.dns)?;
+    let mut hosts = network::files::hosts(mode, hostname, address.as_ref().map(|a| a.ip))?;
+    let gateway = address.map(|a| a.gateway);
+    hosts.push_str(&network::files::more_hosts(mode, &record.options.hosts, gateway)?);
     let contents = [("resolv.conf", resolver.text), ("hostname", format!("{hostname}\n")), ("hosts", hosts)];
     for (name, content) in contents {
         fs::create_new(&live.join(name), content.as_bytes(), 0o644)?;

@@ -39,7 +39,7 @@ impl Engine {
     /// Freezes a container that runs.
     pub(crate) fn pause_while(&self, found: &Found) -> Result<Still> {
         let signals = sys::process::signal_fd(&ENDING).map_err(Signals)?;
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(&found.record.id).into());
+        let group = Group::existing(&Hierarchy::detect()?, &self.location(&found.record));
         let session = if group.frozen() { None } else { self.connect(found, false)? };
         let still = Still { group, signals, session };
         if let Some(session) = &still.session {

@@ -132,6 +132,9 @@ pub struct User {
     /// this field for Windows alone; ours is an extension between our own parts.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
+    /// Further groups, as names or numbers, where there is a [`username`](Self::username): looked up likewise.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub additional_groups: Vec<String>,
 }
 
 /// The five capability sets, as names (`CAP_CHOWN`).

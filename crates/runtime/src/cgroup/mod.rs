@@ -55,6 +55,7 @@ pub use self::plan::GroupPlan;
 pub(crate) use self::plan::Part;
 pub use self::stats::Stats;
 pub use self::systemd::BusError;
+pub use self::update::Changed;
 
 /// A name is one directory: it must not lead anywhere else.
 fn check_name(name: &str) -> Result<(), Error> {

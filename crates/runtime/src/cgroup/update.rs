@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 
 use base::fs::At as _;
 use oci::runtime::Resources;
 use rustix::fd::AsFd as _;
+use rustix::fs::CWD;
 
-use super::files::{controller_of, open_directory, read_text, write_limits};
+use super::files::{controller_of, open_directory, read_text, write_limits, write_to};
 use super::group::{Directory, Group, Kind};
 use super::hierarchy::{Controller, Hierarchy};
 use super::limits::{self, Need, Write};
@@ -23,6 +25,40 @@ impl Group {
     /// the kernel refuses by itself. A hierarchy of v1 that the group is not in, but that a limit needs, is joined.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
         self.update_in(&Hierarchy::detect()?, resources)
+    }
+
+    /// The same, all or nothing: where a limit is refused, those that were written before it are put back.
+    pub fn change(&self, resources: &Resources) -> Result<Changed, Error> {
+        let hierarchy = Hierarchy::detect()?;
+        let before = self.before(resources)?;
+        match self.update_in(&hierarchy, resources) {
+            Ok(()) => Ok(before),
+            Err(error) => {
+                before.undo();
+                Err(error)
+            }
+        }
+    }
+
+    /// What the files say that this would write to.
+    fn before(&self, resources: &Resources) -> Result<Changed, Error> {
+        let requested = limits::settings(&self.completed(resources))?;
+        let v2 = self.whole().is_some_and(|whole| whole.v2);
+        let writes = if v2 { limits::v2(&requested.settings)? } else { limits::v1(&requested.settings)? };
+        let mut files = Vec::new();
+        for write in writes {
+            let Some(directory) = self.place(write.controller) else { continue };
+            let otherwise = write.otherwise.iter().map(|(file, _)| *file);
+            for file in std::iter::once(&*write.file).chain(otherwise) {
+                let path = directory.path.join(file);
+                // Of several lines the first is the one for everything.
+                let line = read_text(&path).and_then(|text| text.lines().next().map(str::to_owned));
+                if let Some(line) = line.filter(|_| !files.iter().any(|(known, _)| *known == path)) {
+                    files.push((path, line));
+                }
+            }
+        }
+        Ok(Changed(files))
     }
 
     pub(super) fn update_in(&self, hierarchy: &Hierarchy, resources: &Resources) -> Result<(), Error> {
@@ -143,6 +179,25 @@ impl Group {
         old.iter()
             .try_for_each(|old| sys::bpf::detach_device_filter(open.as_fd(), old.as_fd()))
             .map_err(failed)
+    }
+}
+
+/// Limits that were changed, and what they were before.
+#[derive(Debug)]
+#[must_use = "it can be undone"]
+pub struct Changed(Vec<(PathBuf, String)>);
+
+impl Changed {
+    /// Puts the limits back. What cannot be put back stays: a cause is being reported.
+    pub fn undo(self) {
+        // Some depend on each other, and are taken only after another.
+        for _ in 0..2 {
+            for (path, line) in self.0.iter().rev() {
+                if read_text(path).is_some_and(|now| now.lines().next() != Some(line)) {
+                    write_to(CWD, path, line.as_bytes()).ok();
+                }
+            }
+        }
     }
 }
 

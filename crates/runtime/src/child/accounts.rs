@@ -30,7 +30,7 @@ pub(super) fn given(plan: &ProcessPlan) -> Outcome<Account> {
 /// Docker's `--user`: a number need not be in the files, a name must; without a named group the supplementary
 /// groups are those that list the user.
 pub(super) fn resolve(plan: &mut ProcessPlan) -> Outcome<Account> {
-    let (user, group) = match &plan.user {
+    let (user, group, further) = match &plan.user {
         UserPlan::Numbers { uid, gid } => {
             let (uid, gid) = (*uid, *gid);
             if plan.home.capacity() > 0 {
@@ -43,7 +43,7 @@ pub(super) fn resolve(plan: &mut ProcessPlan) -> Outcome<Account> {
             }
             return Ok(Account { uid, gid });
         }
-        UserPlan::LookUp { user, group } => (user, group.as_ref()),
+        UserPlan::LookUp { user, group, further } => (user, group.as_ref(), further),
     };
     read_file(c"/etc/passwd", &mut plan.account_buffer, 0)?;
     let entry = passwd_entries(&plan.account_buffer).find(|entry| match user {
@@ -82,6 +82,19 @@ pub(super) fn resolve(plan: &mut ProcessPlan) -> Outcome<Account> {
                     }
                 }
             }
+        }
+    }
+    for (n, who) in further.iter().enumerate() {
+        let gid = match who {
+            Who::Number(number) => *number,
+            Who::Name(wanted) => {
+                let found = group_entries(&plan.account_buffer).find(|entry| entry.name == wanted);
+                found.ok_or(Failed::new(Step::UnknownGroup, n + 1, Errno::NOENT))?.gid
+            }
+        };
+        // There is room for all of them: the buffer must not grow here.
+        if plan.groups.len() < plan.groups.capacity() && !plan.groups.contains(&gid) {
+            plan.groups.push(gid);
         }
     }
     Ok(Account { uid, gid })

@@ -39,13 +39,14 @@ pub(crate) struct HierarchyPlan {
     pub(crate) root: Vec<u8>,
 }
 
-/// Decides. `instance`: it is our own engine's container, whose view is kept small since its start is hot.
-pub(super) fn plan(mounts: &[Mount], v2: bool, instance: bool) -> Result<CgroupView, PlanError> {
+/// Decides. `small`: it is our own engine's container, whose view is kept small since its start is hot; without a
+/// cgroup namespace that would be a view of all groups of the machine.
+pub(super) fn plan(mounts: &[Mount], v2: bool, small: bool) -> Result<CgroupView, PlanError> {
     let asked = mounts.iter().any(|mount| mount.kind.as_deref() == Some("cgroup"));
     if v2 || !asked {
         return Ok(CgroupView::Unified);
     }
-    if instance {
+    if small {
         return Ok(CgroupView::Few);
     }
     let table = base::fs::read(Path::new("/proc/self/mountinfo"))?;

@@ -3,6 +3,7 @@
 mod attributes;
 mod cgroups;
 mod devices;
+mod elsewhere;
 mod idmap;
 mod inside;
 mod mounts;
@@ -195,12 +196,13 @@ pub fn plan(bundle: &Bundle) -> Result<LaunchPlan, PlanError> {
     if !process.groups.is_empty() && namespaces.users.as_ref().is_some_and(Maps::deny_groups) {
         return Err(PlanError::NoGroups);
     }
-    let instance = matches!(bundle.cgroup, Some(cgroup::Location::Instance(_)));
+    let small =
+        matches!(bundle.cgroup, Some(cgroup::Location::Instance(_))) && namespaces.has(NamespaceKind::Cgroup);
     let mut plan = LaunchPlan {
         root,
         mounts: mounts::plan(&spec.mounts, &bundle.inside, &linux, &namespaces)?,
         devices: devices::plan(spec, &linux.devices)?,
-        cgroup_view: cgroups::plan(&spec.mounts, v2, instance)?,
+        cgroup_view: cgroups::plan(&spec.mounts, v2, small)?,
         masked: linux.masked_paths,
         readonly: linux.readonly_paths,
         hostname: hostname?,

@@ -92,14 +92,27 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) manner: Manner,
 }
 
+impl ProcessPlan {
+    /// The name of a further group that is looked up, for the parent's words.
+    pub(crate) fn further_group(&self, n: usize) -> Option<String> {
+        match &self.user {
+            UserPlan::LookUp { further, .. } => match further.get(n)? {
+                Who::Name(name) => Some(String::from_utf8_lossy(name).into_owned()),
+                Who::Number(number) => Some(number.to_string()),
+            },
+            UserPlan::Numbers { .. } => None,
+        }
+    }
+}
+
 /// As whom.
 #[derive(Debug)]
 pub(crate) enum UserPlan {
     /// Numbers, with the groups in [`ProcessPlan::groups`].
     Numbers { uid: u32, gid: u32 },
     /// To be looked up in the container's own files, Docker's `--user`: a user by name or number, a group by
-    /// name or number.
-    LookUp { user: Who, group: Option<Who> },
+    /// name or number, and further groups (`--group-add`).
+    LookUp { user: Who, group: Option<Who>, further: Vec<Who> },
 }
 
 /// A user or group, by number or by name. What looks like a number is one, never a name (CVE-2026-46680), and
@@ -208,8 +221,8 @@ fn groups(process: &Process, user: &UserPlan) -> Result<Vec<u32>, PlanError> {
         let value = format!("{} groups are more than the kernel's {MOST_GROUPS}", given.len());
         return Err(PlanError::Invalid { field: "additionalGids", value });
     }
-    let room = if matches!(user, UserPlan::LookUp { .. }) { MOST_READ_GROUPS } else { 0 };
-    let mut groups = Vec::with_capacity(given.len().max(room));
+    let room = if let UserPlan::LookUp { further, .. } = user { MOST_READ_GROUPS + further.len() } else { 0 };
+    let mut groups = Vec::with_capacity(given.len() + room);
     groups.extend(given);
     Ok(groups)
 }
@@ -253,7 +266,11 @@ fn user(process: &Process) -> Result<UserPlan, PlanError> {
         None => (&**text, None),
     };
     let user = if user.is_empty() { Who::Number(0) } else { who(user)? };
-    Ok(UserPlan::LookUp { user, group: group.filter(|g| !g.is_empty()).map(who).transpose()? })
+    Ok(UserPlan::LookUp {
+        user,
+        group: group.filter(|g| !g.is_empty()).map(who).transpose()?,
+        further: process.user.additional_groups.iter().map(|group| who(group)).collect::<Result<_, _>>()?,
+    })
 }
 
 fn who(text: &str) -> Result<Who, PlanError> {

@@ -16,6 +16,8 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::elsewhere;
+
 /// A copy of what is mounted at a path of the host, attached nowhere yet.
 #[derive(Debug)]
 pub(crate) struct HostTree {
@@ -46,6 +48,11 @@ impl HostTree {
         if copying != Copying::Inside {
             match open_tree(CWD, path, flags) {
                 Err(Errno::PERM) if copying == Copying::HereOrInside => {}
+                // So the kernel says of what is mounted in another namespace.
+                Err(Errno::INVAL) if copying == Copying::Here => {
+                    let fd = elsewhere::copy(path, flags).unwrap_or(Err(Errno::INVAL))?;
+                    return Ok(Self { fd, later: None });
+                }
                 other => return Ok(Self { fd: other?, later: None }),
             }
         }

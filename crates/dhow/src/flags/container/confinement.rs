@@ -18,10 +18,14 @@ pub(super) struct Flags {
     /// Confine it otherwise: seccomp=…, apparmor=…, no-new-privileges
     #[arg(long, value_name = "OPTION", help_heading = "Confinement")]
     security_opt: Vec<String>,
+    /// Take all confinement but the namespaces away: all capabilities, all devices, no filter
+    #[arg(long, help_heading = "Confinement")]
+    privileged: bool,
 }
 
 impl Flags {
     pub(super) fn apply(self, options: &mut ContainerOptions) -> Result<()> {
+        options.privileged = self.privileged;
         options.cap_add = self.cap_add;
         options.cap_drop = self.cap_drop;
         options.security = security::resolve(&self.security_opt)?;

@@ -5,8 +5,11 @@ mod files;
 mod health;
 mod life;
 mod limits;
+mod meaningless;
 mod network;
 mod process;
+mod rare;
+mod surroundings;
 
 use std::path::PathBuf;
 
@@ -14,7 +17,10 @@ use clap::Args;
 use engine::PullPolicy;
 use state::options::ContainerOptions;
 
+use self::rare::Rare;
 use crate::error::Result;
+
+pub(crate) use self::rare::LeftOut;
 
 /// All of them, and the words behind them.
 #[derive(Debug, Args)]
@@ -38,7 +44,7 @@ pub(crate) struct ContainerFlags {
     #[command(flatten)]
     life: life::Flags,
     #[command(flatten)]
-    health: health::Flags,
+    health: Rare<health::Flags>,
     #[command(flatten)]
     process: process::Flags,
     #[command(flatten)]
@@ -46,9 +52,16 @@ pub(crate) struct ContainerFlags {
     #[command(flatten)]
     network: network::Flags,
     #[command(flatten)]
-    limits: limits::Flags,
+    limits: Rare<limits::Flags>,
     #[command(flatten)]
     confinement: confinement::Flags,
+    #[command(flatten)]
+    surroundings: Rare<surroundings::Flags>,
+    #[command(flatten)]
+    meaningless: Rare<meaningless::Flags>,
+    /// Use the image for this platform: linux/arm64
+    #[arg(long, value_name = "PLATFORM", help_heading = "Running")]
+    platform: Option<String>,
 
     /// Print this
     #[arg(long, action = clap::ArgAction::Help)]
@@ -71,21 +84,32 @@ impl ContainerFlags {
 
     /// What they ask for.
     pub(crate) fn options(self) -> Result<ContainerOptions> {
+        if let Some(flags) = &self.meaningless.0 {
+            flags.check()?;
+        }
         let mut words = self.words.into_iter();
         let mut options = ContainerOptions {
             image: words.next().unwrap_or_default(),
             command: words.collect(),
             tty: self.tty,
             interactive: self.interactive,
+            platform: self.platform.filter(|platform| !platform.is_empty()),
             ..ContainerOptions::default()
         };
         self.life.apply(&mut options);
-        self.health.apply(&mut options);
+        if let Some(flags) = self.health.0 {
+            flags.apply(&mut options);
+        }
         self.process.apply(&mut options)?;
         self.files.apply(&mut options);
         self.network.apply(&mut options);
-        self.limits.apply(&mut options);
+        if let Some(flags) = self.limits.0 {
+            flags.apply(&mut options);
+        }
         self.confinement.apply(&mut options)?;
+        if let Some(flags) = self.surroundings.0 {
+            flags.apply(&mut options)?;
+        }
         Ok(options)
     }
 }

@@ -1,8 +1,12 @@
 //! Which network it is on, and what of it can be reached.
 
-use clap::Args;
-use state::options::ContainerOptions;
+use std::net::IpAddr;
 
+use clap::Args;
+use state::options::{ContainerOptions, DnsOptions};
+
+use crate::flags::expose::Expose;
+use crate::flags::host_entry::AddHost;
 use crate::flags::network::Network;
 use crate::flags::port::Publish;
 
@@ -15,11 +19,33 @@ pub(super) struct Flags {
     /// Publish a port
     #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER[/PROTOCOL]", help_heading = "Network")]
     publish: Vec<Publish>,
+    /// Publish every port that its image or --expose names
+    #[arg(short = 'P', long, help_heading = "Network")]
+    publish_all: bool,
+    /// Say that it listens on a port
+    #[arg(long, value_name = "PORT[/PROTOCOL]", help_heading = "Network")]
+    expose: Vec<Expose>,
+    /// Give it a name for an address
+    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
+    add_host: Vec<AddHost>,
+    /// Let it ask this name server
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    dns: Vec<IpAddr>,
+    /// Let it look for names in this domain
+    #[arg(long, value_name = "DOMAIN", help_heading = "Network")]
+    dns_search: Vec<String>,
+    /// Set an option of its resolver
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", help_heading = "Network")]
+    dns_option: Vec<String>,
 }
 
 impl Flags {
     pub(super) fn apply(self, options: &mut ContainerOptions) {
         options.network = self.network.map(|Network(mode)| mode).unwrap_or_default();
+        options.publish_all = self.publish_all;
+        options.expose = self.expose.into_iter().flat_map(|Expose(ports)| ports).collect();
+        options.hosts = self.add_host.into_iter().map(|AddHost(host)| host).collect();
+        options.dns = DnsOptions { servers: self.dns, search: self.dns_search, options: self.dns_option };
         options.ports = self.publish.into_iter().flat_map(|Publish(ports)| ports).collect();
     }
 }

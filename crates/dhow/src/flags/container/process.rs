@@ -7,7 +7,7 @@ use state::options::ContainerOptions;
 
 use crate::error::Result;
 use crate::flags::environment;
-use crate::flags::label::Label;
+use crate::flags::label::{self, Label};
 
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -30,9 +30,18 @@ pub(super) struct Flags {
     /// Set its host name
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Process")]
     hostname: Option<String>,
+    /// Set its NIS domain name
+    #[arg(long, value_name = "NAME", help_heading = "Process")]
+    domainname: Option<String>,
+    /// Run in a further group
+    #[arg(long, value_name = "GROUP", help_heading = "Process")]
+    group_add: Vec<String>,
     /// Put a label on it
     #[arg(short, long, value_name = "KEY[=VALUE]", help_heading = "Process")]
     label: Vec<Label>,
+    /// Put the labels of a file on it
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    label_file: Vec<String>,
 }
 
 impl Flags {
@@ -42,7 +51,11 @@ impl Flags {
         options.user = self.user;
         options.working_dir = self.workdir;
         options.hostname = self.hostname;
-        options.labels = self.label.into_iter().map(|Label(key, value)| (key, value)).collect();
+        options.domainname = self.domainname.filter(|name| !name.is_empty());
+        options.groups = self.group_add;
+        // Those of files first: what is said on the command line counts.
+        options.labels = label::read_files(&self.label_file)?;
+        options.labels.extend(self.label.into_iter().map(|Label(key, value)| (key, value)));
         Ok(())
     }
 }

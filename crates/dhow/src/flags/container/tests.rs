@@ -6,7 +6,7 @@ use crate::commands::arguments::parse;
 /// The flags alone.
 #[derive(Debug, Parser)]
 #[command(disable_help_flag = true)]
-struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     flags: ContainerFlags,
 }
@@ -81,4 +81,65 @@ fn bad_values_name_flag_value_and_what_is_expected() {
         assert!(!error.to_string().contains('\n'), "{error}");
     }
     assert_eq!(options("--rm").unwrap_err().exit_code(), 1);
+}
+
+#[test]
+fn limits_and_surroundings_in_dockers_forms() {
+    let options = options(
+        "--memory-swap -1 --memory-reservation 32m --memory-swappiness -1 --kernel-memory 1g -c 512 --cpu-period 50000 \
+         --cpu-quota -1 --cpuset-cpus 0-1 --cpuset-mems 0 --blkio-weight 300 --blkio-weight-device /dev/sda:200 \
+         --device-read-bps /dev/sda:1mb --device-write-iops /dev/sda:10 --ulimit nofile=1:2 --ulimit nofile=3 \
+         --shm-size 1m --oom-kill-disable --oom-score-adj -500 --sysctl net.ipv4.ip_forward=1 --device /dev/fuse:r \
+         --privileged --group-add audio --ipc host --pid container:x --uts host --cgroupns host --cgroup-parent /p \
+         --domainname d --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-search b --dns-opt ndots:1 --expose 80-81 -P \
+         --annotation a=b --platform linux/arm64 --isolation default --userns=host --disable-content-trust image",
+    )
+    .unwrap();
+    let limits = &options.limits;
+    assert_eq!((limits.memory_swap, limits.memory_reservation), (Some(-1), Some(32 << 20)));
+    assert_eq!((limits.memory_swappiness, limits.cpu_shares), (None, Some(512)));
+    assert_eq!((limits.cpu_period, limits.cpu_quota), (Some(50_000), Some(-1)));
+    assert_eq!((limits.ulimits.len(), limits.ulimits[0].soft), (1, 3));
+    assert_eq!((limits.oom_score_adj, limits.shm_size), (Some(-500), Some(1 << 20)));
+    assert_eq!((options.expose.len(), options.publish_all, options.privileged), (2, true, true));
+    assert_eq!(options.sysctls["net.ipv4.ip_forward"], "1");
+    assert_eq!(options.platform.as_deref(), Some("linux/arm64"));
+    assert!(options.namespaces.host_uts && options.namespaces.host_cgroup);
+}
+
+#[test]
+fn what_has_no_meaning_is_said() {
+    for (flags, part) in [
+        ("--runtime runc", "one runtime"),
+        ("--gpus all", "GPUs"),
+        ("--isolation hyperv", "Windows"),
+        ("--cpu-count 2", "Windows"),
+        ("--userns private", "host"),
+        ("--storage-opt size=1g", "writable layer"),
+        ("--disable-content-trust=false", "digest"),
+        ("--use-api-socket", "no daemon"),
+    ] {
+        let error = options(&format!("{flags} image")).unwrap_err();
+        assert_eq!(error.exit_code(), 125, "{flags}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    for bad in [
+        "--ulimit x=1",
+        "--device fuse",
+        "--sysctl net",
+        "--sysctl =1",
+        "--annotation a",
+        "--ipc nobody",
+        "--pid none",
+        "--uts container:x",
+        "--add-host x",
+        "--dns x",
+        "--expose 80:80",
+        "--memory-swappiness 101",
+        "--cpu-shares -1",
+        "--oom-score-adj x",
+        "--label-file /nope",
+    ] {
+        assert_eq!(options(&format!("{bad} image")).unwrap_err().exit_code(), 125, "{bad}");
+    }
 }

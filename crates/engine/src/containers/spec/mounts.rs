@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use oci::runtime::Mount;
-use state::options::{BindMount, ContainerOptions, Recursion, TmpfsMount};
+use state::options::{BindMount, ContainerOptions, IpcMode, Recursion, TmpfsMount};
 
 use super::Context;
+use super::limits::SHM_SIZE;
+use super::surroundings::joined_path;
 use crate::containers::storage::{Found, mappings};
 
 /// The files that the engine writes into the live directory and binds into the container.
@@ -18,7 +20,8 @@ pub(super) fn all(options: &ContainerOptions, context: &Context<'_>) -> Vec<Moun
         let normal = |p: &Path| p.components().collect::<PathBuf>();
         options.destinations().any(|d| normal(d) == path)
     };
-    let mut mounts: Vec<Mount> = kernels().into_iter().filter(|mount| !wanted(&mount.destination)).collect();
+    let mut mounts: Vec<Mount> =
+        kernels(options).into_iter().filter(|mount| !wanted(&mount.destination)).collect();
     let mut others: Vec<Mount> = PROVIDED
         .iter()
         .map(|(file, path)| provided(&context.live.join(file), path, options.read_only))
@@ -50,17 +53,37 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 }
 
 /// Docker's seven, with Docker's options.
-fn kernels() -> [Mount; 7] {
+fn kernels(options: &ContainerOptions) -> Vec<Mount> {
     let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
-    [
+    let views: &[&str] = if options.privileged { &[] } else { &["ro"] };
+    let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", &pts),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
-    ]
+        mount("/sys", "sysfs", "sysfs", &[&["nosuid", "noexec", "nodev"], views].concat()),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[views, &["nosuid", "noexec", "nodev"]].concat()),
+    ];
+    // A view of whichever namespace it is in.
+    let queues = mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]);
+    let shared = |source: &Path, path: &str| Mount {
+        source: Some(source.to_owned()),
+        ..mount(path, "bind", "", &["rbind", "rprivate", "nosuid", "noexec", "nodev"])
+    };
+    match options.namespaces.ipc {
+        IpcMode::Private | IpcMode::Shareable => {
+            let size = format!("size={}", options.limits.shm_size.unwrap_or(SHM_SIZE));
+            let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+            mounts.extend([queues, mount("/dev/shm", "tmpfs", "shm", &shm)]);
+        }
+        IpcMode::None => mounts.push(queues),
+        IpcMode::Host => {
+            mounts.extend([queues, shared(Path::new("/dev/shm"), "/dev/shm")]);
+        }
+        IpcMode::Container(_) => {
+            mounts.extend([queues, shared(&joined_path("root/dev/shm"), "/dev/shm")]);
+        }
+    }
+    mounts
 }
 
 fn provided(file: &Path, path: &str, read_only: bool) -> Mount {

@@ -8,8 +8,11 @@ use base::{Failure, Id, Kind};
 use oci::image::Execution;
 use runtime::capability;
 use state::container::Resolved;
-use state::options::{BindMount, ContainerOptions, NetworkMode, RestartPolicy, SeccompChoice, TmpfsMount};
+use state::options::{
+    BindMount, ContainerOptions, ExposedPort, NetworkMode, Protocol, RestartPolicy, SeccompChoice, TmpfsMount,
+};
 
+use super::{devices, limits, surroundings};
 use crate::config::Config;
 use crate::containers::signal;
 
@@ -20,6 +23,10 @@ pub(crate) struct Machine {
     pub cpus: u32,
     /// The host's name, which containers in its network share.
     pub hostname: String,
+    /// The numbers of its processors, where it says so.
+    pub processors: Option<String>,
+    /// The numbers of its memory nodes, where it says so.
+    pub nodes: Option<String>,
 }
 
 /// What came of it.
@@ -29,6 +36,8 @@ pub(crate) struct Resolution {
     pub args: Vec<String>,
     /// Everything else.
     pub resolved: Resolved,
+    /// What is given otherwise than asked.
+    pub warnings: Vec<String>,
 }
 
 /// A request that makes no sense.
@@ -56,16 +65,10 @@ pub(crate) enum Invalid {
     Propagation(String),
     #[error("unknown tmpfs option `{option}` for {}", path.display())]
     TmpfsOption { path: PathBuf, option: String },
-    #[error("{0} bytes of memory are too little: the least is 6m")]
-    Memory(u64),
-    #[error("{asked} processors are not to be had: this machine has {have}")]
-    Cpus { asked: String, have: u32 },
-    #[error("invalid limit of processes {0}: want a positive number, or -1 for none")]
-    Pids(i64),
     #[error("the container's port cannot be 0")]
     Port,
     #[error("port {port}/{protocol} of the host is published twice")]
-    DuplicatePort { port: u16, protocol: state::options::Protocol },
+    DuplicatePort { port: u16, protocol: Protocol },
     #[error("invalid user `{0}`: want name, uid, name:group or uid:gid")]
     User(String),
     #[error("a seccomp profile of {0} bytes is too long")]
@@ -103,8 +106,6 @@ impl Failure for Invalid {
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The kernel's (`__NEW_UTS_LEN`).
 const MAX_HOSTNAME: usize = 64;
-/// Docker's.
-const MIN_MEMORY: u64 = 6 << 20;
 /// More makes a record that nobody would want to read; a command line has a limit of the kernel's anyway.
 const MAX_WORDS: usize = 100_000;
 const MAX_MOUNTS: usize = 1000;
@@ -126,13 +127,17 @@ pub(crate) fn resolve(
     let user = options.user.clone().unwrap_or_else(|| image.user.clone());
     check_user(&user)?;
     check_mounts(options)?;
-    check_limits(options, machine)?;
+    let warnings = limits::check(options, machine)?;
+    surroundings::check(options)?;
+    devices::check(&options.devices, &options.device_rules)?;
     check_ports(options)?;
     check_security(options)?;
     if options.auto_remove && options.restart != RestartPolicy::No {
         return Err(Invalid::RestartAndRemove.into());
     }
-    let capabilities = capability::Set::chosen(&options.cap_add, &options.cap_drop)?;
+    let chosen = capability::Set::chosen(&options.cap_add, &options.cap_drop)?;
+    // Docker's: nothing is dropped then.
+    let capabilities = if options.privileged { capability::Set::all() } else { chosen };
     // An image's nonsense is not the user's fault, and keeps nobody from running it; Docker takes SIGTERM then, too.
     let of_image = || image.stop_signal.as_deref().and_then(|name| signal::parse(name).ok());
     let resolved = Resolved {
@@ -148,8 +153,9 @@ pub(crate) fn resolve(
         capabilities: capabilities.names(),
         no_new_privileges: options.security.no_new_privileges.unwrap_or(config.no_new_privileges),
         health: super::health::resolve(options, image)?,
+        exposed: exposed(options, image),
     };
-    Ok(Resolution { args, resolved })
+    Ok(Resolution { args, resolved, warnings })
 }
 
 fn bounded(options: &ContainerOptions) -> Result<(), Invalid> {
@@ -159,6 +165,7 @@ fn bounded(options: &ContainerOptions) -> Result<(), Invalid> {
         ("labels", options.labels.len(), MAX_WORDS),
         ("mounts", options.destinations().count(), MAX_MOUNTS),
         ("published ports", options.ports.len(), 2 * 65535),
+        ("exposed ports", options.expose.len(), 2 * 65535),
     ];
     match counts.into_iter().find(|(_, count, most)| count > most) {
         Some((what, _, most)) => Err(Invalid::TooMany { what, most }),
@@ -193,7 +200,7 @@ fn command_line(options: &ContainerOptions, image: &Execution) -> Result<Vec<Str
 
 fn hostname(options: &ContainerOptions, machine: &Machine, id: &Id) -> Result<String, Invalid> {
     let Some(name) = &options.hostname else {
-        let shares = options.network == NetworkMode::Host;
+        let shares = options.network == NetworkMode::Host || options.namespaces.host_uts;
         return Ok(if shares { machine.hostname.clone() } else { id.short().to_owned() });
     };
     let good = (1..=MAX_HOSTNAME).contains(&name.len())
@@ -354,26 +361,6 @@ fn is_tmpfs_option(option: &str) -> bool {
     }
 }
 
-fn check_limits(options: &ContainerOptions, machine: &Machine) -> Result<(), Invalid> {
-    match options.memory {
-        Some(bytes) if bytes < MIN_MEMORY => return Err(Invalid::Memory(bytes)),
-        _ => {}
-    }
-    if let Some(limit) = options.pids_limit
-        && limit < -1
-    {
-        return Err(Invalid::Pids(limit));
-    }
-    // The kernel takes no quota below a millisecond; Docker's least is a hundredth of a processor.
-    match options.nano_cpus {
-        Some(nano) if nano < 10_000_000 || nano > u64::from(machine.cpus) * 1_000_000_000 => {
-            let asked = format!("{}", nano as f64 / 1e9);
-            Err(Invalid::Cpus { asked, have: machine.cpus })
-        }
-        _ => Ok(()),
-    }
-}
-
 fn check_ports(options: &ContainerOptions) -> Result<(), Invalid> {
     let mut seen = BTreeSet::new();
     for port in &options.ports {
@@ -385,6 +372,32 @@ fn check_ports(options: &ContainerOptions) -> Result<(), Invalid> {
         }
     }
     Ok(())
+}
+
+/// The ports on which it listens: its image's, those that are said to be, and those that are published.
+fn exposed(options: &ContainerOptions, image: &Execution) -> Vec<ExposedPort> {
+    let published =
+        options.ports.iter().map(|p| ExposedPort { port: p.container_port, protocol: p.protocol });
+    // What in an image is no port keeps nobody from running it.
+    let of_image = image.exposed_ports.iter().flat_map(|text| image_ports(text));
+    let all: BTreeSet<ExposedPort> =
+        of_image.chain(options.expose.iter().copied()).chain(published).collect();
+    all.into_iter().collect()
+}
+
+/// `80/tcp`, `8000-8010/udp`.
+fn image_ports(text: &str) -> Vec<ExposedPort> {
+    let (numbers, protocol) = match text.split_once('/') {
+        Some((numbers, "tcp")) => (numbers, Protocol::Tcp),
+        Some((numbers, "udp")) => (numbers, Protocol::Udp),
+        Some(_) => return Vec::new(),
+        None => (text, Protocol::Tcp),
+    };
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first @ 1..), Ok(last)) => (first..=last).map(|port| ExposedPort { port, protocol }).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// `bridge`, `host`, `none`.

@@ -23,12 +23,12 @@ fn id() -> Id {
 }
 
 fn resolution(options: &ContainerOptions) -> crate::Result<Resolution> {
-    let machine = Machine { cpus: 2, hostname: "host".to_owned() };
+    let machine = Machine { cpus: 2, hostname: "host".to_owned(), processors: None, nodes: None };
     resolve(options, &image(), &Config::default(), &machine, &id())
 }
 
 fn spec(options: ContainerOptions) -> Spec {
-    let Resolution { args, resolved } = resolution(&options).unwrap();
+    let Resolution { args, resolved, .. } = resolution(&options).unwrap();
     let network_namespace = options.network != NetworkMode::Host;
     let record = Record {
         format: FORMAT,
@@ -47,8 +47,9 @@ fn spec(options: ContainerOptions) -> Spec {
         pids_limit: 4096,
         apparmor: None,
         swap: true,
-        sysctls: &[],
+        sysctls: &[("net.ipv4.ping_group_range", "0 1")],
         storage: &Storage::default(),
+        host: OnHost::find(&record.options).unwrap(),
     };
     build(&record, &context)
 }
@@ -140,7 +141,7 @@ fn what_makes_no_sense_is_refused() {
         protocol: Protocol::Tcp,
     };
     let base = ContainerOptions::default;
-    let bad = [
+    let bad = vec![
         ContainerOptions { working_dir: Some(PathBuf::from("x")), ..base() },
         ContainerOptions { hostname: Some("-x".to_owned()), ..base() },
         ContainerOptions { hostname: Some("x".repeat(65)), ..base() },
@@ -180,7 +181,7 @@ fn an_images_stop_signal_counts_unless_it_is_none() {
         let image = Execution { stop_signal: Some(image.to_owned()), ..self::image() };
         let options =
             ContainerOptions { stop_signal: asked.map(str::to_owned), ..ContainerOptions::default() };
-        let machine = Machine { cpus: 2, hostname: "host".to_owned() };
+        let machine = Machine { cpus: 2, hostname: "host".to_owned(), processors: None, nodes: None };
         resolve(&options, &image, &Config::default(), &machine, &id()).map(|r| r.resolved.stop_signal)
     };
     assert_eq!(stop_signal("SIGRTMIN+3", None).unwrap(), 37);
@@ -188,4 +189,93 @@ fn an_images_stop_signal_counts_unless_it_is_none() {
     for nonsense in ["", "SIGNOPE", "-1"] {
         assert_eq!(stop_signal(nonsense, None).unwrap(), crate::containers::signal::TERM, "{nonsense}");
     }
+}
+
+#[test]
+fn a_privileged_container_has_all_rights_and_devices() {
+    let spec = spec(ContainerOptions { image: "x".to_owned(), privileged: true, ..Default::default() });
+    let linux = spec.linux.unwrap();
+    assert!(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty());
+    assert!(linux.devices.iter().any(|d| d.path == Path::new("/dev/null")));
+    let rules = linux.resources.unwrap().devices;
+    assert!(rules.len() == 1 && rules[0].allow && rules[0].kind.is_none());
+    for path in ["/sys", "/sys/fs/cgroup"] {
+        let mount = spec.mounts.iter().find(|m| m.destination == Path::new(path)).unwrap();
+        assert!(!mount.options.iter().any(|o| o == "ro"), "{path}");
+    }
+    let all = runtime::capability::Set::all().names();
+    assert_eq!(spec.process.unwrap().capabilities.unwrap().bounding, all);
+}
+
+#[test]
+fn limits_devices_and_surroundings_are_in_the_specification() {
+    use state::options::{DeviceMapping, IpcMode, Limits, Namespaces, Ulimit};
+    let spec = spec(ContainerOptions {
+        image: "x".to_owned(),
+        limits: Limits {
+            memory_reservation: Some(32 << 20),
+            cpu_shares: Some(512),
+            cpu_period: Some(50_000),
+            cpu_quota: Some(25_000),
+            blkio_weight: Some(300),
+            oom_score_adj: Some(500),
+            ulimits: vec![Ulimit { name: "nofile".to_owned(), soft: 100, hard: -1 }],
+            shm_size: Some(1 << 20),
+            ..Limits::default()
+        },
+        namespaces: Namespaces { host_uts: true, ..Namespaces::default() },
+        devices: vec![DeviceMapping {
+            source: "/dev/null".into(),
+            destination: "/dev/void".into(),
+            access: "r".to_owned(),
+        }],
+        device_rules: vec!["c 10:200 rw".to_owned()],
+        groups: vec!["audio".to_owned()],
+        sysctls: [("net.ipv4.ping_group_range", "5 6")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        ..Default::default()
+    });
+    let process = spec.process.unwrap();
+    assert_eq!((process.rlimits[0].kind.as_str(), process.rlimits[0].hard), ("RLIMIT_NOFILE", u64::MAX));
+    assert_eq!(process.oom_score_adj, Some(500));
+    assert_eq!(process.user.username.as_deref(), Some("0"), "groups are looked up beside a user");
+    assert_eq!(process.user.additional_groups, ["audio"]);
+    assert_eq!(spec.hostname, None);
+    let linux = spec.linux.unwrap();
+    assert_eq!(linux.sysctl["net.ipv4.ping_group_range"], "5 6", "the user has the last word");
+    let resources = linux.resources.unwrap();
+    let cpu = resources.cpu.unwrap();
+    assert_eq!((cpu.shares, cpu.quota, cpu.period), (Some(512), Some(25_000), Some(50_000)));
+    assert_eq!(resources.memory.unwrap().reservation, Some(32 << 20));
+    assert_eq!(resources.block_io.unwrap().weight, Some(300));
+    assert_eq!(linux.devices[0].path, Path::new("/dev/void"));
+    let [.., null, tun] = &resources.devices[..] else { panic!() };
+    assert_eq!((null.major, null.minor, null.access.as_deref()), (Some(1), Some(3), Some("r")));
+    assert_eq!((tun.major, tun.minor), (Some(10), Some(200)));
+    let shm = spec.mounts.iter().find(|m| m.destination == Path::new("/dev/shm")).unwrap();
+    assert!(shm.options.contains(&"size=1048576".to_owned()));
+    let none = Namespaces { ipc: IpcMode::None, ..Namespaces::default() };
+    let spec = self::spec(ContainerOptions { image: "x".to_owned(), namespaces: none, ..Default::default() });
+    assert!(!spec.mounts.iter().any(|m| m.destination == Path::new("/dev/shm")));
+}
+
+#[test]
+fn a_container_exposes_what_its_image_does_and_what_it_publishes() {
+    let image = Execution {
+        exposed_ports: ["80/tcp", "53/udp", "8000-8001", "x", "1/sctp", "0/tcp"].map(str::to_owned).into(),
+        ..image()
+    };
+    let options = ContainerOptions {
+        ports: vec![PortMapping {
+            host_ip: None,
+            host_port: 0,
+            container_port: 443,
+            protocol: Protocol::Tcp,
+        }],
+        ..Default::default()
+    };
+    let machine = Machine { cpus: 2, hostname: "host".to_owned(), processors: None, nodes: None };
+    let resolved = resolve(&options, &image, &Config::default(), &machine, &id()).unwrap().resolved;
+    let ports: Vec<_> = resolved.exposed.iter().map(|e| (e.port, e.protocol)).collect();
+    use Protocol::{Tcp, Udp};
+    assert_eq!(ports, [(53, Udp), (80, Tcp), (443, Tcp), (8000, Tcp), (8001, Tcp)]);
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base::fs::{self, At};
+use monitor::VolumeUse;
 use runtime::Inside;
 use state::container::Record;
-use state::options::{ImageMount, VolumeMount};
+use state::options::{ContainerOptions, ImageMount, VolumeMount};
 use volume::Backing;
 
 use super::Error;
@@ -42,6 +43,18 @@ impl Storage {
         let inside =
             |(destination, found): (&PathBuf, &Found)| Some((destination.clone(), found.inside.clone()?));
         self.found.iter().filter_map(inside).collect()
+    }
+
+    /// For the monitor: which volumes there are.
+    pub(crate) fn uses(&self, options: &ContainerOptions) -> Vec<VolumeUse> {
+        let volume = |mount: &VolumeMount| VolumeUse {
+            name: mount.name.clone(),
+            destination: mount.destination.clone(),
+            read_only: mount.read_only,
+            anonymous: mount.anonymous,
+            mounted: self.mounted.contains(&mount.name),
+        };
+        options.volumes.iter().map(volume).collect()
     }
 }
 

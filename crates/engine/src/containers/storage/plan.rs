@@ -25,7 +25,7 @@ impl Engine {
     ) -> Result<Vec<Image>> {
         let mut images = Vec::new();
         for mount in &mut options.image_mounts {
-            let image = self.image_for(&mount.image, pull, progress)?;
+            let image = self.image_for(&mount.image, None, pull, progress)?;
             create::refuse_artifact(&image, &mount.image)?;
             self.image_store()?.note_use(&image);
             mount.id = Some(image.id);

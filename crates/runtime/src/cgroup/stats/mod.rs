@@ -4,12 +4,14 @@
 //! What a machine does not count is 0, empty or none; a file that is not there is no error, since controllers differ
 //! from machine to machine and a group may go at any moment.
 
+mod meter;
 mod parse;
 mod v1;
 mod v2;
 
 use std::collections::BTreeMap;
 
+pub use self::meter::{Meter, Reading, is_spare};
 use super::group::Group;
 
 /// Everything that is counted.

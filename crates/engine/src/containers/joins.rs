@@ -1,0 +1,73 @@
+//! Containers whose namespaces another one shares (`--ipc container:X`, `--pid container:X`).
+
+use base::{Failure, Kind};
+use monitor::Join;
+use oci::runtime::NamespaceKind;
+use state::container::Status;
+use state::options::{ContainerOptions, IpcMode, PidMode};
+
+use crate::Engine;
+use crate::containers::records;
+use crate::error::Result;
+
+/// A container that cannot be joined.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot join the {what} namespace of container {name}: it does not run")]
+    NotRunning { what: &'static str, name: String },
+    #[error("cannot join the IPC namespace of container {0}: it keeps that to itself")]
+    NotShareable(String),
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotRunning { name, .. } => vec![format!("start it first: dhow start {name}")],
+            Self::NotShareable(_) => vec!["make it with --ipc shareable".to_owned()],
+        }
+    }
+}
+
+fn asked(options: &ContainerOptions) -> impl Iterator<Item = (NamespaceKind, &str)> {
+    let ipc = match &options.namespaces.ipc {
+        IpcMode::Container(name) => Some((NamespaceKind::Ipc, name.as_str())),
+        _ => None,
+    };
+    let pid = match &options.namespaces.pid {
+        PidMode::Container(name) => Some((NamespaceKind::Pid, name.as_str())),
+        _ => None,
+    };
+    ipc.into_iter().chain(pid)
+}
+
+impl Engine {
+    /// Refuses containers that are not there.
+    pub(crate) fn check_joins(&self, options: &ContainerOptions) -> Result<()> {
+        for (_, name) in asked(options) {
+            records::find(&self.instance, name)?;
+        }
+        Ok(())
+    }
+
+    /// What a container joins, which must run.
+    pub(crate) fn joins(&self, options: &ContainerOptions) -> Result<Vec<Join>> {
+        let mut joins = Vec::new();
+        for (kind, name) in asked(options) {
+            let found = self.find(name)?;
+            if !matches!(found.status, Status::Running | Status::Paused) {
+                let what = if kind == NamespaceKind::Ipc { "IPC" } else { "PID" };
+                return Err(Error::NotRunning { what, name: name.to_owned() }.into());
+            }
+            let private = matches!(found.record.options.namespaces.ipc, IpcMode::Private | IpcMode::None);
+            if kind == NamespaceKind::Ipc && private {
+                return Err(Error::NotShareable(name.to_owned()).into());
+            }
+            joins.push(Join { kind, container: found.record.id });
+        }
+        Ok(joins)
+    }
+}
