@@ -346,6 +346,8 @@ fn mounts_are_seen() {
     }
     let error = dhow.fails(1, &["cp", "running:/proc/cpuinfo", &at("cpuinfo")]);
     assert!(error.contains("it is the kernel's"), "{error}");
+    let error = dhow.fails(1, &["cp", "/proc/cpuinfo", "running:/"]);
+    assert!(error.contains("it is the kernel's"), "{error}");
     let error = dhow.fails(1, &["cp", &at("in"), "running:/proc/x"]);
     assert!(error.contains("kernel's own"), "{error}");
 }

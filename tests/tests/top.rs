@@ -33,15 +33,10 @@ fn the_columns_are_those_of_ps() {
     // which may be on the other side of a minute for who takes the second of the boot from elsewhere.
     let numbers: Vec<&str> = ours[1..].iter().map(|row| &*row[1]).collect();
     let theirs = table(&Invocation::new("ps").args(&["-f", "-q", &numbers.join(",")]).ok());
-    let lasting = |rows: &[Vec<String>]| {
-        let mut rows: Vec<Vec<String>> = rows.to_vec();
-        for row in &mut rows {
-            drop(row.drain(3..5));
-        }
-        rows
-    };
+    let lasting =
+        |rows: &[Vec<String>]| rows.iter().map(|row| [&row[..3], &row[5..]].concat()).collect::<Vec<_>>();
     assert_eq!(lasting(&ours), lasting(&theirs));
-    assert!(ours[1..].iter().all(|row| row[4].len() == 5 && row[4].as_bytes()[2] == b':'), "{ours:?}");
+    assert!(ours[1..].iter().all(|row| row[4].len() == 5), "{ours:?}");
     assert_eq!(dhow.ok(&["container", "top", "box"]).lines().count(), 4);
 }
 

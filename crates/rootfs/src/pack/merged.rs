@@ -215,4 +215,25 @@ mod tests {
             assert_eq!(written.unwrap_err(), Errno::ROFS);
         }
     }
+
+    #[test]
+    fn an_overlay_of_the_old_call_can_be_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["lower", "upper", "work"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        std::fs::write(path("lower/below"), "").unwrap();
+        let (lower, upper, work) = (path("lower"), path("upper"), path("work"));
+        in_a_thread(move || {
+            sys::process::unshare(sys::process::namespaces::MOUNT as u32)?;
+            mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+            let root = mount_by_numbers(&[lower], Some((&upper, &work)), &upper)?;
+            rustix::fs::statat(&root, "below", rustix::fs::AtFlags::empty())?;
+            rustix::fs::openat(&root, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RUSR)?;
+            Ok(())
+        })
+        .unwrap();
+        assert!(path("upper/new").exists());
+    }
 }

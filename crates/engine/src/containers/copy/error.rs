@@ -51,6 +51,8 @@ pub(super) enum Error {
     Link(Place),
     #[error("cannot copy {0}: it is the kernel's, and no file")]
     Kernels(Place),
+    #[error("cannot copy {}: it is the kernel's, and no file", .0.display())]
+    LocalKernels(PathBuf),
     #[error("cannot copy {0}: it is a socket")]
     Socket(String),
     #[error("cannot copy {0}: devices of a container are not made on the host")]
@@ -92,6 +94,7 @@ impl Failure for Error {
                 place.container,
                 super::inside::absolute(&place.path).display()
             )],
+            Self::LocalKernels(_) => vec!["write what it says to a file, and copy that".to_owned()],
             Self::DeviceOut(place) => vec![format!("get it in an archive: dhow cp {place} -")],
             Self::ReadOnlyRoot(_) => {
                 vec![

@@ -27,6 +27,9 @@ pub(super) fn source(path: &Path, follow: bool) -> Result<Source> {
         (false, false) => HANDLE | OFlags::NOFOLLOW,
     };
     let handle = rustix::fs::openat(CWD, path, flags, Mode::empty()).at("open", path)?;
+    if rootfs::copy::is_the_kernels(handle.as_fd()).at("look at", path)? {
+        return Err(Error::LocalKernels(path.to_owned()).into());
+    }
     let kind = kind_of(handle.as_fd(), path)?;
     let absolute = std::path::absolute(path).at("make absolute", path)?;
     let what = What { directory: kind == FileType::Directory, contents: rules::is_contents(path) };

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use base::fs::At;
-use base::{Id, Root, fs};
+use base::{Root, fs};
 use rootfs::pack;
 use rootfs::view::{self, Assembled, Bind, Origin};
 use runtime::cgroup::{Group, Hierarchy};
@@ -77,7 +77,7 @@ impl Engine {
         let mut found = found;
         for _ in 0..ATTEMPTS {
             if let Some(live) = &found.live {
-                if let Some(root) = self.running_root(&found.record.id, live)? {
+                if let Some(root) = self.running_root(&found.record, live)? {
                     return Ok(View { root: Root::from_fd(root), _at_rest: None });
                 }
                 // It is just ending.
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// The root of a container that runs; none if it has ended.
-    fn running_root(&self, id: &Id, live: &Live) -> Result<Option<OwnedFd>> {
+    fn running_root(&self, record: &Record, live: &Live) -> Result<Option<OwnedFd>> {
         let Some(pid) = i32::try_from(live.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
@@ -101,7 +101,7 @@ impl Engine {
         };
         // Being in the container's group shows that the number means a process of its; and if that lives still after we
         // have seen it there, the number cannot have been given to another one before.
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(id).into());
+        let group = Group::existing(&Hierarchy::detect()?, &self.location(record));
         if !group.processes().contains(&live.pid) || has_ended(process.as_fd()) {
             return Ok(None);
         }

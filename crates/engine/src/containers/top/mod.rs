@@ -25,7 +25,7 @@ impl Engine {
     /// The processes of a running container; `options` are those of `ps(1)`.
     pub fn top(&self, container: &str, options: &[String]) -> Result<Processes> {
         let found = self.find_running(container)?;
-        let group = Group::existing(&Hierarchy::detect()?, &self.placement(&found.record.id).into());
+        let group = Group::existing(&Hierarchy::detect()?, &self.location(&found.record));
         let processes = if options.is_empty() {
             let rows = columns::read(&group.processes());
             // A number that was read while its process ended could have been a stranger's by then.
