@@ -35,12 +35,22 @@ fn look(home: &Path, global_name: &str, namespace: Option<&str>) -> Vec<String> 
 
 /// What must be empty once there is no container any more.
 fn files(home: &Path, left: &mut Vec<String>) {
-    let places = ["root/containers", "root/names/containers", "root/removing", "run/containers"];
+    let places =
+        ["root/containers", "root/names/containers", "root/removing", "run/containers", "run/volumes"];
     let networks =
         names(&home.join("run/networks")).into_iter().map(|n| format!("run/networks/{n}/addresses"));
     for place in places.into_iter().map(str::to_owned).chain(networks) {
         for name in names(&home.join(&place)) {
             left.push(format!("file {place}/{name}"));
+        }
+    }
+    // Volumes stay, but not what is only half one, nor what one was filled with.
+    for volume in names(&home.join("root/volumes")) {
+        if volume.starts_with('.') {
+            left.push(format!("file root/volumes/{volume}"));
+        }
+        for part in names(&home.join("root/volumes").join(&volume)).iter().filter(|n| n.starts_with("fill")) {
+            left.push(format!("file root/volumes/{volume}/{part}"));
         }
     }
 }

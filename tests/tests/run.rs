@@ -56,7 +56,7 @@ fn the_engines_own_failures_are_125() {
         &["--cpus", "-1"],
         &["--env-file", "/no/such/file"],
         &["--name", "bad name"],
-        &["--volume", "relative:/x"],
+        &["--volume", "rel/ative:/x"],
         &["--workdir", "relative"],
     ] {
         dhow.fails(125, &[&["run", "--rm"], flags, &["busybox", "true"]].concat());

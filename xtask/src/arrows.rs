@@ -14,8 +14,15 @@ use crate::shell;
 const GROUND: &[&str] = &["dhow-sys", "dhow-base", "dhow-oci", "dhow-state"];
 
 /// The way of a container, in order; none knows another.
-const STAGES: &[&str] =
-    &["dhow-image", "dhow-registry", "dhow-rootfs", "dhow-network", "dhow-runtime", "dhow-logging"];
+const STAGES: &[&str] = &[
+    "dhow-image",
+    "dhow-registry",
+    "dhow-rootfs",
+    "dhow-volume",
+    "dhow-network",
+    "dhow-runtime",
+    "dhow-logging",
+];
 
 /// Whom each crate may import directly, whatever the kind of dependency. A crate that is not in this table is an error:
 /// whoever adds one says here where it stands.

@@ -33,6 +33,8 @@ pub enum Step {
     Uploaded,
     /// What is here is looked at.
     Verify,
+    /// Files are copied.
+    Copy,
 }
 
 /// Nobody listens.

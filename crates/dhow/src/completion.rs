@@ -107,6 +107,9 @@ fn names(context: &Context, which: Names) -> Vec<String> {
     if matches!(which, Names::Images | Names::Both) {
         all.extend(engine.images().unwrap_or_default().into_iter().flat_map(|i| i.references));
     }
+    if which == Names::Volumes {
+        all.extend(engine.volumes().unwrap_or_default().into_iter().map(|volume| volume.name));
+    }
     if which == Names::Registries {
         all.extend(engine.known_registries().unwrap_or_default());
     }
@@ -133,7 +136,7 @@ mod tests {
         assert_eq!(after(&["container", "rm"], "--f"), ["--force"]);
         assert_eq!(
             (verbs("sy"), after(&["system"], "d")),
-            (vec!["system".to_owned()], vec!["df".to_owned()])
+            (vec!["system".to_owned()], vec!["df".to_owned(), "disable".to_owned()])
         );
         assert_eq!(after(&["system", "check"], "--re"), ["--repair"]);
         assert_eq!(after(&["image"], "p"), ["pull", "push", "prune", "pin"]);

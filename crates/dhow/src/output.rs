@@ -13,6 +13,11 @@ pub(crate) fn text(text: &str) -> Result<()> {
     raw(rustix::stdio::stdout(), text.as_bytes()).map_err(Error::Output)
 }
 
+/// Prints bytes that need be no text.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
+    raw(rustix::stdio::stdout(), bytes).map_err(Error::Output)
+}
+
 /// Prints a line to standard output.
 pub(crate) fn line(text: &str) -> Result<()> {
     self::text(&format!("{text}\n"))

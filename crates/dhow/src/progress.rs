@@ -35,6 +35,7 @@ fn said(step: Step) -> (&'static str, &'static str) {
         Step::Mount => ("Mounted from another repository", "Mounted from another repository"),
         Step::Uploaded => ("Layer already exists", "Layer already exists"),
         Step::Verify => ("Checking", "Checked"),
+        Step::Copy => ("Copying", "Copied"),
     }
 }
 
@@ -72,7 +73,8 @@ impl Bars {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let all = all
             .get_or_insert_with(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-        let bar = all.add(ProgressBar::no_length());
+        // Its own style from the first: whatever is drawn before a step begins.
+        let bar = all.add(ProgressBar::no_length().with_style(style("{prefix}: {msg}")));
         bar.set_prefix(id.to_owned());
         bars.insert(id.to_owned(), bar.clone());
         bar
@@ -88,7 +90,6 @@ fn style(template: &str) -> ProgressStyle {
 impl Progress for Bars {
     fn begin(&self, id: &str, what: Step, total: Option<u64>) {
         let bar = self.bar(id);
-        bar.set_message(said(what).0);
         match total {
             Some(total) => {
                 bar.set_style(style("{prefix}: {msg} [{bar:40}] {decimal_bytes}/{decimal_total_bytes}"));
@@ -96,6 +97,7 @@ impl Progress for Bars {
             }
             None => bar.set_style(style("{prefix}: {msg} {decimal_bytes}")),
         }
+        bar.set_message(said(what).0);
         bar.set_position(0);
     }
 

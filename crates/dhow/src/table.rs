@@ -8,12 +8,17 @@ const MINIMUM: usize = 10;
 
 /// Aligns lines whose cells are separated by tabs. Lines may have different numbers of cells.
 pub(crate) fn align(lines: &[String]) -> String {
+    align_wide(lines, MINIMUM)
+}
+
+/// The same with columns that are at least so wide.
+pub(crate) fn align_wide(lines: &[String], minimum: usize) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let mut widths = Vec::<usize>::new();
     for row in &rows {
         // The last cell of a line ends no column.
         for (at, cell) in row.iter().take(row.len() - 1).enumerate() {
-            let width = (cell.width() + PADDING).max(MINIMUM);
+            let width = (cell.width() + PADDING).max(minimum);
             match widths.get_mut(at) {
                 Some(widest) => *widest = width.max(*widest),
                 None => widths.push(width),

@@ -3,7 +3,7 @@
 //! logic; stages never see each other.
 //!
 //! Every verb stands in a file of its own, in the room of what it is about: `containers`, `images`, `registries`,
-//! `system`; `distribution` is what a registry of our own does. All of them work on the files that [`state`] describes,
+//! `volumes`, `system`; `distribution` is what a registry of our own does. All of them work on the files that [`state`] describes,
 //! with no process of ours running: what a verb finds half done by somebody who died, it puts right first
 //! ([`Engine::reconcile`]).
 
@@ -13,22 +13,28 @@ pub mod distribution;
 mod error;
 mod images;
 mod registries;
+mod selection;
 mod system;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 
 use state::Instance;
 
 pub use config::{Config, Confinement, Images, Log, Pull, Unpack, parse_size};
+pub use containers::copy::{Copied, CopyEnd, CopyOptions};
 pub use containers::create::{Created, PullPolicy};
+pub use containers::diff::{Change, ChangeKind};
 pub use containers::exec::ExecOptions;
 pub use containers::export::ExportTarget;
-pub use containers::list::ContainerSummary;
+pub use containers::list::{ContainerSummary, MountSummary};
 pub use containers::logs::{LogLine, LogOptions, LogStream};
-pub use containers::prune::{PruneContainers, PrunedContainers};
+pub use containers::prune::PrunedContainers;
+pub use containers::remove::RemoveOptions;
 pub use containers::session::{Event, Session, SessionSender};
 pub use containers::start::StartHow;
 pub use containers::stats::{ContainerLoad, ContainerStats, Sampler};
+pub use containers::top::Processes;
 pub use containers::update::LimitChanges;
 pub use error::{Error, Result};
 pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};
@@ -47,12 +53,17 @@ pub use images::save::{SaveFormat, SaveTarget};
 pub use images::tree::{TreeLayer, TreeNode};
 pub use registries::login::{Kept as LoginKept, LoggedIn};
 pub use registries::search::Found;
+pub use selection::{LabelFilter, Selection};
 pub use system::boot::Done;
 pub use system::check::{CheckOptions, Checked, Outcome, Problem, ProblemKind};
 pub use system::events::{EventOptions, Events};
 pub use system::info::Info;
-pub use system::usage::{ContainerUsage, ImageUsage, Usage};
+pub use system::prune::{PrunedSystem, SystemPruneOptions};
+pub use system::usage::{ContainerUsage, ImageUsage, Usage, VolumeUsage};
 pub use system::version::{Version, version};
+pub use volumes::create::VolumeOptions;
+pub use volumes::list::VolumeSummary;
+pub use volumes::prune::{PrunedVolumes, VolumePruneOptions};
 
 /// Where an engine works.
 #[derive(Debug, Clone, Default)]

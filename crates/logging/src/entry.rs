@@ -51,20 +51,49 @@ const SPECIAL: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = byte < 0x20 || matches!(byte as u8, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2);
+        table[byte] = is_special(byte as u8);
         byte += 1;
     }
     table
 };
 
+/// How many bytes are looked at together: a vector register of any machine.
+const BLOCK: usize = 16;
+
+/// Where the next byte is, from `from` on, that may need escaping. Blocks in which none is are passed over whole: most
+/// lines of most logs are made of nothing else.
+fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(block) = bytes.get(at..at + BLOCK) {
+        // Without a branch, so that it becomes a few instructions for all of them.
+        if block.iter().fold(false, |any, &byte| any | is_special(byte)) {
+            break;
+        }
+        at += BLOCK;
+    }
+    let found = bytes.get(at..)?.iter().position(|&byte| SPECIAL[usize::from(byte)])?;
+    Some(at + found)
+}
+
+#[expect(clippy::needless_bitwise_bool, reason = "without a branch, see next_special")]
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20)
+        | (byte == b'"')
+        | (byte == b'\\')
+        | (byte == b'<')
+        | (byte == b'>')
+        | (byte == b'&')
+        | (byte == 0xe2)
+}
+
 fn escape_str(text: &str, to: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let mut start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if !SPECIAL[usize::from(byte)] {
-            continue;
-        }
+    let mut at = 0;
+    while let Some(next) = next_special(bytes, at) {
+        at = next + 1;
+        let (at, byte) = (next, bytes[next]);
         // U+2028 and U+2029 (E2 80 A8, E2 80 A9) end lines in JavaScript; Go escapes them.
         if byte == 0xe2 && !matches!(bytes.get(at + 1..at + 3), Some([0x80, 0xa8 | 0xa9])) {
             continue;

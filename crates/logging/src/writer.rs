@@ -14,9 +14,9 @@ use base::Timestamp;
 use crate::{Config, MAX_PIECE, Stream, entry, rfc3339, rotated};
 
 /// Entries are written once this many bytes of them have gathered.
-const FLUSH_AT: usize = 32 * 1024;
+const FLUSH_AT: usize = 128 * 1024;
 /// How much is kept for later while the disk is full.
-const MAX_BACKLOG: usize = 256 * 1024;
+const MAX_BACKLOG: usize = 512 * 1024;
 
 /// Writes a container's log.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Writer {
     unfinished: [Vec<u8>; 2],
     out: Vec<u8>,
     time: Vec<u8>,
+    /// How much gathers before it is written: less where files are short, which a batch should not make longer.
+    flush_at: usize,
     errors: u64,
     lost: u64,
 }
@@ -35,7 +37,10 @@ pub struct Writer {
 impl Writer {
     /// A writer; no file is made before the first byte.
     pub fn open(config: Config) -> Self {
+        let quarter =
+            config.max_size.map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX));
         Self {
+            flush_at: FLUSH_AT.min(quarter),
             config,
             file: None,
             size: 0,
@@ -69,7 +74,7 @@ impl Writer {
             let pending = &mut self.unfinished[stream as usize];
             let room = MAX_PIECE - pending.len();
             let window = &bytes[..bytes.len().min(room)];
-            let taken = match window.iter().position(|b| *b == b'\n') {
+            let taken = match memchr::memchr(b'\n', window) {
                 Some(newline) => newline + 1,
                 // The piece is full: cut it, but not within a character.
                 None if window.len() == room => {
@@ -84,7 +89,7 @@ impl Writer {
             entry::encode(stream, [pending, &bytes[..taken]], &self.time, &mut self.out);
             pending.clear();
             bytes = &bytes[taken..];
-            if self.out.len() >= FLUSH_AT {
+            if self.out.len() >= self.flush_at {
                 self.flush();
             }
         }
@@ -120,7 +125,7 @@ impl Writer {
             }
         }
         // One burst must not cost memory for the rest of a container's life.
-        if self.out.is_empty() && self.out.capacity() > 4 * FLUSH_AT {
+        if self.out.is_empty() && self.out.capacity() > 2 * FLUSH_AT {
             self.out.shrink_to(FLUSH_AT);
         }
     }

@@ -183,7 +183,10 @@ impl Watch {
             Ok((Stdio { input: null()?, output: theirs, errors }, ours))
         };
         let (stdio, output) = streams().map_err(|e| e.to_string())?;
-        let running = runtime::join(plan, stdio).map_err(|e| base::failure::chain(&e))?;
+        let joined = runtime::join(plan, stdio);
+        // Whether it could be started or not: the container's next run is our child, too.
+        runtime::come_back().map_err(|e| e.to_string())?;
+        let running = joined.map_err(|e| base::failure::chain(&e))?;
         Ok((running.pidfd, output))
     }
 }

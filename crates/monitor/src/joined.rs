@@ -46,10 +46,10 @@ pub(crate) fn shares_processes(request: &Request) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Joined(Vec<(Join, u32)>);
 
-/// What is started for the `restarts`th time after the first.
-pub(crate) fn bundle(request: &Request, restarts: u32) -> Result<(Cow<'_, Bundle>, Joined)> {
+/// What is started, for the first time or `again`.
+pub(crate) fn bundle(request: &Request, again: bool) -> Result<(Cow<'_, Bundle>, Joined)> {
     let mut bundle = Cow::Borrowed(&request.bundle);
-    if restarts > 0 {
+    if again {
         let path = request.instance.live(&request.id).join(file::RESOURCES);
         let changed = fs::read_if_exists(&path).map_err(boxed)?;
         // What cannot be read would be our own mistake: the limits that it began with are better than none.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use base::fs::{self, Durability};
 use base::{Failure, Timestamp};
 use monitor::{REQUEST_VERSION, Request};
+use runtime::{Bundle, RootSource};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::Signal;
 use state::container::{Exit, FORMAT, Live, file};
@@ -38,6 +39,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
     };
     let Ok(mut door) = Client::starter(door, request.attach) else { return ExitCode::FAILURE };
     let mut request = request;
+    notes::volumes(&request, "mount");
     match start(&mut request, &live) {
         Ok(started) => {
             let pid = started.run.command.pid;
@@ -84,6 +86,14 @@ fn read_request(live: &OwnedFd) -> Result<Request, StartError> {
     if request.version == REQUEST_VERSION { Ok(request) } else { Err(StartError::Version(request.version)) }
 }
 
+/// What of the network is set below `/proc/sys`, unless the specification sets it otherwise.
+fn add_sysctls(bundle: &mut Bundle, network: &network::Plan) {
+    for (name, value) in network.sysctls() {
+        let linux = bundle.spec.linux.get_or_insert_default();
+        linux.sysctl.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
+    }
+}
+
 /// A container whose first run has begun.
 struct Started {
     run: Launched,
@@ -95,13 +105,10 @@ struct Started {
 fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
     // Blocked before anything is started, so that a signal to us is never lost between.
     let signals = sys::process::signal_fd(&SIGNALS).map_err(|e| boxed(StartError::Request(e)))?;
-    for (name, value) in request.network.sysctls() {
-        let linux = request.bundle.spec.linux.get_or_insert_default();
-        linux.sysctl.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
-    }
+    add_sysctls(&mut request.bundle, &request.network);
     let ports = request.network.reserve_ports().map_err(boxed)?;
     let mut listener = None;
-    let run = launch(request, 0, &mut || {
+    let run = launch(request, None, &mut || {
         listener = Some(listen_in(live)?);
         Ok(())
     })?;
@@ -115,7 +122,7 @@ impl Started {
         let mut keeper = Keeper::new(signals);
         keeper.listener = listener;
         keeper.log = Some(logging::Writer::open(request.log.clone()));
-        keeper.cgroup = request.bundle.cgroup.clone();
+        keeper.cgroup.clone_from(&request.bundle.cgroup);
         keeper.policy = request.restart;
         keeper.clients.push(door);
         let mut backoff = Backoff::default();
@@ -126,9 +133,11 @@ impl Started {
             if !again(keeper.policy, keeper.wanted, exit.code, restarts) {
                 break (exit, run.group, run.mounts, true);
             }
-            let delay = match keeper.wanted.take() {
-                Some(_) => Duration::ZERO,
-                None => backoff.after(began.elapsed()),
+            let delay = if keeper.wanted.take().is_some() {
+                Duration::ZERO
+            } else {
+                restarts += 1;
+                backoff.after(began.elapsed())
             };
             match next_run(&mut keeper, request, run, exit, delay, &mut restarts) {
                 Next::Runs(next) => run = next,
@@ -146,8 +155,9 @@ impl Started {
         drop(ports);
         let name = notes::name(request);
         release::quickly(request, &name, &exit);
-        keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });
+        // Before those who wait are told: what they do next comes after it.
         notes::ended(request, &name, &exit, ran);
+        keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });
         drop(keeper);
         // Taking the mounts down is what this descriptor was kept for: nobody waits for it now.
         drop(mounts);
@@ -212,16 +222,18 @@ fn next_run(
         let waiting = Live { restarts: *restarts, restarting: true, ..launch::live(request, 0, began) };
         write_live(request, &waiting).ok();
         record(request, &exit);
-        keeper.dismiss(&Ended { code: exit.code, oom_killed: exit.oom_killed });
         notes::ended(request, &notes::name(request), &exit, true);
+        keeper.dismiss(&Ended { code: exit.code, oom_killed: exit.oom_killed });
         clear(group.as_ref());
+        // Whoever froze it froze the run that has ended.
+        fs::remove_file(&request.instance.live(&request.id).join(file::PAUSED)).ok();
+        allow_mount(&request.bundle.root);
         keeper.rest(delay);
         if let Some(wanted) = keeper.wanted {
             exit.stopped = wanted == Wanted::ByUser;
             return Next::Ends { exit, group };
         }
-        *restarts += 1;
-        match launch(request, *restarts, &mut || Ok(())) {
+        match launch(request, Some(*restarts), &mut || Ok(())) {
             Ok(run) => {
                 note(request, "start", &[]);
                 return Next::Runs(run);
@@ -240,6 +252,7 @@ fn next_run(
                 if !again(keeper.policy, None, code, *restarts) {
                     return Next::Ends { exit, group };
                 }
+                *restarts += 1;
                 delay = backoff.after(Duration::ZERO).max(delay);
             }
         }
@@ -252,6 +265,14 @@ fn record(request: &Request, exit: &Exit) {
     // A full disk is no reason to end: the next end is written again.
     if let Ok(bytes) = serde_json::to_vec(exit) {
         fs::write_atomic(&path, &bytes, Durability::Volatile).ok();
+    }
+}
+
+/// What was mounted `volatile` the kernel mounts again only when this is removed (overlayfs.rst, "Volatile mount"): it
+/// cannot know that the machine has not crashed since.
+fn allow_mount(root: &RootSource) {
+    if let RootSource::Overlay { work, volatile: true, .. } = root {
+        fs::remove_dir_all(&work.join("work/incompat")).ok();
     }
 }
 

@@ -54,25 +54,25 @@ pub(crate) struct Launched {
     pub(crate) began: Timestamp,
 }
 
-/// Starts the container, for the `restarts`th time after the first. `meanwhile` is done while its root is mounted.
+/// Starts the container: for the first time, or again, after its policy has done so `restarts` times. `meanwhile` is done while its root is mounted.
 pub(crate) fn launch(
     request: &Request,
-    restarts: u32,
+    restarts: Option<u32>,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Launched> {
-    let (bundle, joined) = joined::bundle(request, restarts)?;
+    let (bundle, joined) = joined::bundle(request, restarts.is_some())?;
     let plan = runtime::plan(&bundle).map_err(boxed)?;
     joined.check()?;
     let batch = request.network.child_messages();
     let plan = plan.with_netlink(batch.bytes, batch.messages);
-    let terminal = request.bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
+    let terminal = bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
     let (stdio, input, outputs) = plumb(terminal, request.interactive).map_err(plumbing)?;
     let mut began = Timestamp::now();
     let mut steps = |pid| {
         request.network.attach(pid).map_err(boxed)?;
         meanwhile()?;
         began = Timestamp::now();
-        write_live(request, &Live { restarts, ..live(request, pid, began) })
+        write_live(request, &Live { restarts: restarts.unwrap_or(0), ..live(request, pid, began) })
     };
     let running = runtime::launch(plan, stdio, &mut steps).map_err(boxed)?;
     let command = Command::new(running.pid, running.pidfd, running.terminal, input, outputs);

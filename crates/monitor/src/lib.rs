@@ -9,4 +9,4 @@
 pub mod client;
 mod request;
 
-pub use request::{ExecRequest, HealthRequest, JOINED, Join, REQUEST_VERSION, Request};
+pub use request::{ExecRequest, HealthRequest, JOINED, Join, REQUEST_VERSION, Request, VolumeUse};

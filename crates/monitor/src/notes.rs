@@ -1,7 +1,7 @@
 //! What a monitor writes into the journal of events.
 
 use base::fs;
-use monitor::Request;
+use monitor::{Request, VolumeUse};
 use state::container::{Exit, file};
 use state::events::{Event, Kind, append};
 
@@ -23,6 +23,22 @@ pub(crate) fn ended(request: &Request, name: &str, exit: &Exit, ran: bool) {
         events.push(event(request, name, "destroy", &[]));
     }
     write(request, events);
+}
+
+/// Writes that its volumes are mounted, or are not any more.
+pub(crate) fn volumes(request: &Request, action: &str) {
+    let event = |volume: &VolumeUse| {
+        let event = Event::new(Kind::Volume, action, &volume.name).with("driver", "local");
+        let event = event.with("container", request.id.as_str());
+        if action != "mount" {
+            return event;
+        }
+        let event = event.with("destination", &volume.destination.to_string_lossy()).with("propagation", "");
+        event.with("read/write", if volume.read_only { "false" } else { "true" })
+    };
+    if !request.volumes.is_empty() {
+        write(request, request.volumes.iter().map(event).collect());
+    }
 }
 
 fn event(request: &Request, name: &str, action: &str, more: &[(&str, String)]) -> Event {

@@ -13,6 +13,8 @@ use state::claim;
 use state::container::{Exit, file};
 use state::lock::Lock;
 
+use crate::notes;
+
 /// How long bridge, table and groups stay when nobody uses them: the next container may come at once, and making
 /// them costs more than its start.
 const GRACE: Duration = Duration::from_secs(2);
@@ -50,12 +52,31 @@ pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
     if group.is_none_or(|group| group.remove().is_ok()) {
         fs::remove_dir_all(&instance.live_containers().join(format!(".{}", request.id))).ok();
     }
+    volumes(request);
     if request.auto_remove {
         fs::remove_dir_all(&instance.removing().join(request.id.as_str())).ok();
     }
     // From here on we own nothing.
     drop(live);
     sweep(request);
+}
+
+/// Unmounts volumes that nobody runs with any more, and with `--rm` removes those that were the container's alone. Its record
+/// goes after them: as long as that is there, whoever finishes the removal for us knows of them.
+fn volumes(request: &Request) {
+    if request.volumes.is_empty() {
+        return;
+    }
+    let store = volume::Store::open(&request.instance);
+    for volume in request.volumes.iter().filter(|volume| volume.mounted) {
+        store.release(&volume.name, &request.id).ok();
+    }
+    notes::volumes(request, "unmount");
+    if request.auto_remove {
+        for volume in request.volumes.iter().filter(|volume| volume.anonymous) {
+            store.remove_with_container(&volume.name).ok();
+        }
+    }
 }
 
 /// One monitor of many that end waits, and looks whether bridge, table and parent groups are unused. The others

@@ -50,6 +50,9 @@ pub struct Request {
     /// What its events say of it beside its name: its image, its labels.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Its volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeUse>,
     /// Namespaces of other containers that it joins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joins: Vec<Join>,
@@ -66,6 +69,21 @@ pub struct Join {
     pub kind: oci::runtime::NamespaceKind,
     /// Whose.
     pub container: Id,
+}
+
+/// A volume of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VolumeUse {
+    /// Which.
+    pub name: String,
+    /// Where in the container.
+    pub destination: std::path::PathBuf,
+    /// It cannot be written to.
+    pub read_only: bool,
+    /// It was made for a container, and goes with that where `auto_remove` says so.
+    pub anonymous: bool,
+    /// It is mounted on the host while this container, or another one, runs.
+    pub mounted: bool,
 }
 
 /// How the health of a container is looked at.

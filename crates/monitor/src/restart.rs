@@ -6,7 +6,7 @@ use state::options::RestartPolicy;
 
 /// Docker's: a tenth of a second, doubled each time, a minute at most.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const LONGEST_DELAY: Duration = Duration::from_mins(1);
 /// A command that lived as long as this had started well: the next failure is a first one again.
 const STEADY: Duration = Duration::from_secs(10);
 

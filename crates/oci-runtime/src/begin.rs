@@ -11,6 +11,7 @@
 //! What fails on the way undoes all of it. Killed on the way, it leaves a directory from which `delete --force` finds
 //! the rest.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -162,6 +163,7 @@ impl Beginning<'_> {
             cgroup: location.clone(),
             seccomp,
             init: false,
+            inside: BTreeMap::new(),
             manner: Manner {
                 tied: false,
                 preserved_descriptors: self.preserved.count(),

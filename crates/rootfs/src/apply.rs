@@ -278,7 +278,7 @@ fn create(tree: &mut Tree, name: &Name, entry: &Entry, archive: &mut Archive<imp
                 Err(Errno::EXIST) => return Ok(false),
                 other => {
                     let mut file = File::from(other.to("create the file")?);
-                    write(&mut file, &entry.kind, archive)?;
+                    write_content(&mut file, &entry.kind, archive)?;
                     if tree.default_acls {
                         disinherit(file.as_fd())?;
                     }
@@ -313,7 +313,7 @@ fn create(tree: &mut Tree, name: &Name, entry: &Entry, archive: &mut Archive<imp
     Ok(true)
 }
 
-fn device(major: u32, minor: u32) -> Result<rustix::fs::Dev> {
+pub(crate) fn device(major: u32, minor: u32) -> Result<rustix::fs::Dev> {
     // The kernel's dev_t: 12 and 20 bits; more would be cut off, and name another device.
     if major >= 1 << 12 || minor >= 1 << 20 {
         return Err(EntryError::Device(major, minor));
@@ -321,7 +321,12 @@ fn device(major: u32, minor: u32) -> Result<rustix::fs::Dev> {
     Ok(rustix::fs::makedev(major, minor))
 }
 
-fn write(file: &mut File, kind: &EntryKind, archive: &mut Archive<impl BufRead>) -> Result<()> {
+/// Writes the content of an entry into its file.
+pub(crate) fn write_content(
+    file: &mut File,
+    kind: &EntryKind,
+    archive: &mut Archive<impl BufRead>,
+) -> Result<()> {
     match kind {
         EntryKind::File(size) => {
             archive.content(*size, |piece| file.write_all(piece).to("write the content"))

@@ -7,7 +7,8 @@
 //!                                      mean      a root
 //! ```
 //!
-//! [`pack`] is the way back: what a container wrote becomes a layer, always of the same bytes.
+//! [`pack`] is the way back: what a container wrote becomes a layer, always of the same bytes. [`copy`] is what goes into
+//! and out of a container, whose files [`view`] shows.
 //!
 //! A layer comes from strangers. Its names are allegations (`name`), every size is bounded (`limits`),
 //! and nothing in it becomes policy of the host. Layers are unpacked independently of one another, so that
@@ -17,10 +18,12 @@ mod apply;
 mod archive;
 mod attributes;
 mod compression;
+pub mod copy;
 mod derived;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod kernels;
 mod limits;
 mod mark;
 mod name;
@@ -33,6 +36,7 @@ mod store;
 mod tree;
 mod unpack;
 mod verify;
+pub mod view;
 
 pub use apply::{ApplyError, EntryError};
 pub use archive::ArchiveError;

@@ -1,5 +1,6 @@
 //! What the runtime is given: a specification, and where its root file system and cgroup are.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci::runtime::Spec;
@@ -24,6 +25,19 @@ pub struct Bundle {
     /// How its first process relates to whoever starts it.
     #[serde(default)]
     pub manner: Manner,
+    /// Bind mounts, by their destination, whose source is a path inside of something.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inside: BTreeMap<PathBuf, Inside>,
+}
+
+/// What the source of a bind mount is inside of: its path is resolved there as if this were `/`, and never leads out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inside {
+    /// A directory of the host, a plain one.
+    Directory(PathBuf),
+    /// Layers as overlay shows them, topmost first: read-only, but for one alone, which is as it is.
+    Layers(Vec<PathBuf>),
 }
 
 /// How the first process relates to whoever starts it. The default is what the monitor needs.

@@ -130,9 +130,16 @@ pub(crate) fn differing(pid: u32) -> Result<u32, PlanError> {
 }
 
 /// Starts the command. The calling process must have a single thread, and afterwards its further children would
-/// be born in the container's PID namespace: it is a process made for this one command.
+/// be born in the container's PID namespace: it is a process made for this one command, or calls [`come_back`].
 pub fn join(plan: JoinPlan, stdio: Stdio) -> Result<Running, LaunchError> {
     join_with_listener(plan, stdio, |_, _| Err(Box::new(seccomp::Error::Listener)))
+}
+
+/// Undoes what [`join`] leaves of itself in the calling process: its further children are born in its own PID namespace
+/// again. (While they would be born in one whose init has ended, `clone` fails.)
+pub fn come_back() -> io::Result<()> {
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
+    sys::process::set_namespaces(me.as_fd(), PID)
 }
 
 /// Like [`join`]; `listener` gets the command's pid and the descriptor of its filter's listener, if it has one

@@ -35,10 +35,10 @@ mod words;
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
-pub use bundle::{Bundle, Manner, RootSource};
+pub use bundle::{Bundle, Inside, Manner, RootSource};
 pub use foreign::ForeignRoot;
 pub use held::Held;
-pub use join::{JoinOptions, JoinPlan, join, join_with_listener, plan_join};
+pub use join::{JoinOptions, JoinPlan, come_back, join, join_with_listener, plan_join};
 pub use launch::{LaunchError, Running, Stdio, Steps, launch};
 pub use plan::{
     LaunchPlan, MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, PlanError, SCHEDULER_FLAGS, SCHEDULER_POLICIES,

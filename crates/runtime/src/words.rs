@@ -76,6 +76,21 @@ fn nth_parameter(plan: &LaunchPlan, mut n: usize) -> (String, String) {
     ("?".to_owned(), "?".to_owned())
 }
 
+/// The name of the user, or of the group, that is looked for in the container's files.
+fn name_of(process: &crate::plan::ProcessPlan, group: bool) -> String {
+    use crate::plan::{UserPlan, Who};
+    let who = match &process.user {
+        UserPlan::LookUp { group: Some(who), .. } if group => Some(who),
+        UserPlan::LookUp { user, .. } if !group => Some(user),
+        _ => None,
+    };
+    match who {
+        Some(Who::Name(name)) => format!(" `{}`", String::from_utf8_lossy(name)),
+        Some(Who::Number(number)) => format!(" {number}"),
+        None => String::new(),
+    }
+}
+
 /// The words for what a container's start and a further command have in common.
 pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Failed) -> LaunchError {
     let n = usize::from(failed.index);
@@ -98,10 +113,12 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
             format!("the image's {} is larger than 1 MiB", ["/etc/passwd", "/etc/group"][n.min(1)])
         }
         Step::Accounts => format!("cannot read the image's {}", ["/etc/passwd", "/etc/group"][n.min(1)]),
-        Step::UnknownUser => "cannot find the user in the image's /etc/passwd".to_owned(),
+        Step::UnknownUser => {
+            format!("cannot find the user{} in the image's /etc/passwd", name_of(process, false))
+        }
         Step::UnknownGroup => match n.checked_sub(1).and_then(|n| process.further_group(n)) {
             Some(name) => format!("cannot find the group `{name}` in the image's /etc/group"),
-            None => "cannot find the group in the image's /etc/group".to_owned(),
+            None => format!("cannot find the group{} in the image's /etc/group", name_of(process, true)),
         },
         Step::Terminal => "cannot make a terminal".to_owned(),
         Step::Stdio => "cannot set the standard streams".to_owned(),

@@ -53,6 +53,24 @@ pub struct ImageUsed {
     pub layers: Vec<Digest>,
 }
 
+impl Record {
+    /// The images that it uses: the one it was made from, and those that it mounts.
+    pub fn images(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.image.id).chain(self.options.image_mounts.iter().filter_map(|m| m.id.as_ref()))
+    }
+
+    /// Their layers, lowest first: what must stay as long as the container exists.
+    pub fn stacks(&self) -> impl Iterator<Item = &[Digest]> {
+        let mounted = self.options.image_mounts.iter().map(|mount| &mount.layers[..]);
+        std::iter::once(&self.image.layers[..]).chain(mounted)
+    }
+
+    /// All of these layers.
+    pub fn layers(&self) -> impl Iterator<Item = &Digest> {
+        self.stacks().flatten()
+    }
+}
+
 /// Options and image's defaults, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {

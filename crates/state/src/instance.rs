@@ -7,11 +7,13 @@
 //!   names/containers/<name>           → id
 //!   layers/<diff id>/                 one unpacked layer each
 //!   containers/<id>/                  record.json, exit.json, upper/, work/, log…
+//!   volumes/<name>/                   record.json, data/
 //!   removing/                         directories on their way out; anyone may finish the job
 //!   cache/                            what can be made again: compiled seccomp programs, …
 //! RUN (/run/dhow)                     what does not
 //!   containers/<id>/                  request.json, live.json, socket, hosts, …; its flock: the monitor's life
 //!   networks/<name>/                  the address claims of running containers
+//!   volumes/<name>/                   the claims of those who run with a volume that is mounted on the host
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -133,6 +135,16 @@ impl Instance {
     /// Unpacked layers.
     pub fn layers(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    /// Volumes. The directory is made with the first of them.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Where the running containers claim a volume that has to be mounted on the host.
+    pub fn volume_claims(&self, name: &str) -> PathBuf {
+        self.run.join("volumes").join(name)
     }
 
     /// Directories on their way out.

@@ -10,6 +10,7 @@ pub mod container;
 pub mod events;
 pub mod instance;
 pub mod lock;
+pub mod mounts;
 pub mod options;
 pub mod protocol;
 

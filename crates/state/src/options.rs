@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::mounts::{
+    BindMount, IdKind, IdMap, ImageMount, Origin, Recursion, TmpfsMount, VolumeMount, VolumesFrom,
+};
 mod limits;
 mod surroundings;
 
@@ -45,8 +48,17 @@ pub struct ContainerOptions {
     pub init: bool,
     /// `--read-only`.
     pub read_only: bool,
-    /// `-v`, bind mounts.
+    /// `-v` and `--mount` of what the host has.
     pub binds: Vec<BindMount>,
+    /// `-v` and `--mount` of volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
+    /// `--mount` of images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_mounts: Vec<ImageMount>,
+    /// `--volumes-from`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumesFrom>,
     /// `--tmpfs`.
     pub tmpfs: Vec<TmpfsMount>,
     /// `--network`.
@@ -223,26 +235,15 @@ pub struct HealthCheck {
     pub on_failure: OnUnhealthy,
 }
 
-/// `-v HOST:CONTAINER[:OPTIONS]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BindMount {
-    /// The host's path, absolute; made (as a directory) if missing, as Docker does.
-    pub source: PathBuf,
-    /// The container's path, absolute.
-    pub destination: PathBuf,
-    /// `ro`.
-    pub read_only: bool,
-    /// `rprivate` (the default), `rslave`, `rshared`, `private`, `slave`, `shared`.
-    pub propagation: Option<String>,
-}
-
-/// `--tmpfs CONTAINER[:OPTIONS]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TmpfsMount {
-    /// The container's path, absolute.
-    pub destination: PathBuf,
-    /// `size=64m`, `mode=1777`, `noexec`, …; the defaults are `rw,noexec,nosuid,nodev,size=50%`.
-    pub options: Vec<String>,
+impl ContainerOptions {
+    /// Where something is mounted, whatever it is.
+    pub fn destinations(&self) -> impl Iterator<Item = &Path> {
+        let binds = self.binds.iter().map(|m| &m.destination);
+        let volumes = self.volumes.iter().map(|m| &m.destination);
+        let images = self.image_mounts.iter().map(|m| &m.destination);
+        let tmpfs = self.tmpfs.iter().map(|m| &m.destination);
+        binds.chain(volumes).chain(images).chain(tmpfs).map(PathBuf::as_path)
+    }
 }
 
 /// `--network`.

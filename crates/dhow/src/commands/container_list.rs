@@ -15,6 +15,9 @@ use crate::human;
 pub(super) const TABLE: &str =
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
+/// The same with `--size`.
+pub(super) const TABLE_WITH_SIZE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+
 /// What heads the columns.
 pub(super) const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -60,7 +63,19 @@ pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
         && filters.any("health", |v| container.health.map_or("none", HealthStatus::as_str) == v)
         && filters.any("exited", |v| code.as_deref() == Some(v))
         && filters.any("ancestor", |v| is_image(container, v))
+        && filters.any("network", |v| container.network == v)
+        && filters.any("publish", |v| publishes(container, v))
+        && filters.any("volume", |v| container.mounts.iter().any(|m| m.source == v || m.destination == v))
         && filters.labels(&container.labels)
+}
+
+/// `80`, `80/tcp`: a port of the host's or the container's that is published.
+fn publishes(container: &ContainerSummary, wanted: &str) -> bool {
+    let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    container.ports.iter().any(|p| {
+        p.protocol.to_string() == protocol
+            && [p.host_port, p.container_port].iter().any(|of| of.to_string() == port)
+    })
 }
 
 fn is_image(container: &ContainerSummary, wanted: &str) -> bool {
@@ -88,8 +103,8 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
         "Ports": ports(&c.ports),
         "Names": c.name,
         "Labels": labels.join(","),
-        "Mounts": c.mounts.iter().map(|m| if cut { human::ellipsis(m, 15) } else { m.clone() }).collect::<Vec<_>>().join(","),
-        "LocalVolumes": "0",
+        "Mounts": mounts(c, cut),
+        "LocalVolumes": c.mounts.iter().filter(|m| m.volume).count().to_string(),
         "Networks": c.network,
         "Size": "0B",
         LABEL_MAP: c.labels,
@@ -98,6 +113,11 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
         Value::Object(row) => row,
         _ => Row::new(),
     }
+}
+
+fn mounts(c: &ContainerSummary, cut: bool) -> String {
+    let shown = |source: &str| if cut { human::ellipsis(source, 15) } else { source.to_owned() };
+    c.mounts.iter().map(|mount| shown(&mount.source)).collect::<Vec<_>>().join(",")
 }
 
 fn status(c: &ContainerSummary, now: Timestamp) -> String {

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use engine::Info;
+use serde_json::Value;
 
 use crate::commands::Run;
 use crate::error::{Error, Result};
@@ -22,7 +23,8 @@ impl Run for Arguments {
         let info = context.engine()?.info()?;
         match self.format.as_deref() {
             Some(format) => {
-                let value = serde_json::to_value(&info).map_err(|e| Error::Format(e.to_string()))?;
+                let mut value = serde_json::to_value(&info).map_err(|e| Error::Format(e.to_string()))?;
+                add_dockers_names(&mut value);
                 format::one(format, &value)?;
             }
             None => output::text(&text(&info))?,
@@ -34,11 +36,27 @@ impl Run for Arguments {
     }
 }
 
+/// What Docker's scripts ask for under other names than ours.
+fn add_dockers_names(info: &mut Value) {
+    let names = [
+        ("Driver", "StorageDriver"),
+        ("NCPU", "Cpus"),
+        ("MemTotal", "MemoryTotal"),
+        ("DockerRootDir", "RootDir"),
+    ];
+    for (dockers, ours) in names {
+        info[dockers] = info[ours].clone();
+    }
+    info["OSType"] = Value::from("linux");
+    info["CgroupDriver"] = Value::from("cgroupfs");
+}
+
 fn text(info: &Info) -> String {
     let limit = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
     let mut lines = vec![
         format!("Containers: {}", info.containers),
         format!(" Running: {}", info.containers_running),
+        format!(" Paused: {}", info.containers_paused),
         format!(" Stopped: {}", info.containers_stopped),
         format!("Images: {}", info.images),
         format!("Version: {}", info.server_version),

@@ -1,6 +1,5 @@
 //! `dhow inspect`.
 
-use base::Kind;
 use clap::Parser;
 use engine::Engine;
 use serde::Serialize;
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::globals::Context;
 use crate::{format, output};
 
-/// Show all that is known of containers or images.
+/// Show all that is known of containers, images or volumes.
 #[derive(Debug, Parser)]
 #[command(name = "inspect")]
 pub(crate) struct Arguments {
@@ -19,49 +18,73 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Only what is of this type
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image"])]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "volume"])]
     kind: Option<String>,
-    /// Containers or images
+    /// Containers, images or volumes
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.engine()?;
-        let mut code = 0;
-        let mut found = Vec::new();
-        for name in &self.names {
-            match find(&engine, name, self.kind.as_deref()) {
-                Ok(value) => found.push(value),
-                Err(error) => {
-                    each::complain(&error);
-                    code = 1;
-                }
-            }
-        }
-        match self.format.as_deref() {
-            None => output::line(&pretty(&found))?,
-            Some(format) => found.iter().try_for_each(|value| format::one(format, value))?,
-        }
-        Ok(code)
+        let kind = self.kind.as_deref().map(|kind| match kind {
+            "image" => Kind::Image,
+            "volume" => Kind::Volume,
+            _ => Kind::Container,
+        });
+        show(&context.engine()?, &self.names, kind, self.format.as_deref())
     }
 }
 
-/// A container of this name, else an image.
-fn find(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value> {
-    if kind != Some("image") {
-        match engine.inspect_container(name) {
-            Err(e) if e.kind() == Kind::NotFound && kind.is_none() => {}
+/// What a name may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Container,
+    Image,
+    Volume,
+}
+
+/// In this order.
+const KINDS: [Kind; 3] = [Kind::Container, Kind::Image, Kind::Volume];
+
+/// Prints what is known of these, and complains about those that are not there.
+pub(super) fn show(
+    engine: &Engine,
+    names: &[String],
+    kind: Option<Kind>,
+    format: Option<&str>,
+) -> Result<u8> {
+    let mut code = 0;
+    let mut found = Vec::new();
+    for name in names {
+        match find(engine, name, kind) {
+            Ok(value) => found.push(value),
+            Err(error) => {
+                each::complain(&error);
+                code = 1;
+            }
+        }
+    }
+    match format {
+        None => output::line(&pretty(&found))?,
+        Some(format) => found.iter().try_for_each(|value| format::one(format, value))?,
+    }
+    Ok(code)
+}
+
+fn find(engine: &Engine, name: &str, kind: Option<Kind>) -> Result<Value> {
+    for candidate in KINDS.into_iter().filter(|k| kind.is_none_or(|wanted| wanted == *k)) {
+        let found = match candidate {
+            Kind::Container => engine.inspect_container(name),
+            Kind::Image => engine.inspect_image(name),
+            Kind::Volume => engine.inspect_volume(name),
+        };
+        match found {
+            Err(e) if e.kind() == base::Kind::NotFound && kind.is_none() => {}
             other => return other.map_err(Error::Engine),
         }
     }
-    match engine.inspect_image(name) {
-        Err(e) if e.kind() == Kind::NotFound && kind.is_none() => {
-            Err(Error::Usage { message: format!("no such container or image: {name}"), hints: Vec::new() })
-        }
-        other => other.map_err(Error::Engine),
-    }
+    Err(Error::Usage { message: format!("no such container, image or volume: {name}"), hints: Vec::new() })
 }
 
 /// Four spaces, as Docker indents.

@@ -11,7 +11,9 @@ mod completion;
 mod confirm;
 mod container_list;
 mod container_prune;
+mod cp;
 mod create;
+mod diff;
 mod each;
 mod events;
 mod exec;
@@ -52,9 +54,16 @@ mod stop;
 mod system_boot;
 mod system_check;
 mod system_df;
+mod system_prune;
 mod tag;
+mod top;
 mod update;
 pub(crate) mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_list;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use std::ffi::OsString;
@@ -97,6 +106,8 @@ pub(crate) enum Names {
     Images,
     /// Containers and images.
     Both,
+    /// Volumes.
+    Volumes,
     /// Registries: those that images are from.
     Registries,
     /// Neither.
@@ -140,6 +151,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<rm::Arguments>("rm", Group::Containers, Names::Containers),
     verb::<stats::Arguments>("stats", Group::Containers, Names::Running),
     verb::<update::Arguments>("update", Group::Containers, Names::Containers),
+    verb::<cp::Arguments>("cp", Group::Containers, Names::Containers),
+    verb::<diff::Arguments>("diff", Group::Containers, Names::Containers),
+    verb::<top::Arguments>("top", Group::Containers, Names::Running),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -166,11 +180,17 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<image_pin::Pin>("image pin", Group::Noun, Names::Images),
     verb::<image_pin::Unpin>("image unpin", Group::Noun, Names::Images),
     verb::<image_evict::Arguments>("image evict", Group::Noun, Names::None),
+    verb::<volume_create::Arguments>("volume create", Group::Noun, Names::None),
+    verb::<volume_list::Arguments>("volume ls", Group::Noun, Names::None),
+    verb::<volume_inspect::Arguments>("volume inspect", Group::Noun, Names::Volumes),
+    verb::<volume_rm::Arguments>("volume rm", Group::Noun, Names::Volumes),
+    verb::<volume_prune::Arguments>("volume prune", Group::Noun, Names::None),
     verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
     verb::<system_boot::Start>("system start", Group::Noun, Names::None),
     verb::<system_boot::Stop>("system stop", Group::Noun, Names::None),
     verb::<system_boot::Enable>("system enable", Group::Noun, Names::None),
     verb::<system_boot::Disable>("system disable", Group::Noun, Names::None),
+    verb::<system_prune::Arguments>("system prune", Group::Noun, Names::None),
     verb::<system_df::Arguments>("system df", Group::Noun, Names::None),
     verb::<system_check::Arguments>("system check", Group::Noun, Names::None),
     verb::<complete::Arguments>("__complete", Group::Hidden, Names::None),
@@ -207,6 +227,9 @@ const NOUNS: &[(&str, Translations)] = &[
             ("remove", &["rm"]),
             ("stats", &["stats"]),
             ("update", &["update"]),
+            ("cp", &["cp"]),
+            ("diff", &["diff"]),
+            ("top", &["top"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),
@@ -235,10 +258,23 @@ const NOUNS: &[(&str, Translations)] = &[
         ],
     ),
     (
+        "volume",
+        &[
+            ("create", &["volume create"]),
+            ("ls", &["volume ls"]),
+            ("list", &["volume ls"]),
+            ("inspect", &["volume inspect"]),
+            ("rm", &["volume rm"]),
+            ("remove", &["volume rm"]),
+            ("prune", &["volume prune"]),
+        ],
+    ),
+    (
         "system",
         &[
             ("df", &["system df"]),
             ("check", &["system check"]),
+            ("prune", &["system prune"]),
             ("events", &["events"]),
             ("info", &["info"]),
             ("start", &["system start"]),

@@ -2,12 +2,13 @@
 
 use base::Timestamp;
 use clap::Parser;
+use engine::Engine;
 
 use crate::commands::{Run, container_list};
 use crate::error::Result;
 use crate::flags::filter::Filters;
 use crate::globals::Context;
-use crate::{format, output};
+use crate::{format, human, output};
 
 /// List containers.
 #[derive(Debug, Parser)]
@@ -28,15 +29,39 @@ pub(crate) struct Arguments {
     /// The last one, running or not
     #[arg(short, long)]
     latest: bool,
-    /// Only those: name=…, id=…, status=…, health=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE
+    /// Only those: name=…, id=…, status=…, health=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE,
+    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT[/PROTOCOL], volume=NAME|PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+    /// How much each takes of the disk, too
+    #[arg(short, long)]
+    size: bool,
     /// A Go template, `table TEMPLATE`, or `json`
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
 }
 
-const FILTERS: &[&str] = &["name", "id", "status", "health", "exited", "label", "ancestor"];
+const FILTERS: &[&str] = &[
+    "name", "id", "status", "health", "exited", "label", "ancestor", "before", "since", "network", "publish",
+    "volume",
+];
+
+/// The filters `before` and `since`: the times of the containers that they name.
+struct Around {
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+}
+
+impl Around {
+    fn of(engine: &Engine, filters: &Filters) -> Result<Self> {
+        let created = |key| filters.values(key).next().map(|name| engine.container_created(name)).transpose();
+        Ok(Self { before: created("before")?, since: created("since")? })
+    }
+
+    fn contains(&self, created: Timestamp) -> bool {
+        self.before.is_none_or(|before| created < before) && self.since.is_none_or(|since| created > since)
+    }
+}
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
@@ -46,16 +71,29 @@ impl Run for Arguments {
         // As in Docker, to ask for a state is to ask for those that do not run, too.
         let by_state = filters.values("status").chain(filters.values("exited")).next().is_some();
         let all = self.all || last.is_some() || by_state;
-        let mut containers = context.engine()?.containers(all)?;
-        containers.retain(|container| container_list::matches(container, &filters));
+        let engine = context.engine()?;
+        let mut containers = engine.containers(all)?;
+        let around = Around::of(&engine, &filters)?;
+        containers.retain(|c| around.contains(c.created) && container_list::matches(c, &filters));
         containers.truncate(last.unwrap_or(usize::MAX));
         if self.quiet && self.format.is_none() {
             let ids = containers.iter().map(|c| if self.no_trunc { c.id.as_str() } else { c.id.short() });
             return output::text(&ids.flat_map(|id| [id, "\n"]).collect::<String>()).map(|()| 0);
         }
         let now = Timestamp::now();
-        let rows: Vec<_> = containers.iter().map(|c| container_list::row(c, now, !self.no_trunc)).collect();
-        format::rows(self.format.as_deref(), container_list::TABLE, container_list::HEADERS, &rows)?;
+        let asks_for_size = self.size || self.format.as_deref().is_some_and(|f| f.contains(".Size"));
+        let rows: Vec<_> = containers
+            .iter()
+            .map(|c| {
+                let mut row = container_list::row(c, now, !self.no_trunc);
+                if asks_for_size {
+                    row.insert("Size".to_owned(), human::size(engine.container_size(&c.id), 3).into());
+                }
+                row
+            })
+            .collect();
+        let table = if self.size { container_list::TABLE_WITH_SIZE } else { container_list::TABLE };
+        format::rows(self.format.as_deref(), table, container_list::HEADERS, &rows)?;
         Ok(0)
     }
 }

@@ -1,6 +1,7 @@
 //! `dhow rm`.
 
 use clap::Parser;
+use engine::RemoveOptions;
 
 use crate::commands::{Run, each};
 use crate::error::Result;
@@ -13,7 +14,7 @@ pub(crate) struct Arguments {
     /// Kill those that run
     #[arg(short, long)]
     force: bool,
-    /// Remove their anonymous volumes too (there are none yet)
+    /// Remove their anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
     /// The containers
@@ -24,6 +25,9 @@ pub(crate) struct Arguments {
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        each::at_once(&self.containers, |name| engine.remove(name, self.force).map(|()| name.to_owned()))
+        let options = RemoveOptions { force: self.force, volumes: self.volumes };
+        each::at_once(&self.containers, |name| {
+            engine.remove_container(name, options).map(|()| name.to_owned())
+        })
     }
 }

@@ -2,20 +2,20 @@
 
 use base::Timestamp;
 use clap::Parser;
-use engine::{ContainerUsage, ImageUsage, Usage};
+use engine::{ContainerUsage, ImageUsage, Usage, VolumeUsage};
 use serde_json::{Value, json};
 
-use crate::commands::{Run, container_list, image_list};
+use crate::commands::{Run, container_list, image_list, volume_list};
 use crate::error::Result;
 use crate::format::{self, Row};
 use crate::globals::Context;
 use crate::{human, output};
 
-/// Show what images and containers take of the disk.
+/// Show what images, containers and volumes take of the disk.
 #[derive(Debug, Parser)]
 #[command(name = "system df")]
 pub(crate) struct Arguments {
-    /// Tell of each image and container
+    /// Tell of each image, container and volume
     #[arg(short, long)]
     verbose: bool,
     /// A Go template, `table TEMPLATE`, or `json`
@@ -91,8 +91,10 @@ impl Arguments {
     fn verbose(&self, usage: &Usage, now: Timestamp) -> Result<()> {
         let images: Vec<Row> = usage.images.iter().map(|image| image_row(image, now)).collect();
         let containers: Vec<Row> = usage.containers.iter().map(|c| container_row(c, now)).collect();
+        let volumes: Vec<Row> = usage.volumes.iter().map(volume_row).collect();
         if let Some(format) = self.format.as_deref() {
-            let all = json!({ "Images": images, "Containers": containers, "Volumes": [], "BuildCache": [] });
+            let all =
+                json!({ "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": [] });
             return format::one(format, &all);
         }
         output::line("Images space usage:\n")?;
@@ -100,7 +102,7 @@ impl Arguments {
         output::line("\nContainers space usage:\n")?;
         format::rows(None, CONTAINERS, CONTAINER_HEADERS, &containers)?;
         output::line("\nLocal Volumes space usage:\n")?;
-        format::rows(None, VOLUMES, VOLUME_HEADERS, &[])?;
+        format::rows(None, VOLUMES, VOLUME_HEADERS, &volumes)?;
         output::line("\nBuild cache usage: 0B\n")?;
         format::rows(None, CACHE, CACHE_HEADERS, &[])
     }
@@ -131,7 +133,13 @@ fn summary(usage: &Usage) -> Vec<Row> {
             usage.containers_size(),
             usage.containers_reclaimable(),
         ),
-        line("Local Volumes", 0, 0, 0, 0),
+        line(
+            "Local Volumes",
+            usage.volumes.len() as u64,
+            usage.volumes_active(),
+            usage.volumes_size(),
+            usage.volumes_reclaimable(),
+        ),
         line("Build Cache", 0, 0, 0, 0),
     ]
 }
@@ -149,7 +157,13 @@ fn image_row(usage: &ImageUsage, now: Timestamp) -> Row {
 fn container_row(usage: &ContainerUsage, now: Timestamp) -> Row {
     let mut row = container_list::row(&usage.container, now, true);
     row.insert("Size".to_owned(), human::size(usage.size, 3).into());
-    row.insert("LocalVolumes".to_owned(), "0".into());
+    row.remove(format::LABEL_MAP);
+    row
+}
+
+fn volume_row(usage: &VolumeUsage) -> Row {
+    let links = usage.volume.users.len().to_string();
+    let mut row = volume_list::row(&usage.volume, &links, &human::size(usage.size, 4));
     row.remove(format::LABEL_MAP);
     row
 }

@@ -2,6 +2,7 @@
 //! clap adds which flag and which value.
 
 pub(crate) mod container;
+pub(crate) mod copy_end;
 pub(crate) mod cpus;
 pub(crate) mod device;
 pub(crate) mod duration;
@@ -9,6 +10,7 @@ pub(crate) mod environment;
 pub(crate) mod expose;
 pub(crate) mod filter;
 pub(crate) mod host_entry;
+pub(crate) mod id_map;
 pub(crate) mod label;
 pub(crate) mod limits;
 pub(crate) mod mount;
@@ -18,8 +20,10 @@ pub(crate) mod number;
 pub(crate) mod port;
 pub(crate) mod restart;
 pub(crate) mod security;
+pub(crate) mod selection;
 pub(crate) mod size;
 pub(crate) mod time;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;
 pub(crate) mod volume;
+pub(crate) mod volumes_from;

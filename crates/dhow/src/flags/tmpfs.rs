@@ -20,7 +20,7 @@ impl FromStr for Tmpfs {
         for option in &options {
             check(option)?;
         }
-        Ok(Self(TmpfsMount { destination, options }))
+        Ok(Self(TmpfsMount { destination, options, ..TmpfsMount::default() }))
     }
 }
 

@@ -17,6 +17,9 @@ use crate::error::Result;
 /// How long a monitor that has said `Exited` may take to release everything and let go.
 const RELEASING: Duration = Duration::from_secs(10);
 
+/// How long a monitor may take to answer: it starts the container's next run meanwhile, at most.
+const ANSWERING: Duration = Duration::from_secs(20);
+
 /// A verb that does not fit the state.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
@@ -101,8 +104,12 @@ impl Engine {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(None),
             other => other.map_err(|source| MonitorError::Talk { id: id.clone(), source })?,
         }
+        stream.set_read_timeout(Some(ANSWERING)).ok();
         match first_word(stream, id, found.record.options.tty) {
-            Ok(session) => Ok(Some(session)),
+            Ok(session) => {
+                session.be_patient().map_err(|source| MonitorError::Talk { id: id.clone(), source })?;
+                Ok(Some(session))
+            }
             // It hung up: it has died, or ended, and is just letting go.
             Err(error) => {
                 self.await_release(id)?;

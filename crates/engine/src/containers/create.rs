@@ -5,7 +5,9 @@
 //! 1. everything is checked, and the image is here;
 //! 2. the ownership: RUN/containers/ID, locked (an abandoned one is removed, with all below);
 //! 3. the name's claim;
-//! 4. ROOT/containers/.ID with record, upper and work, renamed to ROOT/containers/ID: only now it is there.
+//! 4. ROOT/containers/.ID with record, upper and work;
+//! 5. the volumes that the record names, those that are missing;
+//! 6. ROOT/containers/.ID renamed to ROOT/containers/ID: only now it is there.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -128,10 +130,9 @@ impl Engine {
         }
         self.check_joins(&options)?;
         let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;
-        if let Some(kind) = image.artifact {
-            return Err(Error::Artifact { name: options.image, kind }.into());
-        }
+        refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);
+        let mounted = self.images_to_mount(&mut options, pull, progress)?;
         // An image that is about to be used is not removed: removers hold this lock exclusively.
         let _image_stays = Lock::shared(&self.instance.containers())?;
         let overlay_of = |id: &Id| {
@@ -146,8 +147,14 @@ impl Engine {
             }
             other => other?,
         };
+        for image in &mounted {
+            // What is unpacked already is only looked at.
+            self.unpack_missing(image, progress)?;
+        }
         let execution = image.config.config.clone().unwrap_or_default();
-        let Resolution { args, resolved, warnings } =
+        let mut of_storage = Vec::new();
+        self.plan_storage(&mut options, &execution, &overlay, &mut of_storage)?;
+        let Resolution { args, resolved, mut warnings } =
             resolve(&options, &execution, &self.config, &machine(&options), &id)?;
         // A container has its image's labels, and its own of the same names instead.
         for (key, value) in execution.labels {
@@ -184,12 +191,15 @@ impl Engine {
                 move || Ok(fs::remove_dir_all(&hidden)?)
             });
             make_directory(&hidden, &record)?;
+            // From here on whoever finds that directory without an owner knows which volumes were made for it.
+            let _volumes_stay = self.make_volumes(&record, &overlay, &mut undo)?;
             fs::rename(&hidden, &self.instance.container(&id))?;
             Ok(record)
         })();
         match made {
             Ok(record) => {
                 undo.disarm();
+                warnings.extend(of_storage);
                 self.note_container("create", &record, &[]);
                 Ok(Created { id, name: record.name.clone(), warnings, record, overlay, owner })
             }
@@ -198,7 +208,7 @@ impl Engine {
     }
 
     /// The image of this name, pulled if the policy says so.
-    fn image_for(
+    pub(crate) fn image_for(
         &self,
         name: &str,
         platform: Option<&str>,
@@ -277,6 +287,14 @@ impl Engine {
             }
         }
         Err(Error::NoFreeName(NAME_TRIES).into())
+    }
+}
+
+/// An artifact has no files that a container could see.
+pub(crate) fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
+    match &image.artifact {
+        Some(kind) => Err(Error::Artifact { name: name.to_owned(), kind: kind.clone() }.into()),
+        None => Ok(()),
     }
 }
 

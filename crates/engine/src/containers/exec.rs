@@ -96,7 +96,12 @@ impl Engine {
             interactive: options.interactive,
             detach: options.detach,
         };
+        let line = request.process.args.join(" ");
         let stream = monitor::client::spawn_exec(&request)?;
-        first_word(stream, &record.id, options.tty)
+        // While it starts; nobody can see it run before.
+        self.note_container(&format!("exec_create: {line}"), record, &[]);
+        let session = first_word(stream, &record.id, options.tty)?;
+        self.note_container(&format!("exec_start: {line}"), record, &[]);
+        Ok(session)
     }
 }

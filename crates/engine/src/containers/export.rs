@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use rootfs::Compression;
 use rootfs::pack::{self, Source};
 
+use state::container::Status;
+
 use crate::Engine;
 use crate::containers::records::Found;
 use crate::error::Result;
@@ -33,15 +35,17 @@ impl Engine {
             Ok(())
         };
         match target {
-            ExportTarget::Path(path) => into_file(path, write),
-            ExportTarget::File(file) => write(file),
+            ExportTarget::Path(path) => into_file(path, write)?,
+            ExportTarget::File(file) => write(file)?,
         }
+        self.note_container("export", &found.record, &[]);
+        Ok(())
     }
 
     /// The root file system of a container, as a directory.
     fn root_of(&self, found: &Found) -> Result<std::os::fd::OwnedFd> {
         let id = &found.record.id;
-        if let Some(live) = &found.live {
+        if let Some(live) = found.live.as_ref().filter(|_| found.status != Status::Restarting) {
             let root = pack::running(live.pid);
             // If it has ended by now, its process id may be somebody else's.
             let now = crate::containers::records::load(&self.instance, id)?.and_then(|now| now.live);

@@ -1,12 +1,13 @@
 //! `inspect` of a container, in Docker's shape.
 
+mod limits;
+mod mounts;
+mod surroundings;
+
 use base::Timestamp;
 use serde_json::{Map, Value, json};
 use state::container::{Health, Probe, Status, file};
-use state::options::{PortMapping, RestartPolicy, SeccompChoice};
-
-mod limits;
-mod surroundings;
+use state::options::{Origin, PortMapping, RestartPolicy, SeccompChoice};
 
 use crate::Engine;
 use crate::containers::records::{self, Found};
@@ -44,7 +45,7 @@ impl Engine {
                 "Name": "overlay",
                 "Data": { "UpperDir": dir.join(file::UPPER), "WorkDir": dir.join(file::WORK) },
             },
-            "Mounts": mounts(&found),
+            "Mounts": mounts::all(options, |name| json!(self.volume_store().mountpoint(name))),
             "Config": {
                 "Hostname": resolved.hostname,
                 "Domainname": options.domainname.clone().unwrap_or_default(),
@@ -56,6 +57,7 @@ impl Engine {
                 "Cmd": if options.command.is_empty() { args } else { &options.command[..] },
                 "Entrypoint": options.entrypoint,
                 "Image": record.image.reference,
+                "Volumes": mounts::declared(options),
                 "WorkingDir": resolved.working_dir,
                 "Labels": options.labels,
                 "StopSignal": options.stop_signal.clone().unwrap_or_else(|| resolved.stop_signal.to_string()),
@@ -135,14 +137,6 @@ fn health_check(found: &Found) -> Value {
 fn host_config(found: &Found, default_pids: i64) -> Value {
     let record = &found.record;
     let options = &record.options;
-    let binds: Vec<String> = options
-        .binds
-        .iter()
-        .map(|b| {
-            let mode = if b.read_only { ":ro" } else { "" };
-            format!("{}:{}{mode}", b.source.display(), b.destination.display())
-        })
-        .collect();
     let mut security: Vec<String> = Vec::new();
     if record.resolved.no_new_privileges {
         security.push("no-new-privileges".to_owned());
@@ -156,10 +150,13 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
     let tmpfs: Map<String, Value> = options
         .tmpfs
         .iter()
+        .filter(|t| t.origin == Origin::Short)
         .map(|t| (t.destination.display().to_string(), Value::from(t.options.join(","))))
         .collect();
     let mut config = json!({
-        "Binds": binds,
+        "Binds": mounts::short(options),
+        "Mounts": mounts::long(options),
+        "VolumesFrom": mounts::inherited(options),
         "LogConfig": { "Type": "json-file", "Config": {} },
         "NetworkMode": network_name(&options.network),
         "PortBindings": port_map(&options.ports),
@@ -177,23 +174,6 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         surroundings::add(config, options);
     }
     config
-}
-
-fn mounts(found: &Found) -> Vec<Value> {
-    let binds = found.record.options.binds.iter().map(|b| {
-        json!({
-            "Type": "bind",
-            "Source": b.source,
-            "Destination": b.destination,
-            "Mode": if b.read_only { "ro" } else { "" },
-            "RW": !b.read_only,
-            "Propagation": b.propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
-        })
-    });
-    let tmpfs = found.record.options.tmpfs.iter().map(|t| {
-        json!({ "Type": "tmpfs", "Source": "", "Destination": t.destination, "Mode": "", "RW": true, "Propagation": "" })
-    });
-    binds.chain(tmpfs).collect()
 }
 
 fn network_settings(found: &Found) -> Value {

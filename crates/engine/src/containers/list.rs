@@ -1,10 +1,11 @@
 //! `ps`: the containers that are here.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base::{Digest, Id, Timestamp};
 use state::container::{Address, Exit, HealthStatus, Status};
-use state::options::PortMapping;
+use state::options::{ContainerOptions, PortMapping};
 
 use crate::Engine;
 use crate::containers::records::{self, Found};
@@ -42,8 +43,19 @@ pub struct ContainerSummary {
     pub network: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Mounted paths of the host.
-    pub mounts: Vec<String>,
+    /// What is mounted of the host and of volumes.
+    pub mounts: Vec<MountSummary>,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSummary {
+    /// The volume, or the path of the host.
+    pub source: String,
+    /// Where in the container.
+    pub destination: String,
+    /// It is a volume.
+    pub volume: bool,
 }
 
 impl Engine {
@@ -61,6 +73,11 @@ impl Engine {
         }
         found.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
         Ok(found)
+    }
+
+    /// When the container of this name was created.
+    pub fn container_created(&self, name: &str) -> Result<Timestamp> {
+        Ok(self.find(name)?.record.created)
     }
 
     /// What a container is by now, put right if nobody owns it.
@@ -99,7 +116,18 @@ fn summary(found: Found) -> ContainerSummary {
         ports,
         address,
         network: network_name(&record.options.network).to_owned(),
+        mounts: mounts(&record.options),
         labels: record.options.labels,
-        mounts: record.options.binds.iter().map(|bind| bind.source.display().to_string()).collect(),
     }
+}
+
+fn mounts(options: &ContainerOptions) -> Vec<MountSummary> {
+    let mount = |source: String, destination: &Path, volume| MountSummary {
+        source,
+        destination: destination.display().to_string(),
+        volume,
+    };
+    let volumes = options.volumes.iter().map(|v| mount(v.name.clone(), &v.destination, true));
+    let binds = options.binds.iter().map(|b| mount(b.source.display().to_string(), &b.destination, false));
+    volumes.chain(binds).collect()
 }

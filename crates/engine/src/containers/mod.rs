@@ -1,11 +1,14 @@
 //! Containers: the verbs that make, run, watch and end them.
 //!
 //! What the verbs share: `records` finds containers, `ownership` and `reconcile` say whose they are and put right what the
-//! dead have left, `spec` makes the OCI specification, `control` and `session` talk to the monitor, `undo` takes back.
+//! dead have left, `spec` makes the OCI specification, `control` and `session` talk to the monitor, `undo` takes back, `storage` is
+//! what a container mounts.
 
 pub(crate) mod attach;
 pub(crate) mod control;
+pub(crate) mod copy;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod health;
@@ -32,6 +35,8 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod still;
 pub(crate) mod stop;
+pub(crate) mod storage;
+pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod update;
 pub(crate) mod wait;

@@ -141,6 +141,7 @@ impl Engine {
         remove_group(&group)?;
         if let Some(request) = &request {
             request.network.release(&self.instance, id)?;
+            self.release_volumes(request)?;
         }
         Ok(request)
     }
@@ -153,12 +154,23 @@ impl Engine {
     }
 
     /// Live directories that a monitor had renamed out of sight, to clean up at leisure, when it was killed.
-    fn sweep_released(&self) -> Result<()> {
+    pub(crate) fn sweep_released(&self) -> Result<()> {
         for (path, id) in hidden(&self.instance.live_containers()) {
             let Ok(Some(_lock)) = Lock::try_exclusive(&path) else { continue };
-            remove_group(&self.group_of(&id, read_request(&path).as_ref())?)?;
+            let request = read_request(&path);
+            remove_group(&self.group_of(&id, request.as_ref())?)?;
+            if let Some(request) = request {
+                self.release_volumes(&request)?;
+            }
             fs::remove_dir_all(&path)?;
             self.sweep_shared();
+        }
+        Ok(())
+    }
+
+    fn release_volumes(&self, request: &Request) -> Result<()> {
+        for volume in request.volumes.iter().filter(|volume| volume.mounted) {
+            self.volume_store().release(&volume.name, &request.id)?;
         }
         Ok(())
     }
@@ -195,7 +207,9 @@ impl Engine {
         for name in candidates {
             claim::release(&names, &name, id.as_str())?;
         }
-        fs::remove_dir_all(&self.instance.containers().join(format!(".{id}")))?;
+        let hidden = self.instance.containers().join(format!(".{id}"));
+        self.remove_volumes_of_half_made(&hidden)?;
+        fs::remove_dir_all(&hidden)?;
         // A power cut can leave it in its place, but without a record.
         fs::remove_dir_all(&self.instance.container(id))?;
         Ok(())
@@ -287,13 +301,13 @@ impl Engine {
             Err(e) if e.is_not_found() => {}
             // A leftover of the same name: finish it first.
             Err(e) if e.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-                fs::remove_dir_all(&removing)?;
+                self.finish_removal(&removing)?;
                 fs::rename(&self.instance.container(id), &removing)?;
             }
             other => other?,
         }
         claim::release(&self.instance.container_names(), name, id.as_str())?;
-        fs::remove_dir_all(&removing)?;
+        self.finish_removal(&removing)?;
         drop(owner);
         Ok(())
     }
@@ -306,7 +320,7 @@ impl Engine {
             released.push(entry.file_name());
             let released = self.instance.live_containers().join(released);
             if !held_at(&released).is_ok_and(|h| h == Held::Owned) {
-                fs::remove_dir_all(&entry.path()).ok();
+                self.finish_removal(&entry.path()).ok();
             }
         }
     }

@@ -8,13 +8,27 @@ use crate::containers::signal;
 use crate::containers::stop::DYING;
 use crate::error::Result;
 
+/// How to remove a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// One that runs is killed first.
+    pub force: bool,
+    /// Its anonymous volumes go with it, unless another one has them, too.
+    pub volumes: bool,
+}
+
 impl Engine {
     /// Removes a container; with `force`, a running one is killed first.
     pub fn remove(&self, name: &str, force: bool) -> Result<()> {
+        self.remove_container(name, RemoveOptions { force, volumes: false })
+    }
+
+    /// Removes a container.
+    pub fn remove_container(&self, name: &str, options: RemoveOptions) -> Result<()> {
         let found = self.find(name)?;
         let id = &found.record.id;
         if found.status.is_up() {
-            if !force {
+            if !options.force {
                 return Err(StateError::Busy { name: name.to_owned(), state: found.status.as_str() }.into());
             }
             self.end(name, &found, &[(signal::KILL, DYING)], Wish::Stopped)?;
@@ -28,6 +42,9 @@ impl Engine {
         }
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(id, &owner)?;
+        if options.volumes {
+            self.mark_for_removal_with_volumes(id)?;
+        }
         // It may have been renamed since.
         let name = records::record(&self.instance, id)?.map_or(found.record.name.clone(), |r| r.name);
         self.remove_files(id, &name, owner)?;

@@ -17,9 +17,9 @@ impl Engine {
         let found = self.find(name)?;
         let id = &found.record.id;
         let claims = self.instance.container_names();
-        if !claim::take(&claims, new, id.as_str())?
-            && !(self.reconcile_name(new)? && claim::take(&claims, new, id.as_str())?)
-        {
+        let taken = claim::take(&claims, new, id.as_str())?
+            || self.reconcile_name(new)? && claim::take(&claims, new, id.as_str())?;
+        if !taken {
             let owner = claim::owner(&claims, new)?.unwrap_or_default();
             return Err(NameInUse { name: new.to_owned(), owner }.into());
         }

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use base::{Failure, Kind};
+use base::{Failure, Id, Kind};
 use state::container::Status;
 use state::options::RestartPolicy;
 
 use crate::containers::control::StateError;
 use crate::containers::create::Created;
+use crate::containers::ownership::{Held, held_at};
 use crate::containers::records::{self, Found};
 use crate::containers::session::{Session, Wish};
 use crate::containers::signal;
@@ -17,6 +18,8 @@ use crate::{Engine, StartHow};
 
 /// How long a monitor may take from the end of one run to the start of the next.
 const RETURNING: Duration = Duration::from_secs(30);
+/// How long the monitor of the last run may take to clear up.
+const CLEARING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// A container that was stopped and did not come back.
@@ -51,6 +54,7 @@ impl Engine {
         let id = found.record.id;
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
         let owner = self.own(&id)?.ok_or_else(busy)?;
+        self.await_cleared(&id)?;
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(&id, &owner)?;
         let gone = || records::Error::NotFound(name.to_owned());
@@ -58,6 +62,17 @@ impl Engine {
         let overlay = self.layer_store().overlay(&record.image.layers, &self.instance.container(&id))?;
         let created = Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner };
         self.start(created, how).map(Some)
+    }
+
+    /// Waits until the monitor of the last run, which has told everybody of its end and let go of the container, has also
+    /// taken down what the next run makes under the same names: its mounts and its groups.
+    fn await_cleared(&self, id: &Id) -> Result<()> {
+        let released = self.instance.live_containers().join(format!(".{id}"));
+        let until = Instant::now() + CLEARING;
+        while held_at(&released)? == Held::Owned && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        self.sweep_released()
     }
 
     /// Stops a container, if it runs, and starts it again. `timeout` and `signal` as for [`Engine::stop`].

@@ -189,6 +189,11 @@ impl Session {
         self.sender.send(Tag::Policy, &serde_json::to_vec(&policy).unwrap_or_default())
     }
 
+    /// Waits for what the monitor says as long as it takes.
+    pub(crate) fn be_patient(&self) -> io::Result<()> {
+        self.sender.stream.set_read_timeout(None)
+    }
+
     /// From here on the monitor thaws the container if we hang up, however that comes about.
     pub(crate) fn hold(&self) -> io::Result<()> {
         self.sender.send(Tag::Hold, &[])

@@ -9,7 +9,7 @@ use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Exit, Record, file};
-use state::options::{OnUnhealthy, PortMapping, SeccompChoice};
+use state::options::{PortMapping, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
@@ -18,6 +18,7 @@ use crate::containers::create::Created;
 use crate::containers::reconcile::write_exit;
 use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context, OnHost};
+use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
 use crate::containers::{health, notes};
 use crate::error::{Error, Reported, Result};
@@ -65,7 +66,8 @@ impl Engine {
                 let id = id.clone();
                 move || Ok(network.release(&self.instance, &id)?)
             });
-            self.request(&record, overlay, confinement, network, how, owner.live())
+            let storage = self.find_storage(&record, &mut undo)?;
+            self.request(&record, (overlay, storage), confinement, network, how, owner.live())
         })();
         let (request, warnings) = match prepared {
             Ok(prepared) => prepared,
@@ -133,7 +135,7 @@ impl Engine {
     fn request(
         &self,
         record: &Record,
-        overlay: rootfs::Overlay,
+        (overlay, storage): (rootfs::Overlay, Storage),
         ((apparmor, degraded), seccomp): (AppArmor, Option<PathBuf>),
         network: network::Plan,
         how: StartHow,
@@ -142,12 +144,6 @@ impl Engine {
         let options = &record.options;
         let mut warnings = network.warnings().to_vec();
         warnings.extend(provide_files(live, record, &network)?);
-        for bind in &options.binds {
-            // As Docker does: a source that is missing becomes a directory.
-            if rustix::fs::access(&bind.source, rustix::fs::Access::EXISTS).is_err() {
-                fs::create_dir_all(&bind.source, 0o755)?;
-            }
-        }
         warnings.extend(degraded);
         let host = OnHost::find(options)?;
         let joins = self.joins(options)?;
@@ -160,6 +156,7 @@ impl Engine {
             apparmor,
             swap: options.memory.is_some() && swap_is_accounted(),
             sysctls: network.sysctls(),
+            storage: &storage,
             host,
         };
         let dir = self.instance.container(&record.id);
@@ -168,9 +165,7 @@ impl Engine {
             // An image without layers is an empty directory, and overlayfs takes no empty stack.
             RootSource::Directory(overlay.upper)
         } else {
-            // Not where it may be mounted twice: the kernel refuses that to what was volatile.
-            let once = record.resolved.health.as_ref().is_none_or(|h| h.on_failure != OnUnhealthy::Restart);
-            let volatile = options.auto_remove && once;
+            let volatile = options.auto_remove;
             RootSource::Overlay { lowers: overlay.lowers, upper: overlay.upper, work: overlay.work, volatile }
         };
         let request = Request {
@@ -185,6 +180,7 @@ impl Engine {
                 seccomp,
                 init: options.init,
                 manner: Manner::default(),
+                inside: storage.inside(),
             },
             network,
             log: logging::Config {
@@ -195,6 +191,7 @@ impl Engine {
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
+            volumes: storage.uses(options),
             restart: options.restart,
             health: probe,
             stop_signal: record.resolved.stop_signal,

@@ -163,8 +163,10 @@ impl Sampler<'_> {
             }
         }
         if let Some(wanted) = &self.wanted {
+            let place = |id: &Id| wanted.iter().position(|(_, wanted)| wanted == id);
+            found.sort_by_key(|stats| place(&stats.id));
             for stats in &mut found {
-                stats.asked = wanted.iter().find(|(_, id)| *id == stats.id).map(|(word, _)| word.clone());
+                stats.asked = place(&stats.id).and_then(|at| wanted.get(at)).map(|(word, _)| word.clone());
             }
         } else {
             let created = |id: &Id| self.watched.get(id).map(|w| w.created);

@@ -102,6 +102,11 @@ impl Engine {
         let limits = Limits { max_size: u64::MAX, max_ratio: u64::MAX, ..self.config.unpack.limits() };
         self.unpack_new(&ingest, &image, limits, progress)?;
         let image = ingest.commit(name.as_ref(), &image.manifest, None)?;
+        let imaged = [
+            ("imageID", image.id.to_string()),
+            ("imageRef", name.map_or_else(String::new, |n| n.to_string())),
+        ];
+        self.note_container("commit", record, &imaged);
         Ok(image.id)
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct NoNewContainers {
 impl NoNewContainers {
     /// Whether a container was made of this image.
     pub(crate) fn use_image(&self, id: &Digest) -> bool {
-        self.containers.iter().any(|container| container.image.id == *id)
+        self.containers.iter().any(|container| container.images().any(|used| used == id))
     }
 }
 
@@ -46,8 +46,7 @@ impl Engine {
     /// Removes all that no name, no running pull or load and no container needs.
     pub(crate) fn collect_garbage(&self, guard: &NoNewContainers) -> Result<Collected> {
         let store = self.image_store()?;
-        let in_use: Vec<Digest> =
-            guard.containers.iter().flat_map(|c| c.image.layers.iter().copied()).collect();
+        let in_use: Vec<Digest> = guard.containers.iter().flat_map(|c| c.layers().copied()).collect();
         let layers = self.layer_store();
         // Held until the layers are gone: nobody can begin to rely on one meanwhile.
         let garbage = store.collect_garbage(&layers.list()?, &in_use)?;
@@ -61,7 +60,7 @@ impl Engine {
         }
         let mut stacks: Vec<Vec<Digest>> =
             store.list()?.iter().map(|image| image.diff_ids().collect()).collect();
-        stacks.extend(guard.containers.iter().map(|container| container.image.layers.clone()));
+        stacks.extend(guard.containers.iter().flat_map(|container| container.stacks().map(<[_]>::to_vec)));
         layers.sweep_derived(stacks.iter().map(Vec::as_slice))?;
         self.sweep_registry()?;
         Ok(collected)

@@ -98,9 +98,13 @@ impl Engine {
         }
         let mut used_by_containers = BTreeSet::new();
         for container in containers {
-            used_by_containers.extend(container.image.layers.iter().copied().map(Piece::Layer));
-            if let Some(image) = images.get_mut(&container.image.id) {
-                image.containers.push(container.id.clone());
+            used_by_containers.extend(container.layers().copied().map(Piece::Layer));
+            for used in container.images() {
+                if let Some(image) = images.get_mut(used)
+                    && image.containers.last() != Some(&container.id)
+                {
+                    image.containers.push(container.id.clone());
+                }
             }
         }
         let mut sharers = HashMap::new();

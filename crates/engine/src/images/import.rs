@@ -129,7 +129,10 @@ impl Engine {
         }
         let image = over(&ingest, None, Some(layer), config)?;
         self.unpack_new(&ingest, &image, self.config.unpack.limits(), progress)?;
-        Ok(ingest.commit(name.as_ref(), &image.manifest, None)?.id)
+        let id = ingest.commit(name.as_ref(), &image.manifest, None)?.id;
+        let shown = id.to_string();
+        self.note_image("import", &shown, &name.map_or(shown.clone(), |name| name.to_string()));
+        Ok(id)
     }
 }
 

@@ -75,6 +75,8 @@ impl Engine {
         for image in images.found {
             layers.prepare(&ingest.inspect(&image.manifest)?.diff_ids().collect::<Vec<_>>())?;
             let record = ingest.commit(image.reference.as_ref(), &image.manifest, image.source.as_ref())?;
+            let id = record.id.to_string();
+            self.note_image("load", &id, &image.reference.as_ref().map_or(id.clone(), ToString::to_string));
             loaded.push(Loaded { reference: image.reference.map(|r| r.to_string()), id: record.id });
         }
         drop(ingest);

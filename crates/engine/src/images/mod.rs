@@ -16,6 +16,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod load;
+mod notes;
 pub(crate) mod pattern;
 pub(crate) mod platforms;
 pub(crate) mod prune;

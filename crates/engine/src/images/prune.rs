@@ -1,25 +1,18 @@
 //! `image prune`: images that nobody uses go.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-use base::Timestamp;
 
 use crate::error::Result;
 use crate::images::list::familiar;
-use crate::{Engine, Removed};
+use crate::{Engine, Removed, Selection};
 
 /// Which images go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Every image that no container was made of, not only those without a name.
     pub all: bool,
-    /// Only what was made before.
-    pub until: Option<Timestamp>,
-    /// Only those with all these labels (and values).
-    pub labels: Vec<(String, Option<String>)>,
-    /// Only those with none of these.
-    pub without_labels: Vec<(String, Option<String>)>,
+    /// Which of them.
+    pub which: Selection,
 }
 
 /// What went.
@@ -29,17 +22,6 @@ pub struct Pruned {
     pub removed: Vec<Removed>,
     /// Bytes that are free now.
     pub reclaimed: u64,
-}
-
-impl PruneOptions {
-    fn wants(&self, created: Timestamp, labels: &BTreeMap<String, String>) -> bool {
-        let has = |(key, value): &(String, Option<String>)| {
-            labels.get(key).is_some_and(|found| value.as_ref().is_none_or(|wanted| wanted == found))
-        };
-        self.until.is_none_or(|until| created < until)
-            && self.labels.iter().all(has)
-            && !self.without_labels.iter().any(has)
-    }
 }
 
 impl Engine {
@@ -61,10 +43,11 @@ impl Engine {
             if (nameless || options.all)
                 && !guard.use_image(&record.id)
                 && !pinned
-                && options.wants(record.created, &labels)
+                && options.which.wants(record.created, &labels)
                 && store.untag(record)?
             {
                 removed.extend(familiar(record).map(Removed::Untagged));
+                self.note_image("delete", &record.id.to_string(), &record.id.to_string());
                 let image = Removed::Deleted(record.id);
                 if !removed.contains(&image) {
                     removed.push(image);

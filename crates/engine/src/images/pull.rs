@@ -175,8 +175,11 @@ pub(crate) fn platform_of(text: Option<&str>) -> Result<oci::image::Platform> {
 impl Pull<'_> {
     fn run(&self, reference: &Reference) -> Result<Pulled> {
         self.progress.note(&format!("{}: Pulling from {}", tag(reference), reference.repository()));
-        self.named(reference)
-            .map_err(|cause| PullError::Pull { reference: reference.canonical(), cause }.into())
+        let pulled = self
+            .named(reference)
+            .map_err(|cause| PullError::Pull { reference: reference.canonical(), cause })?;
+        self.engine.note_transfer("pull", reference);
+        Ok(pulled)
     }
 
     fn named(&self, reference: &Reference) -> Result<Pulled> {

@@ -114,8 +114,11 @@ impl Engine {
         image: &Resolved,
         progress: &dyn Progress,
     ) -> Result<Pushed> {
-        self.send(client, reference, image, progress)
-            .map_err(|cause| PushError::Push { reference: reference.canonical(), cause }.into())
+        let pushed = self
+            .send(client, reference, image, progress)
+            .map_err(|cause| PushError::Push { reference: reference.canonical(), cause })?;
+        self.note_transfer("push", reference);
+        Ok(pushed)
     }
 
     fn send(

@@ -102,11 +102,12 @@ impl Engine {
         if !options.no_prune {
             removed.extend(self.collect_garbage(&guard)?.layers.into_iter().map(Removed::Deleted));
         }
+        self.note_removed(&target.id, &removed);
         Ok(removed)
     }
 
     fn refuse_if_used(&self, image: &Resolved, containers: &[Record], name: &str, force: bool) -> Result<()> {
-        for container in containers.iter().filter(|c| c.image.id == image.id) {
+        for container in containers.iter().filter(|c| c.images().any(|used| *used == image.id)) {
             let Some(found) = records::load(&self.instance, &container.id)? else { continue };
             let running = found.status.is_up();
             if running || !force {

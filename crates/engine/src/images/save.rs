@@ -100,6 +100,10 @@ impl Engine {
             }
         }
         progress.end(SAVING, Step::Save);
+        for wanted in &wanted {
+            let id = wanted.image.id.to_string();
+            self.note_image("save", &id, &id);
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ impl Engine {
         let target = new_name(target)?;
         let image = self.find_image(source)?;
         self.image_store()?.tag(&target, &image)?;
+        self.note_image("tag", &image.id.to_string(), &target.to_string());
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
         } else if events.open()?
             && let Some(file) = &mut events.file
         {
-            file.seek(SeekFrom::End(0)).at("read", &events.dir.join(JOURNAL))?;
+            file.seek(SeekFrom::End(0)).at("read", events.dir.join(JOURNAL))?;
         }
         Ok(events)
     }

@@ -20,6 +20,8 @@ pub struct Info {
     pub containers: u64,
     /// Those that run.
     pub containers_running: u64,
+    /// Those that stand still.
+    pub containers_paused: u64,
     /// Those that do not.
     pub containers_stopped: u64,
     /// Images.
@@ -66,7 +68,10 @@ impl Engine {
     /// Looks at the machine and the store.
     pub fn info(&self) -> Result<Info> {
         let containers = self.containers(true)?;
-        let running = containers.iter().filter(|c| c.status == Status::Running).count() as u64;
+        let count =
+            |wanted: fn(Status) -> bool| containers.iter().filter(|c| wanted(c.status)).count() as u64;
+        let paused = count(|status| status == Status::Paused);
+        let up = count(Status::is_up);
         let mut images: Vec<_> = self.image_store()?.list()?.iter().map(|r| r.id).collect();
         images.sort_unstable();
         images.dedup();
@@ -85,8 +90,9 @@ impl Engine {
         }
         Ok(Info {
             containers: containers.len() as u64,
-            containers_running: running,
-            containers_stopped: containers.len() as u64 - running,
+            containers_running: up - paused,
+            containers_paused: paused,
+            containers_stopped: containers.len() as u64 - up,
             images: images.len() as u64,
             server_version: version().version.to_owned(),
             storage_driver: "overlay".to_owned(),

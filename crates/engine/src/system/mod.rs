@@ -4,6 +4,7 @@ pub(crate) mod boot;
 pub(crate) mod check;
 pub(crate) mod events;
 pub(crate) mod info;
+pub(crate) mod prune;
 pub(crate) mod unit;
 pub(crate) mod usage;
 pub(crate) mod version;

@@ -1,4 +1,4 @@
-//! `system df`: what images and containers take of the disk, and what could be had back.
+//! `system df`: what images, containers and volumes take of the disk, and what could be had back.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::images::holdings::{Holdings, Piece};
 use crate::images::list::{familiar, summary};
 use crate::images::sizes;
-use crate::{ContainerSummary, Engine, ImageSummary};
+use crate::{ContainerSummary, Engine, ImageSummary, VolumeSummary};
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -23,8 +23,19 @@ pub struct Usage {
     pub unfinished: u64,
     /// The containers, newest first.
     pub containers: Vec<ContainerUsage>,
+    /// The volumes, by name.
+    pub volumes: Vec<VolumeUsage>,
     /// The budget of images and what they are over it, where there is one.
     pub budget: Option<u64>,
+}
+
+/// What one volume takes.
+#[derive(Debug, Clone)]
+pub struct VolumeUsage {
+    /// The volume.
+    pub volume: VolumeSummary,
+    /// Bytes of its content.
+    pub size: u64,
 }
 
 /// What one image takes.
@@ -58,6 +69,21 @@ impl Usage {
     /// How many images a container uses.
     pub fn images_active(&self) -> u64 {
         self.images.iter().filter(|image| image.containers > 0).count() as u64
+    }
+
+    /// How many volumes a container has.
+    pub fn volumes_active(&self) -> u64 {
+        self.volumes.iter().filter(|v| !v.volume.users.is_empty()).count() as u64
+    }
+
+    /// Bytes of all volumes.
+    pub fn volumes_size(&self) -> u64 {
+        self.volumes.iter().map(|v| v.size).sum()
+    }
+
+    /// Bytes of those that no container has.
+    pub fn volumes_reclaimable(&self) -> u64 {
+        self.volumes.iter().filter(|v| v.volume.users.is_empty()).map(|v| v.size).sum()
     }
 
     /// How many containers run.
@@ -101,7 +127,7 @@ impl Engine {
             let key = |i: &ImageUsage| (i.image.created, i.image.repository.clone(), i.image.tag.clone());
             key(b).cmp(&key(a))
         });
-        let measure = |id: &Id| self.writable_size(id);
+        let measure = |id: &Id| self.container_size(id);
         Ok(Usage {
             images,
             images_size: holdings.total() + unfinished,
@@ -111,14 +137,19 @@ impl Engine {
                 .into_iter()
                 .map(|container| ContainerUsage { size: measure(&container.id), container })
                 .collect(),
+            volumes: self
+                .volumes()?
+                .into_iter()
+                .map(|volume| VolumeUsage { size: sizes::disk_usage(&volume.mountpoint), volume })
+                .collect(),
             budget: self.config.images.budget,
         })
     }
 }
 
 impl Engine {
-    /// Bytes that a container's own files take.
-    pub(crate) fn writable_size(&self, id: &Id) -> u64 {
+    /// Bytes that a container's own files take: what it has written, its log and its record.
+    pub fn container_size(&self, id: &Id) -> u64 {
         sizes::disk_usage(&self.instance.container(id))
     }
 }

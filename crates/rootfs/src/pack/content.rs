@@ -14,7 +14,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 /// Bytes of a file without a place on the disk from which on it is written as a sparse one.
-pub(super) const HOLES: u64 = 1 << 30;
+pub(crate) const HOLES: u64 = 1 << 30;
 /// Zeros are looked for in steps of this, the usual block.
 const BLOCK: u64 = 4096;
 /// Fewer zeros between two regions than this are content too.
@@ -24,7 +24,7 @@ const REGIONS: usize = 10_000;
 
 /// Copies `length` bytes from `offset` on. A file that has become shorter is filled up with zeros: its length is
 /// written already.
-pub(super) fn copy(
+pub(crate) fn copy(
     file: BorrowedFd<'_>,
     mut offset: u64,
     length: u64,
@@ -51,14 +51,14 @@ pub(super) fn copy(
 
 /// Which side failed.
 #[derive(Debug)]
-pub(super) enum CopyError {
+pub(crate) enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
 /// The regions of a file that are not all zeros: offset and length, in order, apart by [`GAP`] at least. Where the file
 /// ends in a hole, an empty one at its end.
-pub(super) fn regions(file: BorrowedFd<'_>, size: u64, buffer: &mut [u8]) -> io::Result<Vec<(u64, u64)>> {
+pub(crate) fn regions(file: BorrowedFd<'_>, size: u64, buffer: &mut [u8]) -> io::Result<Vec<(u64, u64)>> {
     let mut regions = Regions { list: Vec::new(), gap: GAP };
     let mut at = 0;
     while at < size {

@@ -6,13 +6,13 @@
 use rustix::fs::Timespec;
 
 /// A tar block.
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// Room for a name or link target in the header itself.
 const NAME: usize = 100;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     File(u64),
     /// A file of this length, of which only these regions (offset, length) follow: GNU's format 0.1.
     Sparse(u64, &'a [(u64, u64)]),
@@ -27,22 +27,22 @@ pub(super) enum Kind<'a> {
 
 /// An entry. Names are raw bytes, as the file system has them.
 #[derive(Debug, Clone)]
-pub(super) struct Header<'a> {
+pub(crate) struct Header<'a> {
     /// Without a slash at either end.
-    pub(super) path: &'a [u8],
-    pub(super) kind: Kind<'a>,
+    pub(crate) path: &'a [u8],
+    pub(crate) kind: Kind<'a>,
     /// Permissions with setuid, setgid and sticky.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime: Timespec,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Timespec,
     /// In order.
-    pub(super) xattrs: &'a [(Vec<u8>, Vec<u8>)],
+    pub(crate) xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
 
 impl Header<'_> {
     /// Appends the header's blocks. Content follows, and zeros to the next block.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let mut path = self.path.to_vec();
         if self.kind == Kind::Directory {
             path.push(b'/');
@@ -130,7 +130,7 @@ impl Header<'_> {
 }
 
 /// Fills up to the next block.
-pub(super) fn pad(out: &mut Vec<u8>) {
+pub(crate) fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(BLOCK), 0);
 }
 

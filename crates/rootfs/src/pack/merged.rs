@@ -18,10 +18,12 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
 };
 
+use crate::Overlay;
+
 /// `MS_RDONLY`.
 const READ_ONLY: u64 = 1;
 /// `CLONE_FS`: a thread's own root and working directory.
-const CLONE_FS: u32 = 0x200;
+pub(crate) const CLONE_FS: u32 = 0x200;
 
 /// Why there is no such directory.
 #[derive(Debug, thiserror::Error)]
@@ -73,41 +75,95 @@ pub fn merged(layers: &[PathBuf]) -> Result<OwnedFd, MergeError> {
 }
 
 fn overlay(layers: &[PathBuf]) -> io::Result<OwnedFd> {
-    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let set =
-        layers.iter().try_for_each(|layer| fsconfig_set_string(&context, c"lowerdir+", layer.as_path()));
-    match set.and_then(|()| fsconfig_create(&context)) {
-        // `lowerdir+` is not known: before Linux 6.7 at once, before 6.5 only when all is read together.
-        Err(Errno::INVAL) => return old_overlay(layers),
-        other => other?,
+    match new_overlay(layers, None) {
+        Err(Errno::INVAL) => old_overlay(layers),
+        other => Ok(other?),
     }
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOATIME;
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// The same with the old system call, whose options are one page of text: so the layers are called by the numbers of their
-/// descriptors. It needs a place to mount to, which is somewhere that nobody else sees.
+/// Layers as [`merged`] shows them, as a mount of its own that can be attached. For a thread that nobody else is in the mount
+/// namespace of.
+pub(crate) fn merged_here(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    match layers {
+        [] => Err(Errno::NOENT.into()),
+        [only] => Ok(open_tree(CWD, &**only, copy)?),
+        [first, ..] => match new_overlay(layers, None) {
+            Err(Errno::INVAL) => mount_by_numbers(layers, None, first),
+            other => Ok(other?),
+        },
+    }
+}
+
+/// The root of a container that can be written to. For a thread that nobody else is in the mount namespace of.
+pub(crate) fn writable(overlay: &Overlay) -> io::Result<OwnedFd> {
+    if overlay.lowers.is_empty() {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        return Ok(open_tree(CWD, &*overlay.upper, flags)?);
+    }
+    let top = Some((&*overlay.upper, &*overlay.work));
+    match new_overlay(&overlay.lowers, top) {
+        Err(Errno::INVAL) => mount_by_numbers(&overlay.lowers, top, &overlay.upper),
+        other => Ok(other?),
+    }
+}
+
+/// Upper and work directory, where it is to be written to.
+type Top<'a> = Option<(&'a Path, &'a Path)>;
+
+/// # Errors
+/// `EINVAL` where `lowerdir+` is not known: before Linux 6.7 at once, before 6.5 only when all is read together.
+fn new_overlay(layers: &[PathBuf], top: Top<'_>) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in layers {
+        fsconfig_set_string(&context, c"lowerdir+", layer.as_path())?;
+    }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOATIME;
+    match top {
+        Some((upper, work)) => {
+            fsconfig_set_string(&context, c"upperdir", upper)?;
+            fsconfig_set_string(&context, c"workdir", work)?;
+        }
+        None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// The same with the old system call. It needs a place to mount to, which is somewhere that nobody else sees.
 fn old_overlay(layers: &[PathBuf]) -> io::Result<OwnedFd> {
-    let list = layers.to_vec();
+    let layers = layers.to_vec();
     in_a_thread(move || {
         sys::process::unshare(sys::process::namespaces::MOUNT as u32)?;
-        let apart = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change(c"/", apart)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = |layer: &PathBuf| rustix::fs::openat(CWD, layer, flags, Mode::empty());
-        let open: Vec<OwnedFd> = list.iter().map(open).collect::<Result<_, _>>()?;
-        let numbers: Vec<String> = open.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
-        let options = CString::new(format!("lowerdir={}", numbers.join(":")))?;
-        if options.as_bytes_with_nul().len() > 4096 {
-            return Err(Errno::TOOBIG.into());
-        }
-        // Any directory is good to be covered. The topmost is looked at by its number, as all are.
-        let place = CString::new(list.first().map_or(&b"/"[..], |first| first.as_os_str().as_bytes()))?;
-        rustix::process::chdir(c"/proc/thread-self/fd")?;
-        sys::mount::mount_old(c"overlay", &place, c"overlay", READ_ONLY, &options)?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        Ok(open_tree(CWD, &*place, flags)?)
+        mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        // Any directory is good to be covered.
+        let place = layers.first().map_or(Path::new("/"), PathBuf::as_path);
+        mount_by_numbers(&layers, None, place)
     })
+}
+
+/// Its options are one page of text: so the directories are called by the numbers of their descriptors. The one that is
+/// covered is looked at by its number, as all are.
+fn mount_by_numbers(layers: &[PathBuf], top: Top<'_>, place: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |layer: &Path| rustix::fs::openat(CWD, layer, flags, Mode::empty());
+    let open_layers: Vec<OwnedFd> = layers.iter().map(|layer| open(layer)).collect::<Result<_, _>>()?;
+    let numbers: Vec<String> = open_layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
+    let top = top.map(|(upper, work)| Ok::<_, Errno>((open(upper)?, open(work)?))).transpose()?;
+    let numbered = |(upper, work): &(OwnedFd, OwnedFd)| {
+        format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd())
+    };
+    let options = format!("lowerdir={}{}", numbers.join(":"), top.as_ref().map(numbered).unwrap_or_default());
+    let options = CString::new(options)?;
+    if options.as_bytes_with_nul().len() > 4096 {
+        return Err(Errno::TOOBIG.into());
+    }
+    let place = CString::new(place.as_os_str().as_bytes())?;
+    rustix::process::chdir(c"/proc/thread-self/fd")?;
+    let flags = if top.is_some() { 0 } else { READ_ONLY };
+    sys::mount::mount_old(c"overlay", &place, c"overlay", flags, &options)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(CWD, &*place, flags)?)
 }
 
 /// The root file system that a process has: a copy of that mount alone, so that what is mounted below it is not in the
@@ -125,7 +181,9 @@ pub fn running(pid: u32) -> Result<OwnedFd, MergeError> {
 }
 
 /// What goes to another mount namespace is a thread of its own, and ends there.
-fn in_a_thread(open: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static) -> io::Result<OwnedFd> {
+pub(crate) fn in_a_thread<T: Send + 'static>(
+    open: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let thread = std::thread::Builder::new().name("root".to_owned()).spawn(open);
     thread.and_then(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread died"))))
 }

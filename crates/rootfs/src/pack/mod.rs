@@ -13,20 +13,23 @@
 //! The tree may be a stranger's, and be changed while it is read: see `walk`.
 
 mod attributes;
-mod content;
+mod changes;
+pub(crate) mod content;
 mod gzip;
-mod header;
-mod merged;
+pub(crate) mod header;
+pub(crate) mod merged;
 mod output;
 mod stream;
-mod walk;
+pub(crate) mod walk;
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 
 use base::failure::kind_of_io;
 use base::{Digest, Failure, Kind as FailureKind};
+use rustix::fs::Timespec;
 
+pub use self::changes::{Change, ChangeKind, changes};
 use self::content::CopyError;
 use self::header::{BLOCK, Header, Kind, pad};
 pub use self::merged::{MergeError, merged, running};
@@ -47,6 +50,9 @@ pub enum Source {
     Layer,
     /// A whole root file system: everything in it is what it looks like.
     Tree,
+    /// The same with all that is mounted into it; but the kernel's own file systems (`/proc`, `/sys`) show as empty
+    /// directories.
+    View,
 }
 
 /// What became of a directory.
@@ -109,7 +115,7 @@ pub enum Why {
 }
 
 impl Error {
-    fn at(path: &[u8], source: Why) -> Self {
+    pub(crate) fn at(path: &[u8], source: Why) -> Self {
         Self::Entry { path: if path.is_empty() { "/".to_owned() } else { shown(path) }, source }
     }
 }
@@ -145,12 +151,17 @@ pub fn pack(
     out: impl Write,
 ) -> Result<Packed, Error> {
     let output = Output::new(out, compression, threads).map_err(Error::Write)?;
-    let mut writer = Writer { output, head: Vec::new(), buffer: vec![0; BUFFER] };
+    let mut writer = Writer::new(source, output);
     walk::walk(root, source, &mut writer)?;
-    let Writer { mut output, .. } = writer;
-    output.write_all(&[0; 2 * BLOCK]).map_err(Error::Write)?;
-    let sums = output.finish().map_err(Error::Write)?;
+    let sums = writer.finish()?.finish().map_err(Error::Write)?;
     Ok(Packed { digest: sums.digest, size: sums.size, diff_id: sums.content, unpacked: sums.content_size })
+}
+
+/// Packs the file that `handle` is of (`O_PATH` will do) under this name, with all that is below it if it is a directory.
+pub fn pack_object(handle: BorrowedFd<'_>, name: &[u8], out: impl Write) -> Result<(), Error> {
+    let mut writer = Writer::new(Source::View, out);
+    walk::walk_object(handle, name, Source::View, &mut writer)?;
+    writer.finish()?.flush().map_err(Error::Write)
 }
 
 /// The bytes of all files in the directory `root`, each counted once, whatever their names and holes: what Docker calls
@@ -170,23 +181,71 @@ pub fn size(root: BorrowedFd<'_>) -> Result<u64, Error> {
     Ok(sum.0)
 }
 
+/// The start of a whiteout's name.
+const WHITEOUT: &[u8] = b".wh.";
+/// Makes its directory opaque.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
 struct Writer<W: Write> {
-    output: Output<W>,
+    source: Source,
+    output: W,
     /// Header blocks, before they go out.
     head: Vec<u8>,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
+    fn new(source: Source, output: W) -> Self {
+        Self { source, output, head: Vec::new(), buffer: vec![0; BUFFER] }
+    }
+
+    /// Writes the archive's end.
+    fn finish(mut self) -> Result<W, Error> {
+        self.output.write_all(&[0; 2 * BLOCK]).map_err(Error::Write)?;
+        Ok(self.output)
+    }
+
     fn head(&mut self, header: &Header<'_>) -> Result<(), Error> {
         self.head.clear();
         header.write(&mut self.head);
         self.output.write_all(&self.head).map_err(Error::Write)
     }
+
+    /// An entry that says something about others: root's, empty, of 1970, so that it depends on nothing else.
+    fn special(&mut self, directory: &[u8], name: &[&[u8]]) -> Result<(), Error> {
+        let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+        let path = [directory, separator, &name.concat()].concat();
+        let mtime = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let header = Header { path: &path, kind: Kind::File(0), mode: 0, uid: 0, gid: 0, mtime, xattrs: &[] };
+        self.head(&header)
+    }
+}
+
+/// What lies before the last slash, and behind it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
 }
 
 impl<W: Write> Visit for Writer<W> {
+    fn whiteout(&mut self, path: &[u8]) -> Result<(), Error> {
+        let (directory, hidden) = split(path);
+        if hidden.starts_with(WHITEOUT) {
+            return Err(Error::at(path, Why::Reserved));
+        }
+        self.special(directory, &[WHITEOUT, hidden])
+    }
+
+    fn opaque(&mut self, path: &[u8]) -> Result<(), Error> {
+        self.special(path, &[OPAQUE])
+    }
+
     fn entry(&mut self, header: &Header<'_>, content: Option<Content<'_>>) -> Result<(), Error> {
+        if self.source == Source::Layer && split(header.path).1.starts_with(WHITEOUT) {
+            return Err(Error::at(header.path, Why::Reserved));
+        }
         let (Kind::File(size), Some(content)) = (&header.kind, content) else { return self.head(header) };
         let failed = |error| match error {
             CopyError::Read(source) => {

@@ -18,33 +18,62 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, attributes};
 use super::header::{Header, Kind};
 use super::{Error, Source, Why, content};
-use crate::limits;
 use crate::tree::{is_whiteout, os};
+use crate::{kernels, limits};
 
 /// How many levels keep their descriptor.
 const HELD: usize = 48;
-/// The start of a whiteout's name.
-const WHITEOUT: &[u8] = b".wh.";
-/// Makes its directory opaque.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// How often a file that somebody has a lease on is asked for, ten milliseconds apart.
+const LEASED: u32 = 100;
 
 /// What is done with each entry.
-pub(super) trait Visit {
+pub(crate) trait Visit {
     /// The next entry; a regular file with its content.
     fn entry(&mut self, header: &Header<'_>, content: Option<Content<'_>>) -> Result<(), Error>;
+
+    /// Of a layer: the file of this path is hidden.
+    fn whiteout(&mut self, _path: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Of a layer: all that lies below in this directory, which was shown just before, is hidden.
+    fn opaque(&mut self, _path: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A socket. Nobody could connect to it, and no archive has such a thing.
+    fn socket(&mut self, _path: &[u8], _stat: &Stat) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// A file's content.
-pub(super) struct Content<'f> {
-    pub(super) file: BorrowedFd<'f>,
+pub(crate) struct Content<'f> {
+    pub(crate) file: BorrowedFd<'f>,
     /// So much of it has no place on the disk that its zeros are better left out.
-    pub(super) sparse: bool,
+    pub(crate) sparse: bool,
 }
 
 /// Shows `visit` all that is below `root`, a directory before what is in it, names in the order of their bytes.
-pub(super) fn walk(root: BorrowedFd<'_>, source: Source, visit: &mut impl Visit) -> Result<(), Error> {
+pub(crate) fn walk(root: BorrowedFd<'_>, source: Source, visit: &mut impl Visit) -> Result<(), Error> {
     let mut walk = Walk { source, visit, path: Vec::new(), levels: Vec::new(), links: HashMap::new() };
     walk.root(root)?;
+    descend(walk)
+}
+
+/// Shows `visit` the file that `handle` is of, under this name, and if it is a directory all that is below it.
+pub(crate) fn walk_object(
+    handle: BorrowedFd<'_>,
+    name: &[u8],
+    source: Source,
+    visit: &mut impl Visit,
+) -> Result<(), Error> {
+    let mut walk = Walk { source, visit, path: name.to_vec(), levels: Vec::new(), links: HashMap::new() };
+    walk.object(handle)?;
+    descend(walk)
+}
+
+fn descend<V: Visit>(mut walk: Walk<'_, V>) -> Result<(), Error> {
     while let Some(level) = walk.levels.last_mut() {
         walk.path.truncate(level.path);
         let Some(name) = level.names.get(level.next) else {
@@ -109,28 +138,30 @@ impl<V: Visit> Walk<'_, V> {
         if self.path.len() > limits::PATH as usize {
             return Err(self.because(Why::TooLong));
         }
-        if self.source == Source::Layer && self.path[start..].starts_with(WHITEOUT) {
-            return Err(self.because(Why::Reserved));
-        }
         let dir = self.levels.last().and_then(|level| level.fd.as_ref());
-        let handle = match dir.map_or(Err(Errno::BADF), |dir| open_handle(dir.as_fd(), &self.path[start..])) {
+        let open = |dir: &OwnedFd| open_handle(dir.as_fd(), &self.path[start..], self.source);
+        let handle = match dir.map_or(Err(Errno::BADF), open) {
             Err(Errno::NOENT) => return Ok(()),
             other => self.at("open it", other)?,
         };
-        let stat = self.at("look at it", rustix::fs::fstat(&handle))?;
+        self.object(handle.as_fd())
+    }
+
+    /// What the handle is of.
+    fn object(&mut self, handle: BorrowedFd<'_>) -> Result<(), Error> {
+        let stat = self.at("look at it", rustix::fs::fstat(handle))?;
         let none = Attributes::default();
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.directory(handle.as_fd(), &stat),
-            // Nobody could connect to it, and no archive has such a thing.
-            FileType::Socket => Ok(()),
+            FileType::Directory => self.directory(handle, &stat),
+            FileType::Socket => self.visit.socket(&self.path, &stat),
             // Overlay makes one of it for all names; it is none of the links below.
             FileType::CharacterDevice if self.source == Source::Layer && is_whiteout(&stat) => {
-                self.whiteout(start)
+                self.visit.whiteout(&self.path)
             }
             _ if self.is_another_name(&stat)? => Ok(()),
-            FileType::RegularFile => self.file(handle.as_fd(), &stat, start),
+            FileType::RegularFile => self.file(handle, &stat),
             FileType::Symlink => {
-                let target = self.at("read the link", rustix::fs::readlinkat(&handle, c"", Vec::new()))?;
+                let target = self.at("read the link", rustix::fs::readlinkat(handle, c"", Vec::new()))?;
                 self.visit(&stat, Kind::Symlink(target.to_bytes()), &none, None)
             }
             FileType::Fifo => self.visit(&stat, Kind::Fifo, &none, None),
@@ -148,16 +179,27 @@ impl<V: Visit> Walk<'_, V> {
 
     fn directory(&mut self, handle: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let fd = self.at("open it", open_dir(handle))?;
+        if self.is_the_kernels(&fd, stat)? {
+            return self.visit(stat, Kind::Directory, &Attributes::default(), None);
+        }
         let attributes = self.attributes(fd.as_fd())?;
         self.visit(stat, Kind::Directory, &attributes, None)?;
         self.enter(fd, stat, &attributes)
     }
 
+    /// Whether a file system without files begins here.
+    fn is_the_kernels(&self, directory: &OwnedFd, stat: &Stat) -> Result<bool, Error> {
+        let above = self.levels.last().map(|level| level.identity.0);
+        if self.source != Source::View || above == Some(stat.st_dev) {
+            return Ok(false);
+        }
+        self.at("look at it", kernels::is_of(directory.as_fd()))
+    }
+
     fn enter(&mut self, fd: OwnedFd, stat: &Stat, attributes: &Attributes) -> Result<(), Error> {
         let length = self.path.len();
         if self.source == Source::Layer && attributes.opaque {
-            self.special(OPAQUE)?;
-            self.path.truncate(length);
+            self.visit.opaque(&self.path)?;
         }
         let names = self.at("list it", Names::read(fd.as_fd()))?;
         let identity = (stat.st_dev, stat.st_ino);
@@ -181,40 +223,17 @@ impl<V: Visit> Walk<'_, V> {
         Ok(())
     }
 
-    fn file(&mut self, handle: BorrowedFd<'_>, stat: &Stat, start: usize) -> Result<(), Error> {
-        // Through the handle: a name could have become another file's by now.
-        let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = self.at("open it", rustix::fs::openat(CWD, path, flags, Mode::empty()))?;
+    fn file(&mut self, handle: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
+        let file = self.at("open it", open_file(handle))?;
         let attributes = self.attributes(file.as_fd())?;
         if self.source == Source::Layer && attributes.whiteout && stat.st_size == 0 {
-            return self.whiteout(start);
+            return self.visit.whiteout(&self.path);
         }
         let allocated = stat.st_blocks.unsigned_abs().saturating_mul(512);
         let size = stat.st_size.unsigned_abs();
         let content =
             Content { file: file.as_fd(), sparse: size.saturating_sub(allocated) >= content::HOLES };
         self.visit(stat, Kind::File(size), &attributes, Some(content))
-    }
-
-    fn whiteout(&mut self, start: usize) -> Result<(), Error> {
-        let hidden = self.path.split_off(start);
-        if start > 0 {
-            self.path.pop();
-        }
-        self.special(&[WHITEOUT, &hidden].concat())
-    }
-
-    /// An entry that says something about others: root's, empty, of 1970, so that it depends on nothing else.
-    fn special(&mut self, name: &[u8]) -> Result<(), Error> {
-        if !self.path.is_empty() {
-            self.path.push(b'/');
-        }
-        self.path.extend_from_slice(name);
-        let mtime = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let header =
-            Header { path: &self.path, kind: Kind::File(0), mode: 0, uid: 0, gid: 0, mtime, xattrs: &[] };
-        self.visit.entry(&header, None)
     }
 
     /// True where the file was packed under another name: then this is a hard link to it.
@@ -303,16 +322,35 @@ impl Names {
     }
 }
 
-/// Whatever the name is, without following it or entering another mount.
-fn open_handle(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+/// Whatever the name is, without following it or, unless that is what is looked at, entering another mount.
+fn open_handle(dir: BorrowedFd<'_>, name: &[u8], source: Source) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let confined = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let mut confined = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    if source != Source::View {
+        confined |= ResolveFlags::NO_XDEV;
+    }
     loop {
         match rustix::fs::openat2(dir, os(name), flags, Mode::empty(), confined) {
             Err(Errno::AGAIN) => {}
             other => return other,
         }
     }
+}
+
+/// The file behind a handle, to be read: a name could have become another file's by now.
+///
+/// Who has a lease on it (fcntl(2)) is told, and has a moment to give it back: the kernel would let us wait for 45 seconds,
+/// for every file that a container thinks of.
+fn open_file(handle: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for _ in 0..LEASED {
+        match rustix::fs::openat(CWD, &*path, flags, Mode::empty()) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    Err(Errno::WOULDBLOCK)
 }
 
 /// The directory behind a handle, to be read.

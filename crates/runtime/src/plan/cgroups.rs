@@ -192,6 +192,7 @@ mod tests {
                 seccomp: None,
                 init: false,
                 manner: crate::Manner::default(),
+                inside: std::collections::BTreeMap::new(),
             };
             let mut plan = crate::plan(&bundle).unwrap();
             plan.v2 = v2;

@@ -5,6 +5,7 @@ mod cgroups;
 mod devices;
 mod elsewhere;
 mod idmap;
+mod inside;
 mod mounts;
 mod namespaces;
 mod options;
@@ -199,7 +200,7 @@ pub fn plan(bundle: &Bundle) -> Result<LaunchPlan, PlanError> {
         matches!(bundle.cgroup, Some(cgroup::Location::Instance(_))) && namespaces.has(NamespaceKind::Cgroup);
     let mut plan = LaunchPlan {
         root,
-        mounts: mounts::plan(&spec.mounts, &linux, &namespaces)?,
+        mounts: mounts::plan(&spec.mounts, &bundle.inside, &linux, &namespaces)?,
         devices: devices::plan(spec, &linux.devices)?,
         cgroup_view: cgroups::plan(&spec.mounts, v2, small)?,
         masked: linux.masked_paths,

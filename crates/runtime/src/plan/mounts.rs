@@ -1,5 +1,6 @@
 //! The plan of the mounts: options parsed into attributes and parameters, sources of bind mounts cloned.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +12,8 @@ use sys::mount::{Change, attributes, propagation};
 use super::idmap::{MapIds, Mappings};
 use super::options::{Options, Parameters};
 use super::tree::{Copying, HostTree};
-use super::{NamespacePlan, PlanError, c_string, root};
+use super::{NamespacePlan, PlanError, c_string, inside, root};
+use crate::bundle::Inside;
 
 /// One mount, ready to be made.
 #[derive(Debug)]
@@ -97,10 +99,13 @@ struct Common<'a> {
     /// Where the host's mounts are copied, and whether the parent does so.
     copying: Copying,
     parent_copies: bool,
+    /// What sources are inside of, by destination.
+    inside: &'a BTreeMap<PathBuf, Inside>,
 }
 
 pub(super) fn plan(
     mounts: &[Mount],
+    inside: &BTreeMap<PathBuf, Inside>,
     linux: &Linux,
     namespaces: &NamespacePlan,
 ) -> Result<Vec<MountPlan>, PlanError> {
@@ -111,6 +116,7 @@ pub(super) fn plan(
         default: if default == propagation::UNBINDABLE { propagation::PRIVATE } else { default },
         copying: namespaces.copying(),
         parent_copies: namespaces.parent_copies,
+        inside,
         user_namespace: linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User),
     };
     let mut mappings = Mappings::default();
@@ -236,7 +242,11 @@ fn superblock(options: &Options) -> Parameters {
 
 fn bind(mount: &Mount, recursive: bool, common: &Common<'_>) -> Result<HostTree, PlanError> {
     let path = mount.source.as_deref().ok_or(PlanError::Missing("source of a bind mount"))?;
-    HostTree::new(path, recursive, common.copying).map_err(|e| bind_failed(mount, e))
+    let tree = match common.inside.get(&mount.destination) {
+        Some(inside) => inside::tree(inside, path, recursive, common.copying),
+        None => HostTree::new(path, recursive, common.copying),
+    };
+    tree.map_err(|e| bind_failed(mount, e))
 }
 
 fn bind_failed(mount: &Mount, source: std::io::Error) -> PlanError {
@@ -396,6 +406,8 @@ mod tests {
 
     use super::*;
 
+    static NOTHING: BTreeMap<PathBuf, Inside> = BTreeMap::new();
+
     fn common(linux: &Linux) -> Common<'_> {
         Common {
             linux,
@@ -404,6 +416,7 @@ mod tests {
             user_namespace: false,
             copying: Copying::Here,
             parent_copies: false,
+            inside: &NOTHING,
         }
     }
 

@@ -65,6 +65,28 @@ impl HostTree {
         Ok(Self { fd, later: Some((CString::new(path.as_os_str().as_bytes())?, flags)) })
     }
 
+    /// Copies the tree at what this descriptor is of, or remembers what is to be copied.
+    pub(super) fn of(found: OwnedFd, recursive: bool, copying: Copying) -> io::Result<Self> {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        if copying != Copying::Inside {
+            match open_tree(&found, c"", flags | OpenTreeFlags::AT_EMPTY_PATH) {
+                Err(Errno::PERM) if copying == Copying::HereOrInside => {}
+                other => return Ok(Self::copied(other?)),
+            }
+        }
+        // Its path may mean something else by then: what is copied is compared with what was found.
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+        Ok(Self { fd: found, later: Some((CString::new(path.as_os_str().as_bytes())?, flags)) })
+    }
+
+    /// This is a copy already.
+    pub(super) fn copied(fd: OwnedFd) -> Self {
+        Self { fd, later: None }
+    }
+
     /// Copies it in the mount namespace that the caller is in. Nothing there is taken for what was found before: in a
     /// namespace that is joined the path may be somebody else's.
     pub(crate) fn copy(&self) -> Result<Option<OwnedFd>, Errno> {

@@ -104,6 +104,7 @@ impl Scratch {
             seccomp: None,
             init: false,
             manner: runtime::Manner::default(),
+            inside: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -116,6 +116,7 @@ impl Scratch {
             seccomp: None,
             init: false,
             manner: runtime::Manner::default(),
+            inside: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -44,6 +44,11 @@ fn flags_in_dockers_forms() {
     );
     assert!(!options.auto_remove && options.init && options.read_only);
     assert_eq!((options.binds.len(), options.tmpfs.len()), (2, 1));
+    let volumes = self::options(
+        "-v /a -v b1:/b --mount dst=/c --volumes-from d:ro --mount type=image,src=i,dst=/e image",
+    );
+    let volumes = volumes.unwrap();
+    assert_eq!((volumes.volumes.len(), volumes.image_mounts.len(), volumes.volumes_from.len()), (3, 1, 1));
     assert_eq!(options.network, state::options::NetworkMode::Host);
     assert_eq!(options.entrypoint, Some(vec!["sh".to_owned()]));
     assert_eq!(options.security.no_new_privileges, Some(true));
@@ -62,7 +67,9 @@ fn bad_values_name_flag_value_and_what_is_expected() {
         "--bad image",
         "-p x image",
         "--cpus x image",
-        "-v data:/x image",
+        "-v a/b:/x image",
+        "-v x:relative image",
+        "--volumes-from a:x image",
         "--pull maybe image",
         "--network x image",
         "-e =1 image",

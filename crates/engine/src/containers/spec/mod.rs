@@ -25,6 +25,9 @@ use oci::runtime::{Capabilities, Linux, Process, Root, Spec, User, VERSION};
 use state::container::Record;
 use state::options::ContainerOptions;
 
+use crate::containers::storage::Storage;
+pub(crate) use mounts::PROVIDED;
+
 pub(crate) use host::OnHost;
 pub(crate) use resolve::{Machine, Resolution, environment, network_name, resolve};
 
@@ -42,6 +45,8 @@ pub(crate) struct Context<'a> {
     pub swap: bool,
     /// What to set below `/proc/sys`, unless the user says otherwise.
     pub sysctls: &'static [(&'static str, &'static str)],
+    /// What the mounts of volumes and images are of.
+    pub storage: &'a Storage,
     /// Devices and disks that the options name.
     pub host: OnHost,
 }

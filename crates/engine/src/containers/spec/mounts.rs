@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use oci::runtime::Mount;
-use state::options::{BindMount, ContainerOptions, IpcMode, TmpfsMount};
+use state::options::{BindMount, ContainerOptions, IpcMode, Recursion, TmpfsMount};
 
 use super::Context;
 use super::limits::SHM_SIZE;
 use super::surroundings::joined_path;
+use crate::containers::storage::{Found, mappings};
 
 /// The files that the engine writes into the live directory and binds into the container.
 pub(crate) const PROVIDED: [(&str, &str); 3] =
@@ -17,12 +18,7 @@ pub(crate) const PROVIDED: [(&str, &str); 3] =
 pub(super) fn all(options: &ContainerOptions, context: &Context<'_>) -> Vec<Mount> {
     let wanted = |path: &Path| {
         let normal = |p: &Path| p.components().collect::<PathBuf>();
-        options
-            .binds
-            .iter()
-            .map(|b| &b.destination)
-            .chain(options.tmpfs.iter().map(|t| &t.destination))
-            .any(|d| normal(d) == path)
+        options.destinations().any(|d| normal(d) == path)
     };
     let mut mounts: Vec<Mount> =
         kernels(options).into_iter().filter(|mount| !wanted(&mount.destination)).collect();
@@ -32,6 +28,13 @@ pub(super) fn all(options: &ContainerOptions, context: &Context<'_>) -> Vec<Moun
         .filter(|mount| !wanted(&mount.destination))
         .collect();
     others.extend(options.binds.iter().map(bind));
+    let images = options.image_mounts.iter().map(|m| (&m.destination, true));
+    let volumes = options.volumes.iter().map(|m| (&m.destination, m.read_only));
+    for (destination, read_only) in volumes.chain(images) {
+        // All of them were found before.
+        let found = context.storage.found.get(destination);
+        others.extend(found.map(|found| inside(destination, read_only, found)));
+    }
     others.extend(options.tmpfs.iter().map(tmpfs));
     // Stable: equal depths stay in the order that the user gave.
     others.sort_by_key(|mount| mount.destination.components().count());
@@ -98,16 +101,42 @@ fn provided(file: &Path, path: &str, read_only: bool) -> Mount {
 }
 
 fn bind(bind: &BindMount) -> Mount {
-    let mut options =
-        vec!["rbind".to_owned(), bind.propagation.clone().unwrap_or_else(|| "rprivate".to_owned())];
+    let deep = bind.recursion != Recursion::Disabled;
+    let mut options = vec![
+        if deep { "rbind" } else { "bind" }.to_owned(),
+        bind.propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
+    ];
     if bind.read_only {
         // For all of it: a submount that can be written would be a surprise. (`ro` is the topmost mount's alone.)
-        options.push("rro".to_owned());
+        let topmost = bind.recursion == Recursion::Writable;
+        options.push(if topmost { "ro" } else { "rro" }.to_owned());
     }
-    Mount {
+    let mut mount = Mount {
         destination: bind.destination.clone(),
         kind: Some("bind".to_owned()),
         source: Some(bind.source.clone()),
+        options,
+        ..Mount::default()
+    };
+    if !bind.map.is_empty() {
+        // For all of it, too: below it, the ids would be others.
+        mount.options.push(if deep { "ridmap" } else { "idmap" }.to_owned());
+        (mount.uid_mappings, mount.gid_mappings) = mappings(&bind.map);
+    }
+    mount
+}
+
+/// A volume, or an image's files.
+fn inside(destination: &Path, read_only: bool, found: &Found) -> Mount {
+    let kind = if found.recursive { "rbind" } else { "bind" };
+    let mut options = vec![kind.to_owned(), "rprivate".to_owned()];
+    if read_only || found.read_only {
+        options.push("rro".to_owned());
+    }
+    Mount {
+        destination: destination.to_owned(),
+        kind: Some("bind".to_owned()),
+        source: Some(found.source.clone()),
         options,
         ..Mount::default()
     }

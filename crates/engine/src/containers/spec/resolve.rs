@@ -57,6 +57,8 @@ pub(crate) enum Invalid {
     MountSource(PathBuf),
     #[error("invalid mount destination `{}`: want an absolute path other than /", .0.display())]
     MountDestination(PathBuf),
+    #[error("invalid subpath `{}`: want a relative path without ..", .0.display())]
+    Subpath(PathBuf),
     #[error("duplicate mount point: {}", .0.display())]
     DuplicateMount(PathBuf),
     #[error("unknown mount propagation `{0}`: want private, rprivate, slave, rslave, shared or rshared")]
@@ -161,7 +163,7 @@ fn bounded(options: &ContainerOptions) -> Result<(), Invalid> {
         ("words in the command", options.command.len(), MAX_WORDS),
         ("environment variables", options.env.len(), MAX_WORDS),
         ("labels", options.labels.len(), MAX_WORDS),
-        ("mounts", options.binds.len() + options.tmpfs.len(), MAX_MOUNTS),
+        ("mounts", options.destinations().count(), MAX_MOUNTS),
         ("published ports", options.ports.len(), 2 * 65535),
         ("exposed ports", options.expose.len(), 2 * 65535),
     ];
@@ -294,24 +296,29 @@ fn check_mounts(options: &ContainerOptions) -> Result<(), Invalid> {
             return Err(Invalid::Propagation(unknown.clone()));
         }
     }
-    for TmpfsMount { destination, options } in &options.tmpfs {
+    for TmpfsMount { destination, options, .. } in &options.tmpfs {
         if let Some(unknown) = options.iter().find(|option| !is_tmpfs_option(option)) {
             return Err(Invalid::TmpfsOption { path: destination.clone(), option: unknown.clone() });
         }
     }
-    let destinations =
-        options.binds.iter().map(|b| &b.destination).chain(options.tmpfs.iter().map(|t| &t.destination));
-    for destination in destinations {
+    let volumes = options.volumes.iter().filter_map(|v| v.subpath.as_ref());
+    for subpath in volumes.chain(options.image_mounts.iter().filter_map(|m| m.subpath.as_ref())) {
+        // The kernel keeps it inside whatever it is; but what is meant to lead out was not meant well.
+        if subpath.is_absolute() || has_parent(subpath) || has_nul(subpath) {
+            return Err(Invalid::Subpath(subpath.clone()));
+        }
+    }
+    for destination in options.destinations() {
         let normal: PathBuf = destination.components().collect();
         if !destination.is_absolute()
             || has_parent(destination)
             || has_nul(destination)
             || normal == Path::new("/")
         {
-            return Err(Invalid::MountDestination(destination.clone()));
+            return Err(Invalid::MountDestination(destination.to_owned()));
         }
         if !seen.insert(normal) {
-            return Err(Invalid::DuplicateMount(destination.clone()));
+            return Err(Invalid::DuplicateMount(destination.to_owned()));
         }
     }
     Ok(())

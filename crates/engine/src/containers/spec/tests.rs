@@ -48,6 +48,7 @@ fn spec(options: ContainerOptions) -> Spec {
         apparmor: None,
         swap: true,
         sysctls: &[("net.ipv4.ping_group_range", "0 1")],
+        storage: &Storage::default(),
         host: OnHost::find(&record.options).unwrap(),
     };
     build(&record, &context)
@@ -76,20 +77,21 @@ fn everything_that_can_be_asked_for_is_in_the_specification() {
                 destination: PathBuf::from("/data/deep"),
                 read_only: true,
                 propagation: Some("rslave".to_owned()),
+                ..BindMount::default()
             },
             BindMount {
                 source: PathBuf::from("/srv/data"),
                 destination: PathBuf::from("/data"),
-                read_only: false,
-                propagation: None,
+                ..BindMount::default()
             },
         ],
         tmpfs: vec![
             TmpfsMount {
                 destination: PathBuf::from("/run"),
                 options: vec!["size=64m".to_owned(), "exec".to_owned()],
+                ..TmpfsMount::default()
             },
-            TmpfsMount { destination: PathBuf::from("/dev/shm"), options: vec![] },
+            TmpfsMount { destination: PathBuf::from("/dev/shm"), ..TmpfsMount::default() },
         ],
         network: NetworkMode::Host,
         memory: Some(64 << 20),
@@ -125,12 +127,12 @@ fn what_makes_no_sense_is_refused() {
     let bind = |source: &str, destination: &str| BindMount {
         source: PathBuf::from(source),
         destination: PathBuf::from(destination),
-        read_only: false,
-        propagation: None,
+        ..BindMount::default()
     };
     let tmpfs = |destination: &str, option: &str| TmpfsMount {
         destination: PathBuf::from(destination),
         options: vec![option.to_owned()],
+        ..TmpfsMount::default()
     };
     let port = |host_port, container_port| PortMapping {
         host_ip: None,

@@ -78,8 +78,8 @@ impl Check<'_> {
         for id in records::all(&self.engine.instance)? {
             match records::record(&self.engine.instance, &id) {
                 Ok(record) => {
-                    for diff_id in record.into_iter().flat_map(|record| record.image.layers) {
-                        all.entry(diff_id).or_default().by.push(format!("container {}", id.short()));
+                    for diff_id in record.iter().flat_map(|record| record.layers()) {
+                        all.entry(*diff_id).or_default().by.push(format!("container {}", id.short()));
                     }
                 }
                 Err(error) => {
@@ -102,7 +102,7 @@ impl Check<'_> {
         let containers = records::all(&self.engine.instance)?;
         let mut records =
             containers.iter().filter_map(|id| records::record(&self.engine.instance, id).ok().flatten());
-        Ok(records.any(|record| record.image.layers.contains(diff_id)))
+        Ok(records.any(|record| record.layers().any(|layer| layer == diff_id)))
     }
 
     fn missing(&mut self, diff_id: &Digest, usable: Option<&Layer>, by: &[String]) {
@@ -178,7 +178,7 @@ impl Check<'_> {
         let mut stacks = Vec::new();
         for container in &guard.containers {
             if is_running(self.engine, &container.id)? {
-                stacks.push(container.image.layers.clone());
+                stacks.extend(container.stacks().map(<[_]>::to_vec));
             }
         }
         Ok(self.engine.layer_store().sweep_derived(stacks.iter().map(Vec::as_slice))?)
@@ -194,7 +194,7 @@ fn told(verified: &Verified<'_>) -> String {
 }
 
 fn running_on(engine: &Engine, guard: &NoNewContainers, diff_id: &Digest) -> Result<Option<Id>> {
-    for container in guard.containers.iter().filter(|c| c.image.layers.contains(diff_id)) {
+    for container in guard.containers.iter().filter(|c| c.layers().any(|layer| layer == diff_id)) {
         if is_running(engine, &container.id)? {
             return Ok(Some(container.id.clone()));
         }

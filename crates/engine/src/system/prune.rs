@@ -1,0 +1,48 @@
+//! `system prune`: all that nobody uses, in the order in which one thing sets another free.
+
+use crate::error::Result;
+use crate::{Engine, PruneOptions, Pruned, PrunedContainers, PrunedVolumes, Selection, VolumePruneOptions};
+
+/// What goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SystemPruneOptions {
+    /// Every image that no container was made of, not only those without a name.
+    pub all: bool,
+    /// Anonymous volumes, too.
+    pub volumes: bool,
+    /// Which of them.
+    pub which: Selection,
+}
+
+/// What has gone.
+#[derive(Debug, Clone, Default)]
+pub struct PrunedSystem {
+    /// Containers.
+    pub containers: PrunedContainers,
+    /// Volumes.
+    pub volumes: PrunedVolumes,
+    /// Images.
+    pub images: Pruned,
+}
+
+impl PrunedSystem {
+    /// Bytes that are free now.
+    pub fn reclaimed(&self) -> u64 {
+        self.containers.reclaimed + self.volumes.reclaimed + self.images.reclaimed
+    }
+}
+
+impl Engine {
+    /// Removes containers that do not run, then what only they used.
+    pub fn prune_system(&self, options: &SystemPruneOptions) -> Result<PrunedSystem> {
+        let SystemPruneOptions { all, volumes, which } = options;
+        let containers = self.prune_containers(which)?;
+        let volumes = if *volumes {
+            self.prune_volumes(&VolumePruneOptions { all: false, which: which.clone() })?
+        } else {
+            PrunedVolumes::default()
+        };
+        let images = self.prune_images(&PruneOptions { all: *all, which: which.clone() })?;
+        Ok(PrunedSystem { containers, volumes, images })
+    }
+}
