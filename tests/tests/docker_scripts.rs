@@ -133,7 +133,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(run, life, listing, images, output, files);
+scripts!(run, life, listing, images, output, files, copies);
 
 #[test]
 fn patterns_are_what_they_say() {

@@ -75,6 +75,7 @@ fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
     Some(at + found)
 }
 
+#[expect(clippy::needless_bitwise_bool, reason = "without a branch, see next_special")]
 const fn is_special(byte: u8) -> bool {
     (byte < 0x20)
         | (byte == b'"')

@@ -28,6 +28,8 @@ pub struct Writer {
     unfinished: [Vec<u8>; 2],
     out: Vec<u8>,
     time: Vec<u8>,
+    /// How much gathers before it is written: less where files are short, which a batch should not make longer.
+    flush_at: usize,
     errors: u64,
     lost: u64,
 }
@@ -35,7 +37,10 @@ pub struct Writer {
 impl Writer {
     /// A writer; no file is made before the first byte.
     pub fn open(config: Config) -> Self {
+        let quarter =
+            config.max_size.map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX));
         Self {
+            flush_at: FLUSH_AT.min(quarter),
             config,
             file: None,
             size: 0,
@@ -84,7 +89,7 @@ impl Writer {
             entry::encode(stream, [pending, &bytes[..taken]], &self.time, &mut self.out);
             pending.clear();
             bytes = &bytes[taken..];
-            if self.out.len() >= FLUSH_AT {
+            if self.out.len() >= self.flush_at {
                 self.flush();
             }
         }

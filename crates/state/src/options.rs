@@ -315,3 +315,20 @@ pub enum SeccompChoice {
     /// A profile in Docker's JSON form, its text.
     Profile(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_are_read_and_what_is_not_asked_for_is_not_written() {
+        let old = r#"{"image":"x","memory":67108864,"ports":[]}"#;
+        let options: ContainerOptions = serde_json::from_str(old).unwrap();
+        assert_eq!((options.memory, options.limits.is_default()), (Some(64 << 20), true));
+        let written = serde_json::to_string(&options).unwrap();
+        for key in ["limits", "namespaces", "privileged", "devices", "sysctls", "dns", "platform"] {
+            assert!(!written.contains(&format!("\"{key}\"")), "{key}");
+        }
+        assert_eq!(serde_json::from_str::<ContainerOptions>(&written).unwrap(), options);
+    }
+}

@@ -79,6 +79,7 @@ pub struct Sampler<'e> {
     watched: BTreeMap<Id, Watched>,
     machine_memory: u64,
     buffer: Vec<u8>,
+    table: Vec<u8>,
 }
 
 /// A container that is looked at.
@@ -141,6 +142,7 @@ impl Engine {
             watched: BTreeMap::new(),
             machine_memory: machine_memory(),
             buffer: Vec::new(),
+            table: Vec::new(),
         })
     }
 }
@@ -235,7 +237,7 @@ impl Sampler<'_> {
         let running = self.watched.get_mut(id)?.running.as_mut()?;
         let reading = running.meter.read(&mut self.buffer)?;
         let now = Instant::now();
-        let network = running.process.as_ref().and_then(|p| p.network(&mut self.buffer)).unwrap_or_default();
+        let network = running.process.as_ref().and_then(|p| p.network(&mut self.table)).unwrap_or_default();
         let usage = usage(reading, network, self.machine_memory, now, running.last.as_ref());
         running.last = Some((now, usage));
         Some(usage)

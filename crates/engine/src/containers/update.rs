@@ -4,6 +4,8 @@
 //! replaced, from which later starts are made. What fails takes back what was done before it. A monitor that starts the
 //! container again by itself finds the new limits in the live directory ([`file::RESOURCES`]).
 
+use std::time::{Duration, Instant};
+
 use base::fs::{self, Durability};
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Resources};
 use runtime::cgroup::{Group, Hierarchy};
@@ -11,12 +13,18 @@ use state::container::{Record, Status, file};
 use state::options::ContainerOptions;
 
 use crate::Engine;
+use crate::containers::control::StateError;
 use crate::containers::create::machine;
+use crate::containers::ownership::Owner;
 use crate::containers::reconcile::{Encode, read_request};
-use crate::containers::records;
+use crate::containers::records::{self, Found};
 use crate::containers::spec::limits;
 use crate::containers::start::swap_is_accounted;
 use crate::error::{Error, Result};
+
+/// How long a container may be held by whoever starts it.
+const STARTING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The limits that can be changed of a container; none: it stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,7 +131,7 @@ impl LimitChanges {
 impl Engine {
     /// Changes the limits of a container. Returns what is given otherwise than asked.
     pub fn update(&self, name: &str, changes: &LimitChanges) -> Result<Vec<String>> {
-        let found = self.find(name)?;
+        let (found, _not_started) = self.up_or_held(name)?;
         let id = &found.record.id;
         let mut warnings = Vec::new();
         let mut done = None;
@@ -132,7 +140,7 @@ impl Engine {
             changes.apply(&mut record.options);
             warnings = limits::check(&record.options, &machine(&record.options))?;
             record.options.limits.kernel_memory = record.options.limits.kernel_memory.or(had_warned);
-            // Looked at again under the lock: it may have been started, or have ended, meanwhile.
+            // Looked at again under the lock: it may have ended meanwhile.
             if let Some(now) = records::load(&self.instance, id)?
                 && now.status.is_up()
             {
@@ -151,6 +159,25 @@ impl Engine {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// A container that runs; or one that does not, and is not started as long as it is held: a start reads the record
+    /// before there is anything to be seen of it.
+    fn up_or_held(&self, name: &str) -> Result<(Found, Option<Owner>)> {
+        let until = Instant::now() + STARTING;
+        loop {
+            let found = self.find(name)?;
+            if found.status.is_up() {
+                return Ok((found, None));
+            }
+            if let Some(owner) = Owner::take(&self.instance, &found.record.id)? {
+                return Ok((found, Some(owner)));
+            }
+            if Instant::now() >= until {
+                return Err(StateError::Busy { name: name.to_owned(), state: "being started" }.into());
+            }
+            std::thread::sleep(LOOK);
         }
     }
 
