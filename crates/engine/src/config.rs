@@ -8,8 +8,8 @@
 //! apparmor = "default"          # or "unconfined", or the name of a loaded profile
 //!
 //! [log]
-//! max_size = "10m"              # none: a log grows without bounds, as Docker's
-//! max_files = 3
+//! max_size = "20m"              # bytes at which a new file is begun
+//! max_files = 5                 # how many are kept
 //!
 //! [images]
 //! budget = "20g"                # beyond this, those go that were not used for the longest time; none: never
@@ -202,7 +202,7 @@ impl Default for Config {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { max_size: None, max_files: 1 }
+        Self { max_size: Some(20 << 20), max_files: 5 }
     }
 }
 

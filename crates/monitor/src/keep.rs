@@ -121,7 +121,7 @@ impl Started {
         let Self { mut run, listener, signals, ports } = self;
         let mut keeper = Keeper::new(signals);
         keeper.listener = listener;
-        keeper.log = Some(logging::Writer::open(request.log.clone()));
+        keeper.log = request.log.clone().map(logging::Writer::open);
         keeper.cgroup.clone_from(&request.bundle.cgroup);
         keeper.policy = request.restart;
         keeper.clients.push(door);

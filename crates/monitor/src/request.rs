@@ -27,8 +27,8 @@ pub struct Request {
     pub bundle: runtime::Bundle,
     /// Its network.
     pub network: network::Plan,
-    /// Its log.
-    pub log: logging::Config,
+    /// Its log; none: what it says is not kept.
+    pub log: Option<logging::Config>,
     /// Removed when it ends.
     pub auto_remove: bool,
     /// Standard input stays open (`-i`).

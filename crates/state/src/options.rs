@@ -11,9 +11,11 @@ pub use crate::mounts::{
     BindMount, IdKind, IdMap, ImageMount, Origin, Recursion, TmpfsMount, VolumeMount, VolumesFrom,
 };
 mod limits;
+mod logging;
 mod surroundings;
 
 pub use limits::{DeviceRate, Limits, Ulimit};
+pub use logging::{LogDriver, LogOptions};
 pub use surroundings::{DeviceMapping, DnsOptions, ExposedPort, HostEntry, IpcMode, Namespaces, PidMode};
 
 /// Everything that `run` and `create` may be told. `None` and empty mean: as the image or the defaults say.
@@ -81,6 +83,8 @@ pub struct ContainerOptions {
     pub stop_signal: Option<String>,
     /// `--stop-timeout`, seconds.
     pub stop_timeout: Option<u64>,
+    /// `--log-driver` and `--log-opt`.
+    pub log: LogOptions,
     /// `--restart`.
     pub restart: RestartPolicy,
     /// `--health-…` and `--no-healthcheck`.

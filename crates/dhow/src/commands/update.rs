@@ -15,7 +15,7 @@ use crate::globals::Context;
 pub(crate) struct Arguments {
     #[command(flatten)]
     limits: LimitFlags,
-    /// What to do when they end: no, on-failure[:MOST], always or unless-stopped
+    /// What to do when they end: no, on-failure:MOST, always or unless-stopped
     #[arg(long, value_name = "POLICY", help_heading = "Running")]
     restart: Option<Restart>,
     /// The containers

@@ -157,7 +157,7 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         "Binds": mounts::short(options),
         "Mounts": mounts::long(options),
         "VolumesFrom": mounts::inherited(options),
-        "LogConfig": { "Type": "json-file", "Config": {} },
+        "LogConfig": { "Type": options.log.driver.unwrap_or_default().name(), "Config": options.log.words() },
         "NetworkMode": network_name(&options.network),
         "PortBindings": port_map(&options.ports),
         "RestartPolicy": restart_policy(options.restart),

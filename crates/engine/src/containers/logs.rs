@@ -1,8 +1,9 @@
 //! `logs`: what a container has said.
 
-use base::Timestamp;
+use base::{Failure, Kind, Timestamp};
 use logging::{Options, Reader, Stream};
 use state::container::file;
+use state::options::LogDriver;
 
 use crate::Engine;
 use crate::containers::ownership::{Held, held};
@@ -49,6 +50,9 @@ impl Engine {
         options: LogOptions,
     ) -> Result<Box<dyn Iterator<Item = Result<LogLine>> + '_>> {
         let found = self.find(name)?;
+        if found.record.options.log.driver == Some(LogDriver::None) {
+            return Err(NotKept(name.to_owned()).into());
+        }
         let id = found.record.id;
         let path = self.instance.container(&id).join(file::LOG);
         let LogOptions { follow, tail, since, until } = options;
@@ -57,6 +61,17 @@ impl Engine {
         let ended = move || held(&instance, &id).map_or(true, |h| h != Held::Owned);
         let reader = Reader::open(&path, Options { tail, since, until, follow }, ended)?;
         Ok(Box::new(Lines(reader)))
+    }
+}
+
+/// There is nothing to read.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing that container {0} says is kept: its log driver is none")]
+struct NotKept(String);
+
+impl Failure for NotKept {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
     }
 }
 

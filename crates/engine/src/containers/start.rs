@@ -9,7 +9,7 @@ use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Exit, Record, file};
-use state::options::{PortMapping, SeccompChoice};
+use state::options::{LogDriver, PortMapping, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
@@ -159,8 +159,6 @@ impl Engine {
             storage: &storage,
             host,
         };
-        let dir = self.instance.container(&record.id);
-        let log = &self.config.log;
         let root = if overlay.lowers.is_empty() {
             // An image without layers is an empty directory, and overlayfs takes no empty stack.
             RootSource::Directory(overlay.upper)
@@ -183,11 +181,7 @@ impl Engine {
                 inside: storage.inside(),
             },
             network,
-            log: logging::Config {
-                path: dir.join(file::LOG),
-                max_size: log.max_size,
-                max_files: log.max_files,
-            },
+            log: self.log_config(record),
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
@@ -200,6 +194,16 @@ impl Engine {
             joins,
         };
         Ok((request, warnings))
+    }
+
+    /// Where what the container says goes, and how much of it is kept; none where nothing is.
+    fn log_config(&self, record: &Record) -> Option<logging::Config> {
+        let (asked, default) = (&record.options.log, &self.config.log);
+        (asked.driver.unwrap_or_default() == LogDriver::JsonFile).then(|| logging::Config {
+            path: self.instance.container(&record.id).join(file::LOG),
+            max_size: asked.max_size.map_or(default.max_size, |size| (size > 0).then_some(size)),
+            max_files: asked.max_files.unwrap_or(default.max_files),
+        })
     }
 
     /// Where the container's cgroup is.

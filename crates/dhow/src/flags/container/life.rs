@@ -17,7 +17,7 @@ pub(super) struct Flags {
     /// Run an init that forwards signals and reaps processes
     #[arg(long, help_heading = "Running")]
     init: bool,
-    /// What to do when it ends: no, on-failure[:MOST], always or unless-stopped
+    /// What to do when it ends: no, on-failure:MOST, always or unless-stopped
     #[arg(long, value_name = "POLICY", help_heading = "Running")]
     restart: Option<Restart>,
     /// The signal that asks it to stop

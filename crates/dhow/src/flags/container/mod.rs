@@ -5,6 +5,7 @@ mod files;
 mod health;
 mod life;
 mod limits;
+mod logging;
 mod meaningless;
 mod network;
 mod process;
@@ -58,6 +59,8 @@ pub(crate) struct ContainerFlags {
     #[command(flatten)]
     surroundings: Rare<surroundings::Flags>,
     #[command(flatten)]
+    logging: Rare<logging::Flags>,
+    #[command(flatten)]
     meaningless: Rare<meaningless::Flags>,
     /// Use the image for this platform: linux/arm64
     #[arg(long, value_name = "PLATFORM", help_heading = "Running")]
@@ -108,6 +111,9 @@ impl ContainerFlags {
         }
         self.confinement.apply(&mut options)?;
         if let Some(flags) = self.surroundings.0 {
+            flags.apply(&mut options)?;
+        }
+        if let Some(flags) = self.logging.0 {
             flags.apply(&mut options)?;
         }
         Ok(options)

@@ -1,0 +1,62 @@
+//! How what it says is kept.
+
+use std::str::FromStr;
+
+use clap::Args;
+use state::options::{ContainerOptions, LogDriver};
+
+use crate::error::{Error, Result};
+use crate::flags::size::Bytes;
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Flags {
+    /// How to keep what it says: json-file, none
+    #[arg(long, value_name = "DRIVER", help_heading = "Logs")]
+    log_driver: Option<Driver>,
+    /// How large its log may grow: max-size=BYTES, max-file=NUMBER
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Logs")]
+    log_opt: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Driver(LogDriver);
+
+/// Not a driver that is here.
+#[derive(Debug, thiserror::Error)]
+#[error("want json-file or none")]
+struct NotADriver;
+
+impl FromStr for Driver {
+    type Err = NotADriver;
+    fn from_str(text: &str) -> std::result::Result<Self, NotADriver> {
+        match text {
+            "json-file" => Ok(Self(LogDriver::JsonFile)),
+            "none" => Ok(Self(LogDriver::None)),
+            _ => Err(NotADriver),
+        }
+    }
+}
+
+impl Flags {
+    pub(super) fn apply(self, options: &mut ContainerOptions) -> Result<()> {
+        options.log.driver = self.log_driver.map(|Driver(driver)| driver);
+        for text in &self.log_opt {
+            let bad =
+                |want: &str| Error::flag(format!("invalid value '{text}' for '--log-opt': want {want}"));
+            match text.split_once('=') {
+                Some(("max-size", "-1")) => options.log.max_size = Some(0),
+                Some(("max-size", size)) => {
+                    let Bytes(size) = size.parse().map_err(|_| bad("max-size=BYTES, such as 10m"))?;
+                    options.log.max_size = Some(size);
+                }
+                Some(("max-file", number)) => {
+                    let files = number.parse().ok().filter(|files| *files > 0);
+                    options.log.max_files = Some(files.ok_or_else(|| bad("max-file=NUMBER, 1 at least"))?);
+                }
+                _ => return Err(bad("max-size=BYTES or max-file=NUMBER")),
+            }
+        }
+        Ok(())
+    }
+}
