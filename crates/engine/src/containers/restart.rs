@@ -12,7 +12,7 @@ use crate::containers::ownership::{Held, held_at};
 use crate::containers::records::{self, Found};
 use crate::containers::session::{Session, Wish};
 use crate::containers::signal;
-use crate::containers::stop::{DYING, ends_within};
+use crate::containers::stop::DYING;
 use crate::error::Result;
 use crate::{Engine, StartHow};
 
@@ -102,17 +102,7 @@ impl Engine {
         session.want_end(Wish::Restarted).ok();
         let before = found.live.as_ref().filter(|_| found.status != Status::Restarting).map(|l| l.started);
         if before.is_some() {
-            let ended = signals.iter().any(|(signal, patience)| {
-                session.signal(*signal).ok();
-                self.note_signal(&found.record, *signal);
-                if found.status == Status::Paused {
-                    self.thaw(found).ok();
-                }
-                ends_within(&mut session, *patience)
-            });
-            if !ended {
-                return Err(StateError::Undead(name.to_owned()).into());
-            }
+            self.urge(name, &mut session, found, signals)?;
         }
         let until = Instant::now() + RETURNING;
         loop {

@@ -45,22 +45,33 @@ impl Engine {
         let id = &found.record.id;
         if let Some(mut session) = self.connect(found, false)? {
             session.want_end(wish).ok();
-            // A monitor that is gone by now cannot take a signal; the waiting then ends at once.
-            let ended = signals.iter().any(|(signal, patience)| {
-                session.signal(*signal).ok();
-                self.note_signal(&found.record, *signal);
-                if found.status == Status::Paused {
-                    // It takes the signal once it goes on.
-                    self.thaw(found).ok();
-                }
-                ends_within(&mut session, *patience)
-            });
-            if !ended {
-                return Err(StateError::Undead(name.to_owned()).into());
-            }
+            self.urge(name, &mut session, found, signals)?;
         }
         self.await_release(id)?;
         self.reconcile_one(id)
+    }
+}
+
+impl Engine {
+    /// Sends one signal after the other until the monitor says that the command has ended, or is gone.
+    pub(crate) fn urge(
+        &self,
+        name: &str,
+        session: &mut Session,
+        found: &Found,
+        signals: &[(i32, Duration)],
+    ) -> Result<()> {
+        // A monitor that is gone by now cannot take a signal; the waiting then ends at once.
+        let ended = signals.iter().any(|(signal, patience)| {
+            session.signal(*signal).ok();
+            self.note_signal(&found.record, *signal);
+            if found.status == Status::Paused {
+                // It takes the signal once it goes on.
+                self.thaw(found).ok();
+            }
+            ends_within(session, *patience)
+        });
+        if ended { Ok(()) } else { Err(StateError::Undead(name.to_owned()).into()) }
     }
 }
 
