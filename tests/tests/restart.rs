@@ -142,6 +142,10 @@ fn between_two_runs_it_is_restarting_and_can_be_stopped_and_removed() {
     assert!(shown.starts_with("Restarting (9) "), "{shown}");
     let line = dhow.fails(1, &["exec", "box", "true"]);
     assert!(line.contains("restarting") || line.contains("not running"), "{line}");
+    // Who does not want to wait has it started at once.
+    let before = self::state(&dhow, "box")["StartedAt"].clone();
+    dhow.ok(&["restart", "-t", "0", "box"]);
+    assert_ne!(self::state(&dhow, "box")["StartedAt"], before);
     dhow.ok(&["stop", "box"]);
     assert_eq!(self::state(&dhow, "box")["Status"], "exited");
     run("other");

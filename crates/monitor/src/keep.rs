@@ -229,9 +229,14 @@ fn next_run(
         fs::remove_file(&request.instance.live(&request.id).join(file::PAUSED)).ok();
         allow_mount(&request.bundle.root);
         keeper.rest(delay);
-        if let Some(wanted) = keeper.wanted {
-            exit.stopped = wanted == Wanted::ByUser;
-            return Next::Ends { exit, group };
+        match keeper.wanted {
+            // It is to be started at once, instead of later.
+            Some(Wanted::ForRestart) => keeper.wanted = None,
+            Some(wanted) => {
+                exit.stopped = wanted == Wanted::ByUser;
+                return Next::Ends { exit, group };
+            }
+            None => {}
         }
         match launch(request, Some(*restarts), &mut || Ok(())) {
             Ok(run) => {

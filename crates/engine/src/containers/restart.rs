@@ -100,19 +100,16 @@ impl Engine {
         let id = &found.record.id;
         let Some(mut session) = self.connect(found, false)? else { return Ok(false) };
         session.want_end(Wish::Restarted).ok();
-        let before = found.live.as_ref().filter(|_| found.status != Status::Restarting).map(|l| l.started);
-        if before.is_some() {
+        let before = found.live.as_ref().map(|l| l.started);
+        if found.status != Status::Restarting {
             self.urge(name, &mut session, found, signals)?;
         }
         let until = Instant::now() + RETURNING;
         loop {
             let now = records::load(&self.instance, id)?;
             match now {
-                Some(now) if now.status == Status::Running => {
-                    if now.live.as_ref().is_some_and(|l| before.is_none_or(|b| l.started != b)) {
-                        return Ok(true);
-                    }
-                }
+                // Another run; whether it has ended already is its own affair.
+                Some(now) if now.live.as_ref().is_some_and(|l| Some(l.started) != before) => return Ok(true),
                 Some(now) if !now.status.is_up() => {
                     self.await_release(id)?;
                     let exit = records::exit(&self.instance, id)?;
