@@ -36,6 +36,15 @@ fn a_created_container_is_started_and_started_again() {
 }
 
 #[test]
+fn what_removes_itself_waits_to_be_started() {
+    let dhow = Dhow::new("create-rm");
+    dhow.ok(&["create", "--rm", "--name", "box", "--network", "none", "busybox", "true"]);
+    assert_eq!(dhow.ok(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]), "box created");
+    dhow.ok(&["start", "-a", "box"]);
+    eventually("it to go", || (dhow.ok(&["ps", "-aq"]).is_empty()).then_some(()));
+}
+
+#[test]
 fn what_runs_is_started_already() {
     let dhow = Dhow::new("started");
     dhow.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);

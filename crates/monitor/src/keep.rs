@@ -156,7 +156,7 @@ impl Started {
         let name = notes::name(request);
         release::quickly(request, &name, &exit);
         // Before those who wait are told: what they do next comes after it.
-        notes::ended(request, &name, &exit, ran);
+        notes::ended(request, &name, &exit, ran, true);
         keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });
         drop(keeper);
         // Taking the mounts down is what this descriptor was kept for: nobody waits for it now.
@@ -222,7 +222,7 @@ fn next_run(
         let waiting = Live { restarts: *restarts, restarting: true, ..launch::live(request, 0, began) };
         write_live(request, &waiting).ok();
         record(request, &exit);
-        notes::ended(request, &notes::name(request), &exit, true);
+        notes::ended(request, &notes::name(request), &exit, true, false);
         keeper.dismiss(&Ended { code: exit.code, oom_killed: exit.oom_killed });
         clear(group.as_ref());
         // Whoever froze it froze the run that has ended.
@@ -240,6 +240,8 @@ fn next_run(
         }
         match launch(request, Some(*restarts), &mut || Ok(())) {
             Ok(run) => {
+                // How the last run ended is not how this one does, should the power go.
+                fs::remove_file(&request.instance.container(&request.id).join(file::EXIT)).ok();
                 note(request, "start", &[]);
                 return Next::Runs(run);
             }

@@ -150,7 +150,9 @@ impl Keeper {
             command.signal(KILL);
         }
         let Some(watch) = &mut self.health else { return };
-        let paused = || request.instance.live(&request.id).join(file::PAUSED).exists();
+        // A probe that is born into a frozen group would never be executed, and we would wait for it for ever.
+        let held = self.clients.iter().any(Client::holds);
+        let paused = || held || request.instance.live(&request.id).join(file::PAUSED).exists();
         let changed = watch.finish(buffer).or_else(|| {
             let due = watch.next().is_some_and(|when| when <= now);
             if due { watch.tick(now, command.pid, paused()) } else { None }
@@ -196,6 +198,11 @@ impl Keeper {
     /// Tells the doors how a run ended, and lets those go that listened to it: the next run is another one's.
     pub(crate) fn dismiss(&mut self, ended: &Ended) {
         self.farewell(ended);
+        // What they have asked for meanwhile is asked of the container, not of the run.
+        let mut buffer = [0; 4096];
+        for n in 0..self.clients.len() {
+            self.serve_client(n, None, &mut buffer);
+        }
         self.clients.clear();
     }
 

@@ -10,8 +10,8 @@ pub(crate) fn note(request: &Request, action: &str, more: &[(&str, String)]) {
     write(request, vec![event(request, &name(request), action, more)]);
 }
 
-/// Writes that a run has ended (`ran`), and that the container is gone where it removes itself.
-pub(crate) fn ended(request: &Request, name: &str, exit: &Exit, ran: bool) {
+/// Writes that a run has ended (`ran`), and, if it was the `last`, that the container is gone where it removes itself.
+pub(crate) fn ended(request: &Request, name: &str, exit: &Exit, ran: bool, last: bool) {
     let mut events = Vec::new();
     if ran {
         if exit.oom_killed {
@@ -19,7 +19,7 @@ pub(crate) fn ended(request: &Request, name: &str, exit: &Exit, ran: bool) {
         }
         events.push(event(request, name, "die", &[("exitCode", exit.code.to_string())]));
     }
-    if request.auto_remove {
+    if last && request.auto_remove {
         events.push(event(request, name, "destroy", &[]));
     }
     write(request, events);

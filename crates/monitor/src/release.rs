@@ -48,11 +48,12 @@ pub(crate) fn quickly(request: &Request, name: &str, exit: &Exit) {
 /// Removes what nobody waits for, and at last, if nobody uses them any more, what all containers share.
 pub(crate) fn slowly(request: &Request, group: Option<Group>, live: OwnedFd) {
     let instance = &request.instance;
+    // First: who starts the container again waits for the directory to go, and claims its volumes anew.
+    volumes(request);
     // Where a process hangs in the group, the directory stays: the next command finds it and tries again.
     if group.is_none_or(|group| group.remove().is_ok()) {
         fs::remove_dir_all(&instance.live_containers().join(format!(".{}", request.id))).ok();
     }
-    volumes(request);
     if request.auto_remove {
         fs::remove_dir_all(&instance.removing().join(request.id.as_str())).ok();
     }

@@ -38,6 +38,9 @@ pub struct Record {
     pub args: Vec<String>,
     /// What was asked.
     pub options: ContainerOptions,
+    /// It was created to be started later: one that removes itself waits for that.
+    #[serde(default)]
+    pub waits: bool,
     /// What follows from that: environment, user, working directory, stop signal as resolved with the image.
     pub resolved: Resolved,
 }

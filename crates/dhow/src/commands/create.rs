@@ -23,8 +23,10 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        let (_, created) = create(self.flags, context)?;
-        output::line(created.id.as_str()).map(|()| 0)
+        let (engine, created) = create(self.flags, context)?;
+        let id = created.id.to_string();
+        engine.leave(created)?;
+        output::line(&id).map(|()| 0)
     }
 }
 

@@ -24,11 +24,11 @@ use state::container::{FORMAT, ImageUsed, Record, file};
 use state::lock::Lock;
 use state::options::{ContainerOptions, NetworkMode};
 
-use crate::containers::names;
 use crate::containers::ownership::Owner;
 use crate::containers::reconcile::Encode;
 use crate::containers::spec::{Machine, Resolution, resolve};
 use crate::containers::undo::Undo;
+use crate::containers::{names, records};
 use crate::error::Result;
 use crate::images::pull::platform_of;
 use crate::{Engine, PullOptions};
@@ -182,6 +182,7 @@ impl Engine {
                     layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
                 },
                 args,
+                waits: false,
                 options,
                 resolved,
             };
@@ -205,6 +206,17 @@ impl Engine {
             }
             Err(error) => Err(undo.run(error)),
         }
+    }
+
+    /// Leaves a created container to be started later, by whomever.
+    pub fn leave(&self, created: Created) -> Result<()> {
+        if created.record.options.auto_remove {
+            records::change::<crate::Error>(&self.instance, &created.id, |record| {
+                record.waits = true;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// The image of this name, pulled if the policy says so.

@@ -19,8 +19,10 @@ impl Engine {
         }
         let not_running = || StateError::NotRunning(name.to_owned());
         let session = self.connect(&found, false)?.ok_or_else(not_running)?;
-        // Docker's rule: where the container names no signal that stops it, any may.
-        let stops = found.record.options.stop_signal.is_none() || signal == found.record.resolved.stop_signal;
+        // Docker's rule: where neither the container nor its image names another signal that stops it, any may.
+        let resolved = found.record.resolved.stop_signal;
+        let named = found.record.options.stop_signal.is_some() || resolved != signal::TERM;
+        let stops = !named || signal == resolved;
         if stops {
             session.want_end(Wish::Stopped).map_err(|_| not_running())?;
         }

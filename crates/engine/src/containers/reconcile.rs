@@ -5,7 +5,7 @@
 //! | live directory abandoned, with request.json | the monitor was killed | kill what lives in the cgroup, release the network, write exit.json (137) or remove the container |
 //! | live directory abandoned, without it | the command was killed before it had a monitor | remove what was half made |
 //! | no live directory, no exit.json, but the root has been mounted | the machine was rebooted | write exit.json (255), as Docker does |
-//! | no live directory, `--rm` | the same | remove the container |
+//! | no live directory, `--rm` | the same, or killed between create and start (not if it was made by `create`) | remove the container |
 //! | a container without a (whole) record | the power was cut while it was made | remove it |
 //! | a claim of a name by an id that has neither | killed while it made or removed a container | release the claim |
 //!
@@ -94,7 +94,10 @@ impl Engine {
         let unsettled = || -> Result<bool> {
             let Some(record) = records::record(&self.instance, id)? else { return Ok(dir.exists()) };
             let ran = || has_been_mounted(&dir);
-            Ok(record.options.auto_remove || records::exit(&self.instance, id)?.is_none() && ran())
+            if record.options.auto_remove {
+                return Ok(!record.waits || ran());
+            }
+            Ok(records::exit(&self.instance, id)?.is_none() && ran())
         };
         if !unsettled()? {
             return Ok(());

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use base::{Failure, Id, Kind};
-use state::container::Status;
+use base::{Failure, Id, Kind, fs};
+use state::container::{Status, file};
 use state::options::RestartPolicy;
 
 use crate::containers::control::StateError;
@@ -60,6 +60,8 @@ impl Engine {
         let gone = || records::Error::NotFound(name.to_owned());
         let record = records::record(&self.instance, &id)?.ok_or_else(gone)?;
         let overlay = self.layer_store().overlay(&record.image.layers, &self.instance.container(&id))?;
+        // How the last run ended is not how this one does, should the power go.
+        fs::remove_file(&self.instance.container(&id).join(file::EXIT))?;
         let created = Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner };
         self.start(created, how).map(Some)
     }
@@ -98,6 +100,9 @@ impl Engine {
     /// there is no monitor any more.
     fn turn_over(&self, name: &str, found: &Found, signals: &[(i32, Duration)]) -> Result<bool> {
         let id = &found.record.id;
+        if found.status == Status::Paused {
+            self.thaw(found).ok();
+        }
         let Some(mut session) = self.connect(found, false)? else { return Ok(false) };
         session.want_end(Wish::Restarted).ok();
         let before = found.live.as_ref().map(|l| l.started);

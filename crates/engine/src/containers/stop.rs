@@ -8,13 +8,16 @@ use state::container::Status;
 
 use crate::Engine;
 use crate::containers::control::StateError;
-use crate::containers::records::Found;
+use crate::containers::records::{self, Found};
 use crate::containers::session::{Event, Session, Wish};
 use crate::containers::signal;
 use crate::error::Result;
 
 /// How long after SIGKILL a container may take to end: longer, and the kernel holds a process.
 pub(crate) const DYING: Duration = Duration::from_secs(10);
+
+/// How often a container is told to end that was about to begin another run each time.
+const TRIES: u32 = 5;
 
 impl Engine {
     /// Stops a container; fine if it does not run. `timeout` in seconds and `signal` (`SIGTERM`, `15`) as the
@@ -43,9 +46,21 @@ impl Engine {
         wish: Wish,
     ) -> Result<()> {
         let id = &found.record.id;
-        if let Some(mut session) = self.connect(found, false)? {
-            session.want_end(wish).ok();
-            self.urge(name, &mut session, found, signals)?;
+        let mut found = found.clone();
+        for _ in 0..TRIES {
+            if found.status == Status::Paused {
+                // Its monitor may wait for what is frozen.
+                self.thaw(&found).ok();
+            }
+            if let Some(mut session) = self.connect(&found, false)? {
+                session.want_end(wish).ok();
+                self.urge(name, &mut session, &found, signals)?;
+            }
+            // A run may have ended by itself just then, and the wish been lost with it.
+            match records::load(&self.instance, id)? {
+                Some(now) if now.status.is_up() => found = now,
+                _ => break,
+            }
         }
         self.await_release(id)?;
         self.reconcile_one(id)
@@ -65,10 +80,6 @@ impl Engine {
         let ended = signals.iter().any(|(signal, patience)| {
             session.signal(*signal).ok();
             self.note_signal(&found.record, *signal);
-            if found.status == Status::Paused {
-                // It takes the signal once it goes on.
-                self.thaw(found).ok();
-            }
             ends_within(session, *patience)
         });
         if ended { Ok(()) } else { Err(StateError::Undead(name.to_owned()).into()) }

@@ -42,11 +42,11 @@ impl Engine {
             queue: VecDeque::new(),
             options,
         };
+        // In this order: a journal that is put aside meanwhile is the one that is open.
+        let open = events.open()?;
         if options.since.is_some() {
-            events.read_all(BEFORE)?;
-        } else if events.open()?
-            && let Some(file) = &mut events.file
-        {
+            events.read_before()?;
+        } else if open && let Some(file) = &mut events.file {
             file.seek(SeekFrom::End(0)).at("read", events.dir.join(JOURNAL))?;
         }
         Ok(events)
@@ -79,8 +79,15 @@ impl Events {
         Ok(self.file.is_some())
     }
 
-    fn read_all(&mut self, name: &str) -> fs::Result<()> {
-        let mut bytes = fs::read_if_exists(&self.dir.join(name))?.unwrap_or_default();
+    /// Reads the journal before, unless that is by now the one that is open.
+    fn read_before(&mut self) -> fs::Result<()> {
+        let path = self.dir.join(BEFORE);
+        let opened = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let before = std::fs::metadata(&path).ok();
+        if opened.zip(before).is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino())) {
+            return Ok(());
+        }
+        let mut bytes = fs::read_if_exists(&path)?.unwrap_or_default();
         self.queue.extend(events::take_lines(&mut bytes));
         Ok(())
     }

@@ -36,6 +36,7 @@ fn spec(options: ContainerOptions) -> Spec {
         name: "test".to_owned(),
         created: Timestamp(0),
         image: ImageUsed { reference: "x".to_owned(), id: Digest::of(b"x"), layers: vec![] },
+        waits: false,
         args,
         options,
         resolved,
