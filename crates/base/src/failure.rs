@@ -50,7 +50,11 @@ pub trait Failure: Error + Send + Sync + 'static {
 /// The whole chain of an error on one line: `outermost: its cause: the cause of that`. What others wrote into it (a registry,
 /// an archive) does nothing to a terminal: control characters are shown as escapes.
 pub fn chain(error: &dyn Error) -> String {
-    let text = causes(error);
+    printable(causes(error))
+}
+
+/// A text of others' as a terminal may have it: on one line, with control characters as escapes.
+pub fn printable(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
     }

@@ -123,6 +123,7 @@ impl Started {
         keeper.listener = listener;
         keeper.log = request.log.clone().map(logging::Writer::open);
         keeper.cgroup.clone_from(&request.bundle.cgroup);
+        keeper.paused = Some(request.instance.live(&request.id).join(file::PAUSED));
         keeper.policy = request.restart;
         keeper.clients.push(door);
         let mut backoff = Backoff::default();
@@ -229,6 +230,10 @@ fn next_run(
         fs::remove_file(&request.instance.live(&request.id).join(file::PAUSED)).ok();
         allow_mount(&request.bundle.root);
         keeper.rest(delay);
+        // Whoever took its directory away has no use for another run, nor a way to tell us.
+        if !request.instance.container(&request.id).is_dir() {
+            return Next::Ends { exit, group };
+        }
         match keeper.wanted {
             // It is to be started at once, instead of later.
             Some(Wanted::ForRestart) => keeper.wanted = None,

@@ -2,6 +2,7 @@
 //! `poll(2)`, no timers but those asked for.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use logging::{Stream, Writer};
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use rustix::process::Signal;
-use state::container::{HealthStatus, file};
+use state::container::HealthStatus;
 use state::options::{OnUnhealthy, RestartPolicy};
 use state::protocol::{Ended, Tag};
 
@@ -49,6 +50,8 @@ pub(crate) struct Keeper {
     pub(crate) clients: Vec<Client>,
     /// The container's cgroup, which doors may freeze for a while.
     pub(crate) cgroup: Option<Location>,
+    /// The mark that is there while the container is paused.
+    pub(crate) paused: Option<PathBuf>,
     /// What becomes of the container when the command ends by itself.
     pub(crate) policy: RestartPolicy,
     /// Who wants it to end, if somebody does.
@@ -78,6 +81,7 @@ impl Keeper {
             signals,
             clients: Vec::new(),
             cgroup: None,
+            paused: None,
             policy: RestartPolicy::No,
             wanted: None,
             health: None,
@@ -149,14 +153,12 @@ impl Keeper {
             self.kill_at = None;
             command.signal(KILL);
         }
-        let Some(watch) = &mut self.health else { return };
+        let due = self.health.as_ref().and_then(health::Watch::next).is_some_and(|when| when <= now);
         // A probe that is born into a frozen group would never be executed, and we would wait for it for ever.
-        let held = self.clients.iter().any(Client::holds);
-        let paused = || held || request.instance.live(&request.id).join(file::PAUSED).exists();
-        let changed = watch.finish(buffer).or_else(|| {
-            let due = watch.next().is_some_and(|when| when <= now);
-            if due { watch.tick(now, command.pid, paused()) } else { None }
-        });
+        let still = due && (self.clients.iter().any(Client::holds) || self.is_paused());
+        let Some(watch) = &mut self.health else { return };
+        let changed =
+            watch.finish(buffer).or_else(|| if due { watch.tick(now, command.pid, still) } else { None });
         let Some(status) = changed else { return };
         note(request, &format!("health_status: {}", status.as_str()), &[]);
         let Some(health) = request.health.as_ref().filter(|_| status == HealthStatus::Unhealthy) else {
@@ -186,9 +188,17 @@ impl Keeper {
         }
     }
 
+    fn is_paused(&self) -> bool {
+        self.paused.as_ref().is_some_and(|mark| mark.exists())
+    }
+
     /// Lets the container go on that a door had frozen and left so: it was killed.
     fn thaw(&self) {
         let Some(location) = &self.cgroup else { return };
+        if self.is_paused() {
+            // Somebody paused it meanwhile, and it stays so.
+            return;
+        }
         // Nobody is there to be told; whoever kills the container thaws it in any case.
         if let Ok(hierarchy) = Hierarchy::detect() {
             Group::existing(&hierarchy, location).thaw().ok();

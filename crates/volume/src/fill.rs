@@ -73,7 +73,11 @@ impl Held {
         if !is_empty(&source).map_err(|e| failed(e.into()))? {
             let part = self.dir.join(PART);
             fs::create_dir(&part, 0o700)?;
-            let copied = copy::tree(source.as_fd(), self.open(PART)?.as_fd());
+            let copied = self.open(PART).map(|part| {
+                // Its look, too, so that whoever finds it whole needs nothing else.
+                copy::tree(source.as_fd(), part.as_fd())
+                    .and_then(|()| Ok(copy::look(source.as_fd(), part.as_fd())?))
+            })?;
             if let Err(error) = copied {
                 fs::remove_dir_all(&part).ok();
                 return Err(failed(error));
@@ -98,6 +102,7 @@ impl Held {
                 Err(e) => return Err(e).at("move into the volume", &shown).map_err(Error::from),
             }
         }
+        copy::look(from.as_fd(), to.as_fd()).at("give the look of the image's directory to", &shown)?;
         Ok(fs::remove_dir_all(&shown)?)
     }
 

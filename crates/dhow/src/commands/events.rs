@@ -1,6 +1,7 @@
 //! `dhow events`.
 
 use base::Timestamp;
+use base::failure::printable;
 use clap::Parser;
 use engine::EventOptions;
 use serde_json::{Value, json};
@@ -84,7 +85,8 @@ fn plain(event: &Event) -> String {
     let attributes: Vec<String> = event.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let time = human::local_rfc3339(event.time);
     let line = format!("{time} {} {} {}", event.kind.as_str(), event.action, event.id);
-    if attributes.is_empty() { line } else { format!("{line} ({})", attributes.join(", ")) }
+    // Labels are their images', and one with a line break would look like another event.
+    printable(if attributes.is_empty() { line } else { format!("{line} ({})", attributes.join(", ")) })
 }
 
 /// Docker's JSON.
@@ -151,5 +153,7 @@ mod tests {
         assert!(plain(&event()).ends_with(
             " container health_status: healthy abcdef (image=nginx:latest, name=web, tier=front)"
         ));
+        let hostile = plain(&event().with("label", "x)\n2026 container die \u{1b}[2J"));
+        assert!(!hostile.contains(char::is_control), "{hostile}");
     }
 }

@@ -26,7 +26,13 @@ impl Engine {
         let mut old = String::new();
         let changed = records::change::<crate::Error>(&self.instance, id, |record| {
             old = std::mem::replace(&mut record.name, new.to_owned());
-            Ok(())
+            // Its monitor, where it has one or is about to, gives the name back that it finds here. Who starts it later
+            // reads the record.
+            let path = self.instance.live(id).join(file::RENAMED);
+            match fs::write_atomic(&path, new.as_bytes(), Durability::Volatile) {
+                Err(e) if e.is_not_found() => Ok(()),
+                other => Ok(other?),
+            }
         });
         let record = match changed {
             Ok(record) => record,
@@ -35,14 +41,6 @@ impl Engine {
                 return Err(error);
             }
         };
-        if found.live.is_some() {
-            // Its monitor gives the name back that it finds here. One that has just ended has no need of it.
-            let path = self.instance.live(id).join(file::RENAMED);
-            match fs::write_atomic(&path, new.as_bytes(), Durability::Volatile) {
-                Err(e) if e.is_not_found() => {}
-                other => other?,
-            }
-        }
         claim::release(&claims, &old, id.as_str())?;
         self.note_container("rename", &record, &[("oldName", format!("/{old}"))]);
         Ok(())

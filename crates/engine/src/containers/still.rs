@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use base::{Failure, Kind};
 use runtime::cgroup::{Group, Hierarchy};
+use state::container::file;
 
 use crate::Engine;
-use crate::containers::records::Found;
+use crate::containers::records::{self, Found};
 use crate::containers::session::Session;
 use crate::error::Result;
 
@@ -33,6 +35,8 @@ pub(crate) struct Still {
     signals: OwnedFd,
     /// With the monitor. None: it was frozen before us, and stays so; or it has ended.
     session: Option<Session>,
+    /// The mark that is there while it is paused.
+    paused: PathBuf,
 }
 
 impl Engine {
@@ -41,10 +45,17 @@ impl Engine {
         let signals = sys::process::signal_fd(&ENDING).map_err(Signals)?;
         let group = Group::existing(&Hierarchy::detect()?, &self.location(&found.record));
         let session = if group.frozen() { None } else { self.connect(found, false)? };
-        let still = Still { group, signals, session };
+        let id = &found.record.id;
+        let paused = self.instance.live(id).join(file::PAUSED);
+        let still = Still { group, signals, session, paused };
         if let Some(session) = &still.session {
             session.hold().map_err(Hold)?;
             still.group.freeze()?;
+            // Its run may have ended meanwhile, and another begun: that one knows of no holder.
+            let now = records::load(&self.instance, id)?.and_then(|now| now.live);
+            if now.map(|l| l.started) != found.live.as_ref().map(|l| l.started) {
+                return Err(Ended.into());
+            }
         }
         Ok(still)
     }
@@ -71,6 +82,21 @@ impl Failure for Hold {
     }
 }
 
+/// The run that was to be looked at is over.
+#[derive(Debug, thiserror::Error)]
+#[error("the container ended, and was started again, before it could be frozen")]
+struct Ended;
+
+impl Failure for Ended {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["try again".to_owned()]
+    }
+}
+
 impl Still {
     /// A writer that fails when a signal has come that should end us.
     pub(crate) fn watched<W: Write>(&self, inner: W) -> Watched<'_, W> {
@@ -81,6 +107,11 @@ impl Still {
 impl Drop for Still {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
+            if self.paused.exists() {
+                // Somebody paused it meanwhile, and it stays so.
+                session.let_go().ok();
+                return;
+            }
             // A group that is gone needs no thawing. One that could not be thawed is left to the monitor.
             if self.group.thaw().is_ok() {
                 session.let_go().ok();

@@ -12,6 +12,8 @@ const START_INTERVAL: u64 = 5 * SECOND;
 const RETRIES: u32 = 3;
 /// Docker's: shorter makes no sense, and keeps a machine busy.
 const LEAST: u64 = 1_000_000;
+/// The least pause between two probes that an image may say: they are started outside of its limits, by us.
+const LEAST_OF_IMAGE: i64 = 100_000_000;
 
 /// The check; none where neither says one, or it is switched off.
 pub(super) fn resolve(options: &ContainerOptions, image: &Execution) -> Result<Option<HealthCheck>, Invalid> {
@@ -40,6 +42,7 @@ pub(super) fn resolve(options: &ContainerOptions, image: &Execution) -> Result<O
     let Some(command) = command(&test) else {
         return if says_more { Err(Invalid::NoHealthCommand) } else { Ok(None) };
     };
+    let pause = |value: i64| if value > 0 { value.max(LEAST_OF_IMAGE) } else { value };
     let positive = |value: i64| u64::try_from(value).ok().filter(|v| *v > 0);
     let time = |asked: Option<u64>, image: i64, default: u64| {
         asked.filter(|v| *v > 0).or(positive(image)).unwrap_or(default)
@@ -48,10 +51,10 @@ pub(super) fn resolve(options: &ContainerOptions, image: &Execution) -> Result<O
     Ok(Some(HealthCheck {
         command,
         test,
-        interval: time(asked.interval, of_image.interval, INTERVAL),
+        interval: time(asked.interval, pause(of_image.interval), INTERVAL),
         timeout: time(asked.timeout, of_image.timeout, TIMEOUT),
         start_period: time(asked.start_period, of_image.start_period, 0),
-        start_interval: time(asked.start_interval, of_image.start_interval, START_INTERVAL),
+        start_interval: time(asked.start_interval, pause(of_image.start_interval), START_INTERVAL),
         retries: asked.retries.filter(|n| *n > 0).or(retries).unwrap_or(RETRIES),
         on_failure: asked.on_failure,
     }))
@@ -88,7 +91,8 @@ mod tests {
         let check =
             resolve(&asked(HealthOptions::default()), &image(&["CMD", "probe", "-x"])).unwrap().unwrap();
         assert_eq!(check.command, ["probe", "-x"]);
-        assert_eq!((check.interval, check.timeout, check.retries), (7, TIMEOUT, 9));
+        // A nanosecond, or seven, would keep the machine busy with nothing else.
+        assert_eq!((check.interval, check.timeout, check.retries), (LEAST_OF_IMAGE as u64, TIMEOUT, 9));
         for none in [&["NONE"][..], &[], &["CMD"], &["WHAT", "x"]] {
             assert_eq!(resolve(&asked(HealthOptions::default()), &image(none)).unwrap(), None, "{none:?}");
         }
