@@ -104,6 +104,23 @@ fn what_is_paused_is_not_ill() {
 }
 
 #[test]
+fn a_commit_and_the_probes_do_not_hinder_each_other() {
+    let dhow = Dhow::new("health-commit");
+    run(&dhow, "box", "true", &["--health-interval", "1ms"], "head -c 3000000 /dev/urandom > /x; sleep 1000");
+    await_health(&dhow, "box", "healthy");
+    for n in 0..5 {
+        dhow.ok(&["commit", "box", &format!("image:{n}")]);
+        assert_eq!(dhow.ok(&["exec", "box", "echo", "lives"]), "lives");
+    }
+    // Paused while it is committed, it stays so.
+    dhow.ok(&["pause", "box"]);
+    dhow.ok(&["commit", "box", "image:paused"]);
+    assert_eq!(dhow.inspect("box")["State"]["Status"], "paused");
+    dhow.ok(&["unpause", "box"]);
+    assert_eq!(dhow.inspect("box")["State"]["Health"]["Status"], "healthy");
+}
+
+#[test]
 fn the_images_check_holds_and_can_be_switched_off() {
     let dhow = Dhow::new("health-image");
     let check = r#"HEALTHCHECK --interval=50ms --retries=1 CMD ["true"]"#;

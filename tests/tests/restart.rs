@@ -163,6 +163,18 @@ fn between_two_runs_it_is_restarting_and_can_be_stopped_and_removed() {
 }
 
 #[test]
+fn a_container_whose_files_were_taken_away_does_not_come_back() {
+    let dhow = Dhow::new("restart-taken");
+    let args = ["run", "-d", "--name", "box", "--network", "none", "--restart", "always", "busybox", "false"];
+    let id = dhow.ok(&args);
+    let monitor = dhow.monitor_pid("box");
+    std::fs::remove_dir_all(dhow.root().join("containers").join(&id)).unwrap();
+    let path = std::path::PathBuf::from(format!("/proc/{monitor}/exe"));
+    eventually("its monitor to end", || (!path.exists()).then_some(()));
+    assert_eq!(dhow.ok(&["ps", "-aq"]), "");
+}
+
+#[test]
 fn policies_that_make_no_sense_are_refused() {
     let dhow = Dhow::new("policies");
     let line = dhow.fails(125, &["run", "--rm", "--restart", "always", "busybox", "true"]);
