@@ -199,7 +199,7 @@ fn no_other_table_is_touched() {
     let dhow = Dhow::in_namespace("tables", world.host());
     server(&dhow, "web", &["-p", "8080:80"]);
     let during = ruleset();
-    let ours = format!("table ip {}", dhow.global_name());
+    let ours = format!("table inet {}", dhow.global_name());
     assert!(during.contains(&ours), "{during}");
     for line in before.lines() {
         assert!(during.contains(line), "{line} is gone from {during}");

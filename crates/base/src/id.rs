@@ -33,6 +33,11 @@ impl Id {
         Ok(Self(hex(&bytes)))
     }
 
+    /// The id that belongs to a text, the same for ever.
+    pub fn of(text: &str) -> Self {
+        Self(crate::Digest::of(text.as_bytes()).hex().to_owned())
+    }
+
     /// The whole id.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -33,6 +33,7 @@ pub(crate) fn forget(ports: &[Published]) -> Result<(), Refusal> {
         let ours = ports.iter().any(|port| {
             port.protocol == Transport::Udp
                 && port.host_port == flow.port
+                && port.container.is_ipv4()
                 && port.host.map_or_else(|| leads_here(flow.destination), |ip| ip == flow.destination)
         });
         if flow.protocol == UDP && ours {

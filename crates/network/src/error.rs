@@ -57,8 +57,8 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
-    /// The bridge has IPv4 only.
-    #[error("cannot publish port {port}: the bridge has no IPv6 yet")]
+    /// Its networks have IPv4 only.
+    #[error("cannot publish port {port}: none of the container's networks has IPv6")]
     Ipv6 {
         /// The port.
         port: HostPort,
@@ -66,6 +66,66 @@ pub enum Error {
     /// The host has no address that the container could reach it by.
     #[error("there is no host-gateway for `{0}`: the container has no network")]
     NoGateway(String),
+    /// There is no such network.
+    #[error("there is no network `{0}`")]
+    NotFound(String),
+    /// Several networks' ids begin so.
+    #[error("`{0}` is the beginning of several networks' ids")]
+    Ambiguous(String),
+    /// No name of a network.
+    #[error("`{0}` is no name for a network: want letters, digits and _.- behind a letter or digit, at most 200")]
+    Name(String),
+    /// A name that means something else.
+    #[error("`{0}` cannot be the name of a network: it means something else")]
+    Reserved(String),
+    /// There is one of this name.
+    #[error("there is a network `{0}` already")]
+    Exists(String),
+    /// An option of the driver.
+    #[error("the driver's option {name}={value}: {reason}")]
+    DriverOption {
+        /// Its name.
+        name: String,
+        /// What it was set to.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An address that nobody can have.
+    #[error("cannot have {ip} on the network `{network}`: {reason}")]
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// The network.
+        network: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Somebody has the address.
+    #[error("cannot have {ip} on the network `{network}`: another container has it")]
+    AddressTaken {
+        /// The address.
+        ip: IpAddr,
+        /// The network.
+        network: String,
+    },
+    /// The host reaches the network's subnet some other way.
+    #[error("the network `{network}` cannot come up: the host has a route into {subnet} already")]
+    SubnetRouted {
+        /// The network.
+        network: String,
+        /// Its subnet.
+        subnet: String,
+    },
+    /// A link of the bridge's name is somebody else's.
+    #[error("there is a link `{link}` on this host already, which is not ours")]
+    LinkTaken {
+        /// Its name.
+        link: String,
+    },
+    /// The kernel gave no randomness.
+    #[error("cannot get randomness for an id")]
+    Random(#[source] std::io::Error),
     /// The network's state file is not what we write, or from a newer version.
     #[error("cannot understand {}: {reason}", path.display())]
     State {
@@ -118,7 +178,17 @@ impl Failure for Error {
                 _ => base::failure::kind_of_io(source),
             },
             Self::Ipv6 { .. } => Kind::Unsupported,
-            Self::NoGateway(_) => Kind::Invalid,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::NoGateway(_)
+            | Self::Ambiguous(_)
+            | Self::Name(_)
+            | Self::Reserved(_)
+            | Self::DriverOption { .. }
+            | Self::Address { .. } => Kind::Invalid,
+            Self::Exists(_) | Self::AddressTaken { .. } | Self::SubnetRouted { .. } | Self::LinkTaken { .. } => {
+                Kind::Conflict
+            }
+            Self::Random(_) => Kind::Internal,
             Self::State { .. } => Kind::Corrupt,
         }
     }
@@ -143,6 +213,15 @@ impl Failure for Error {
             )],
             Self::Port { source, .. } if source.kind() == std::io::ErrorKind::AddrNotAvailable => {
                 vec!["publish on an address of this host, or on none to use all".to_owned()]
+            }
+            Self::NotFound(_) => vec!["see those that there are: dhow network ls".to_owned()],
+            Self::SubnetRouted { subnet, .. } => vec![
+                format!("see what leads there: ip route show root {subnet}"),
+                "or make it again with another --subnet".to_owned(),
+            ],
+            Self::LinkTaken { .. } => vec!["choose another name for the bridge, or none".to_owned()],
+            Self::Address { .. } => {
+                vec!["make the network with --subnet, and choose an address of that".to_owned()]
             }
             Self::NoSubnet { .. } => vec!["use --network host or none".to_owned()],
             _ => Vec::new(),

@@ -18,17 +18,17 @@ const MAX_SIZE: usize = 64 * 1024;
 const FALLBACK: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4, 4)];
 
 /// The content of `/etc/hosts`. With the host's network: the host's own file.
-pub fn hosts(mode: &NetworkMode, hostname: &str, address: Option<Ipv4Addr>) -> Result<String> {
-    match mode {
-        NetworkMode::Host => text(Path::new("/etc/hosts")),
-        NetworkMode::None | NetworkMode::Bridge => Ok(own_hosts(mode, hostname, address)),
+pub fn hosts(mode: &NetworkMode, hostname: &str, addresses: &[IpAddr]) -> Result<String> {
+    if *mode == NetworkMode::Host {
+        return text(Path::new("/etc/hosts"));
     }
+    Ok(own_hosts(mode, hostname, addresses))
 }
 
-fn own_hosts(mode: &NetworkMode, hostname: &str, address: Option<Ipv4Addr>) -> String {
+fn own_hosts(mode: &NetworkMode, hostname: &str, addresses: &[IpAddr]) -> String {
     let mut text = String::from("127.0.0.1\tlocalhost\n");
-    // On the bridge IPv6 is off, and a name that leads to ::1 would only cost its users a failed attempt.
-    if *mode == NetworkMode::None {
+    // Where IPv6 is off, a name that leads to ::1 would only cost its users a failed attempt.
+    if *mode == NetworkMode::None || addresses.iter().any(IpAddr::is_ipv6) {
         text.push_str(
             "::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
              ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
@@ -36,7 +36,7 @@ fn own_hosts(mode: &NetworkMode, hostname: &str, address: Option<Ipv4Addr>) -> S
     }
     // A name with blanks or line ends would be other names, or other lines.
     let good = !hostname.is_empty() && hostname.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if let (Some(ip), true) = (address, good) {
+    for ip in addresses.iter().filter(|_| good) {
         // Writing to a string cannot fail.
         write!(text, "{ip}\t{hostname}").ok();
         if let Some((short, _)) = hostname.split_once('.').filter(|(short, _)| !short.is_empty()) {
@@ -250,14 +250,14 @@ mod tests {
 
     #[test]
     fn hosts_name_the_container_and_nothing_else() {
-        let ip = Some(Ipv4Addr::new(10, 210, 0, 2));
+        let ip = &[IpAddr::from([10, 210, 0, 2])];
         let bridge = &NetworkMode::Bridge;
         assert_eq!(
             own_hosts(bridge, "web.example", ip),
             "127.0.0.1\tlocalhost\n10.210.0.2\tweb.example web\n"
         );
         assert_eq!(own_hosts(bridge, "a\n1.2.3.4 bank", ip), "127.0.0.1\tlocalhost\n");
-        assert!(own_hosts(&NetworkMode::None, "x", None).contains("::1\tlocalhost"));
+        assert!(own_hosts(&NetworkMode::None, "x", &[]).contains("::1\tlocalhost"));
     }
 
     proptest! {

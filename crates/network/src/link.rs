@@ -1,6 +1,6 @@
 //! Links, addresses and routes: the rtnetlink messages that we send, and the lists that we read.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 use crate::netlink::{self, Protocol, Refusal, Request, Socket, parse};
 use crate::subnet::Subnet;
 
-/// The interface index of `eth0` in every container. Fixed, so that the child's messages can be written before
+/// The interface index of `eth0` in every container; `eth1` has the next one. Fixed, so that the child's messages can be written before
 /// the interface exists. It must be free in the container's namespace, where some kernels make a few links by
 /// themselves (`tunl0`, `sit0`, …), and in the host's, where the kernel looks before it heeds the namespace:
 /// far above what either counts up to.
@@ -26,6 +26,7 @@ const GETROUTE: u16 = 26;
 
 const UP: u32 = 1;
 const INET: u8 = 2;
+const INET6: u8 = 10;
 
 /// `ifinfomsg`: `flags` are set where `change` says so.
 fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
@@ -61,6 +62,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) bridge: u32,
     /// The MTU of both ends.
     pub(crate) mtu: u32,
+    /// The container end's number: `eth0` is 0.
+    pub(crate) number: u32,
     /// The container end's hardware address.
     pub(crate) mac: [u8; 6],
     /// A process in the container's network namespace.
@@ -75,8 +78,8 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
     const PEER: u16 = 1;
     let mut request = Request::new();
     let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
-    request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX, UP, UP), |r| {
-        r.string(attr::NAME, "eth0");
+    request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX + pair.number, UP, UP), |r| {
+        r.string(attr::NAME, &format!("eth{}", pair.number));
         r.u32(attr::NAMESPACE_OF_PID, pair.pid);
         r.u32(attr::MTU, pair.mtu);
         r.bytes(attr::ADDRESS, &pair.mac);
@@ -123,7 +126,7 @@ pub(crate) fn wait_until_operational(pair: &Pair<'_>) -> Result<(), Refusal> {
     };
     let host_end = wait(pair.index, None)?;
     if host_end.other_namespace.is_some() {
-        wait(CONTAINER_INDEX, host_end.other_namespace)?;
+        wait(CONTAINER_INDEX + pair.number, host_end.other_namespace)?;
     }
     // Last: it has its first port only now.
     wait(pair.bridge, None)?;
@@ -194,32 +197,52 @@ fn up(request: &mut Request, index: u32) {
     request.message(NEWLINK, netlink::ACK, &link_header(index, UP, UP), |_| {});
 }
 
-/// The container's address, and its default route.
-pub(crate) fn container_address(request: &mut Request, ip: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) {
-    add_address(request, CONTAINER_INDEX, ip, prefix);
+/// An address in a container: of which interface, with which prefix.
+pub(crate) fn container_address(request: &mut Request, number: u32, ip: IpAddr, prefix: u8) {
+    add_address(request, CONTAINER_INDEX + number, ip, prefix);
+}
+
+/// A container's default route.
+pub(crate) fn container_route(request: &mut Request, number: u32, gateway: IpAddr) {
+    let (family, octets) = match gateway {
+        IpAddr::V4(ip) => (INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (INET6, ip.octets().to_vec()),
+    };
     // rtmsg: family, dst_len, src_len, tos, table main, protocol boot, scope universe, type unicast, flags.
-    let route = [INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+    let route = [family, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
     request.message(NEWROUTE, netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK, &route, |r| {
         const GATEWAY: u16 = 5;
         const OUTGOING: u16 = 4;
-        r.bytes(GATEWAY, &gateway.octets());
-        r.u32(OUTGOING, CONTAINER_INDEX);
+        r.bytes(GATEWAY, &octets);
+        r.u32(OUTGOING, CONTAINER_INDEX + number);
     });
 }
 
-fn add_address(request: &mut Request, index: u32, ip: Ipv4Addr, prefix: u8) {
+fn add_address(request: &mut Request, index: u32, ip: IpAddr, prefix: u8) {
     const ADDRESS: u16 = 1;
     const LOCAL: u16 = 2;
     const BROADCAST: u16 = 4;
+    /// Claims settle who has it; to ask the neighbours first would make it usable only a second later.
+    const NO_DUPLICATE_DETECTION: u8 = 2;
     let mut header = [0; 8];
-    header[0] = INET;
     header[1] = prefix;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    request.message(NEWADDR, netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK, &header, |r| {
-        r.bytes(ADDRESS, &ip.octets());
-        r.bytes(LOCAL, &ip.octets());
-        r.bytes(BROADCAST, &Subnet::around(ip, prefix).broadcast().octets());
-    });
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    match ip {
+        IpAddr::V4(ip) => {
+            header[0] = INET;
+            request.message(NEWADDR, flags, &header, |r| {
+                r.bytes(ADDRESS, &ip.octets());
+                r.bytes(LOCAL, &ip.octets());
+                r.bytes(BROADCAST, &Subnet::around(ip, prefix).broadcast().octets());
+            });
+        }
+        IpAddr::V6(ip) => {
+            header[0] = INET6;
+            header[2] = NO_DUPLICATE_DETECTION;
+            request.message(NEWADDR, flags, &header, |r| r.bytes(ADDRESS, &ip.octets()));
+        }
+    }
 }
 
 /// Makes a bridge, still down.
@@ -241,12 +264,20 @@ pub(crate) fn create_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Result<(), Re
     Socket::open(Protocol::Route)?.transact(&request, 1)
 }
 
-/// Gives a link its address and sets it up.
-pub(crate) fn address_and_up(index: u32, ip: Ipv4Addr, prefix: u8) -> Result<(), Refusal> {
+/// Gives a link its addresses and sets it up.
+pub(crate) fn address_and_up(
+    index: u32,
+    ip: Ipv4Addr,
+    prefix: u8,
+    ipv6: Option<(Ipv6Addr, u8)>,
+) -> Result<(), Refusal> {
     let mut request = Request::new();
-    add_address(&mut request, index, ip, prefix);
+    add_address(&mut request, index, ip.into(), prefix);
+    if let Some((ip, prefix)) = ipv6 {
+        add_address(&mut request, index, ip.into(), prefix);
+    }
     up(&mut request, index);
-    Socket::open(Protocol::Route)?.transact(&request, 2)
+    Socket::open(Protocol::Route)?.transact(&request, request.len())
 }
 
 /// Removes a link by its index; fine if there is none.

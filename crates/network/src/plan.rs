@@ -1,22 +1,16 @@
-//! The plan of a container's network, and its verbs.
-
-use std::net::Ipv4Addr;
+//! The plan of a container's networks, and its verbs.
 
 use base::Id;
-use rustix::io::Errno;
+use base::fs::{self, Durability};
 use serde::{Deserialize, Serialize};
 use state::Instance;
 use state::container::Address;
-use state::lock::Lock;
 use state::options::{NetworkMode, PortMapping};
 
-use crate::bridge::Bridge;
-use crate::error::Attempt;
-use crate::link::{self, Pair};
+use crate::definition::Definition;
+use crate::endpoint::{Endpoint, Wish};
 use crate::netlink::Request;
-use crate::nft::elements::{self, Published};
-use crate::subnet::{self, Subnet};
-use crate::{PortReservations, Result, conntrack, ports};
+use crate::{Error, PortReservations, Result, link, ports};
 
 /// Messages for one `send(2)` on a `NETLINK_ROUTE` socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,66 +22,97 @@ pub struct Batch {
     pub messages: usize,
 }
 
-/// What monitor and reconciler need to know of a container's network.
+/// What monitor and reconciler need to know of a container's networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     mode: NetworkMode,
-    bridge: Option<OnBridge>,
+    /// The first network: where its ports are published and its default route leads.
+    bridge: Option<Endpoint>,
+    /// The others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Endpoint>,
     ports: Vec<PortMapping>,
     warnings: Vec<String>,
 }
 
-/// A place on the bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct OnBridge {
-    ip: Ipv4Addr,
-    subnet: Subnet,
-    mtu: u32,
-    bridge: Bridge,
-    /// The bridge's interface index.
-    index: u32,
-    /// The name of the link's end on the host.
-    link: String,
-}
+/// Where the endpoints of a running container are written down once they are other than its plan says.
+const ENDPOINTS: &str = "endpoints.json";
 
-/// Claims what a container needs, and makes sure that the bridge stands. In the command's process; cheap
-/// where the bridge exists. The container's live directory must exist by then: a claim without one is a
-/// leftover to [`crate::sweep`].
+/// Claims what a container on the default bridge needs, or one in another mode than on networks; see [`prepare_on`].
 pub fn prepare(instance: &Instance, id: &Id, mode: &NetworkMode, ports: &[PortMapping]) -> Result<Plan> {
-    let mut plan = Plan { mode: mode.clone(), bridge: None, ports: ports.to_vec(), warnings: Vec::new() };
-    if *mode != NetworkMode::Bridge {
-        if !ports.is_empty() {
-            let name = if *mode == NetworkMode::Host { "host" } else { "none" };
-            plan.warnings.push(format!("published ports are discarded with the network mode `{name}`"));
-            plan.ports.clear();
-        }
-        return Ok(plan);
+    if *mode == NetworkMode::Bridge {
+        return prepare_on(instance, id, mode, &[Wish::any(&Definition::default_of(instance))], ports);
     }
-    ports::check(ports)?;
-    let bridge = Bridge::of(instance);
-    let standing = bridge.stand()?;
-    let ip = bridge.addresses().claim(standing.network.subnet, id)?;
-    plan.warnings.clone_from(&standing.warnings);
-    plan.bridge = Some(OnBridge {
-        ip,
-        subnet: standing.network.subnet,
-        mtu: standing.network.mtu,
-        index: standing.index,
-        link: link_name(instance.tag(), ip),
-        bridge,
+    let mut plan = Plan::new(mode, ports);
+    plan.discard_ports(match mode {
+        NetworkMode::Host => "with the network mode `host`",
+        NetworkMode::Container(_) => "in the network of another container, which publishes its own",
+        _ => "with the network mode `none`",
     });
     Ok(plan)
 }
 
-/// The host end's name, at most 14 bytes: unique because no two instances have the same address.
-fn link_name(tag: &str, ip: Ipv4Addr) -> String {
-    format!("dh{}{:08x}", tag.get(..4).unwrap_or_default(), ip.to_bits())
+/// Claims what a container on these networks needs, and makes sure that their bridges stand. In the command's process;
+/// cheap where they exist. The container's live directory must exist by then: a claim without one is a
+/// leftover to [`crate::sweep`].
+pub fn prepare_on(
+    instance: &Instance,
+    id: &Id,
+    mode: &NetworkMode,
+    wishes: &[Wish<'_>],
+    ports: &[PortMapping],
+) -> Result<Plan> {
+    ports::check(ports, wishes.iter().any(|wish| wish.network.ipv6.is_some()))?;
+    let mut plan = Plan::new(mode, ports);
+    let mut endpoints = Vec::with_capacity(wishes.len());
+    for (number, wish) in (0..).zip(wishes) {
+        match Endpoint::claim(instance, id, wish, number) {
+            Ok((endpoint, warnings)) => {
+                endpoints.push(endpoint);
+                plan.warnings.extend(warnings);
+            }
+            Err(error) => {
+                for endpoint in &endpoints {
+                    // The first error matters more; claims go with the container's live directory.
+                    endpoint.release(id, false).ok();
+                }
+                return Err(error);
+            }
+        }
+    }
+    // What leads nowhere is no place for ports nor for the default route.
+    if let Some(first) = endpoints.iter().position(|endpoint| !endpoint.is_internal()) {
+        plan.bridge = Some(endpoints.remove(first));
+    } else {
+        if !endpoints.is_empty() {
+            plan.bridge = Some(endpoints.remove(0));
+        }
+        plan.discard_ports("on internal networks");
+    }
+    plan.more = endpoints;
+    Ok(plan)
 }
 
 impl Plan {
+    fn new(mode: &NetworkMode, ports: &[PortMapping]) -> Self {
+        Self { mode: mode.clone(), bridge: None, more: Vec::new(), ports: ports.to_vec(), warnings: Vec::new() }
+    }
+
+    fn discard_ports(&mut self, why: &str) {
+        if !self.ports.is_empty() {
+            self.warnings.push(format!("published ports are discarded {why}"));
+            self.ports.clear();
+        }
+    }
+
     /// Whether the container gets a network namespace of its own.
     pub fn needs_namespace(&self) -> bool {
-        self.mode != NetworkMode::Host
+        !matches!(self.mode, NetworkMode::Host | NetworkMode::Container(_))
+    }
+
+    /// Its places on networks, the first one first.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.bridge.iter().chain(&self.more)
     }
 
     /// What the child sends inside its new namespace, after [`Plan::attach`] has returned in the parent.
@@ -97,8 +122,8 @@ impl Plan {
         }
         let mut request = Request::new();
         link::loopback_up(&mut request);
-        if let Some(place) = &self.bridge {
-            link::container_address(&mut request, place.ip, place.subnet.prefix(), place.subnet.gateway());
+        for (n, endpoint) in self.endpoints().enumerate() {
+            endpoint.messages(&mut request, n == 0);
         }
         Batch { messages: request.len(), bytes: request.into_bytes() }
     }
@@ -106,69 +131,83 @@ impl Plan {
     /// Sysctls of the container's own namespace (`net.…`, value), for the child to write at any time before
     /// it executes the command. Empty without a namespace of its own.
     pub fn sysctls(&self) -> &'static [(&'static str, &'static str)] {
-        const OWN: [(&str, &str); 3] = [
-            // As Docker does: low ports and ping need no capability where nobody else is.
-            ("net.ipv4.ip_unprivileged_port_start", "0"),
-            ("net.ipv4.ping_group_range", "0 2147483647"),
-            // The bridge has no IPv6; left on, a neighbour could make itself everybody's IPv6 router
-            // (CVE-2020-13401, CVE-2024-32473).
-            ("net.ipv6.conf.all.disable_ipv6", "1"),
-        ];
+        // As Docker does: low ports and ping need no capability where nobody else is.
+        const PORTS: (&str, &str) = ("net.ipv4.ip_unprivileged_port_start", "0");
+        const PING: (&str, &str) = ("net.ipv4.ping_group_range", "0 2147483647");
+        // Where a network has no IPv6, a neighbour could make itself everybody's IPv6 router if it were left on
+        // (CVE-2020-13401, CVE-2024-32473).
+        const NO_IPV6: (&str, &str) = ("net.ipv6.conf.all.disable_ipv6", "1");
+        // Where it has, addresses and routes are the ones we give.
+        const NO_ROUTERS: [(&str, &str); 2] =
+            [("net.ipv6.conf.all.accept_ra", "0"), ("net.ipv6.conf.default.accept_ra", "0")];
         match self.mode {
-            NetworkMode::Host => &[],
-            NetworkMode::None => &OWN[..2],
-            NetworkMode::Bridge => &OWN,
+            NetworkMode::Host | NetworkMode::Container(_) => &[],
+            NetworkMode::None => &[PORTS, PING],
+            _ if self.has_ipv6() => &[PORTS, PING, NO_ROUTERS[0], NO_ROUTERS[1]],
+            _ => &[PORTS, PING, NO_IPV6],
         }
+    }
+
+    fn has_ipv6(&self) -> bool {
+        self.endpoints().any(|endpoint| endpoint.address6().is_some())
     }
 
     /// Binds the host's ports, so that a conflict shows before anything runs, and resolves port 0. In the
     /// monitor, before the clone; keep the sockets until [`Plan::release`] has been called.
     pub fn reserve_ports(&mut self) -> Result<PortReservations> {
-        PortReservations::bind(&mut self.ports)
+        let ipv6 = self.bridge.as_ref().is_some_and(|endpoint| endpoint.address6().is_some());
+        PortReservations::bind(&mut self.ports, ipv6)
     }
 
-    /// Links the namespace of the process `pid` to the bridge and opens the published ports. In the monitor,
+    /// Links the namespace of the process `pid` to the bridges and opens the published ports. In the monitor,
     /// while the child mounts.
     pub fn attach(&self, pid: u32) -> Result<()> {
-        let Some(place) = &self.bridge else { return Ok(()) };
-        place.link(pid)?;
-        if self.ports.is_empty() {
-            return Ok(());
+        for endpoint in self.endpoints() {
+            endpoint.link(pid)?;
         }
-        link::reflect(subnet::link_index(place.ip))
-            .link(|| format!("prepare the link `{}` for published ports", place.link))?;
-        let published = ports::published(&self.ports, place.ip)?;
-        // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.
-        ports::remember(&place.bridge.dir, place.ip, &published)?;
-        place.publish(&published)?;
-        conntrack::forget(&published).firewall(|| "forget the flows to published ports".to_owned())
+        match &self.bridge {
+            Some(first) if !self.ports.is_empty() => first.publish(&self.ports),
+            _ => Ok(()),
+        }
     }
 
-    /// Gives address and ports back. May be called any number of times, by the monitor or by whoever finds
-    /// it dead. The link goes with the container's namespace.
+    /// Gives addresses and ports back. May be called any number of times, by the monitor or by whoever finds
+    /// it dead. The links go with the container's namespace.
     pub fn release(&self, instance: &Instance, id: &Id) -> Result<()> {
-        let Some(place) = &self.bridge else { return Ok(()) };
-        let bridge = Bridge::of(instance);
-        let addresses = bridge.addresses();
-        if !addresses.held(place.ip, id)? {
-            return Ok(());
+        let Some(first) = &self.bridge else { return Ok(()) };
+        let mut result = first.release(id, !self.ports.is_empty());
+        for endpoint in &self.more {
+            result = result.and(endpoint.release(id, false));
         }
-        if !self.ports.is_empty() {
-            let _lock = Lock::shared(&bridge.dir)?;
-            bridge.unpublish(place.ip)?;
+        // Those that it was connected to while it ran.
+        for endpoint in read_endpoints(instance, id)?.unwrap_or_default() {
+            result = result.and(endpoint.release(id, true));
         }
-        addresses.release(place.ip, id)
+        result
     }
 
-    /// The address on the bridge.
+    /// The plan as it is by now, with what was connected and disconnected while the container ran.
+    pub fn by_now(&self, instance: &Instance, id: &Id) -> Result<Self> {
+        let mut plan = self.clone();
+        if let Some(endpoints) = read_endpoints(instance, id)? {
+            let mut endpoints = endpoints.into_iter();
+            plan.bridge = endpoints.next();
+            plan.more = endpoints.collect();
+        }
+        Ok(plan)
+    }
+
+    /// Writes down that the container's endpoints are these from now on: the first of them publishes its ports.
+    pub fn write_endpoints(instance: &Instance, id: &Id, endpoints: &[Endpoint]) -> Result<()> {
+        let path = instance.live(id).join(ENDPOINTS);
+        let bytes = serde_json::to_vec(endpoints)
+            .map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;
+        Ok(fs::write_atomic(&path, &bytes, Durability::Volatile)?)
+    }
+
+    /// The address on the first network.
     pub fn address(&self) -> Option<Address> {
-        let place = self.bridge.as_ref()?;
-        Some(Address {
-            ip: place.ip,
-            prefix: place.subnet.prefix(),
-            gateway: place.subnet.gateway(),
-            mac: subnet::mac(place.ip).map(|byte| format!("{byte:02x}")).join(":"),
-        })
+        self.bridge.as_ref().map(Endpoint::address)
     }
 
     /// The published ports; none is 0 once they have been reserved.
@@ -182,47 +221,11 @@ impl Plan {
     }
 }
 
-impl OnBridge {
-    fn publish(&self, ports: &[Published]) -> Result<()> {
-        let Bridge { dir, table, .. } = &self.bridge;
-        let refused = match elements::add(table, ports) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refusal,
-        };
-        match refused.errno {
-            // The table went after the claim, with the rule set; a new one gets our ports from the file.
-            Errno::NOENT => self.bridge.mend_table(self.subnet),
-            // We hold the sockets, so what the map says is left from a monitor that died.
-            Errno::EXIST => {
-                let _lock = Lock::exclusive(dir)?;
-                for port in ports {
-                    elements::remove_any(table, port)
-                        .firewall(|| format!("take over port {}", port.host_port))?;
-                }
-                elements::add(table, ports).firewall(|| format!("publish the ports of {}", self.ip))
-            }
-            _ => Err(refused).firewall(|| format!("publish the ports of {}", self.ip)),
-        }
-    }
-
-    fn link(&self, pid: u32) -> Result<()> {
-        let pair = Pair {
-            name: &self.link,
-            index: subnet::link_index(self.ip),
-            bridge: self.index,
-            mtu: self.mtu,
-            mac: subnet::mac(self.ip),
-            pid,
-        };
-        let made = match link::create_pair(&pair) {
-            // The address's last owner is gone, but somebody keeps its network namespace, or the kernel has
-            // not yet come round to removing it.
-            Err(refusal) if matches!(refusal.errno, Errno::EXIST | Errno::BUSY) => {
-                link::delete_name(&self.link).and_then(|()| link::create_pair(&pair))
-            }
-            other => other,
-        };
-        made.and_then(|()| link::wait_until_operational(&pair))
-            .link(|| format!("link the container to the bridge `{}`", self.bridge.name))
-    }
+/// The endpoints of a running container, where they are other than its plan says.
+fn read_endpoints(instance: &Instance, id: &Id) -> Result<Option<Vec<Endpoint>>> {
+    let path = instance.live(id).join(ENDPOINTS);
+    let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
+    let endpoints =
+        serde_json::from_slice(&bytes).map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;
+    Ok(Some(endpoints))
 }

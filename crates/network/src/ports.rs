@@ -3,7 +3,7 @@
 //! A port is held by a bound socket, because that is where a conflict shows, with whatever program; packets
 //! never reach it: the table translates them, and the socket discards the rest.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +23,12 @@ pub struct PortReservations {
 }
 
 impl PortReservations {
-    /// Binds each port; `0` becomes the port that the kernel chose.
-    pub(crate) fn bind(ports: &mut [PortMapping]) -> Result<Self> {
-        let sockets = ports.iter_mut().map(hold).collect::<Result<_>>()?;
+    /// Binds each port; `0` becomes the port that the kernel chose. With `ipv6` also there.
+    pub(crate) fn bind(ports: &mut [PortMapping], ipv6: bool) -> Result<Self> {
+        let mut sockets = Vec::with_capacity(ports.len());
+        for mapping in ports {
+            sockets.extend(hold(mapping, ipv6)?);
+        }
         Ok(Self { sockets })
     }
 
@@ -35,24 +38,64 @@ impl PortReservations {
     }
 }
 
-fn hold(mapping: &mut PortMapping) -> Result<OwnedFd> {
-    let address = SocketAddrV4::new(host_ip(mapping)?.unwrap_or(Ipv4Addr::UNSPECIFIED), mapping.host_port);
-    let (kind, backlog) = match mapping.protocol {
-        Protocol::Tcp => (SocketType::STREAM, Some(0)),
-        Protocol::Udp => (SocketType::DGRAM, None),
+/// How often a port of the kernel's choice is tried, which must be free in both versions of the protocol.
+const TRIES: u32 = 32;
+
+fn hold(mapping: &mut PortMapping, ipv6: bool) -> Result<Vec<OwnedFd>> {
+    let asked = mapping.host_port;
+    for _ in 0..TRIES {
+        let attempt = hold_all(mapping, ipv6);
+        match attempt {
+            Err(Error::PortTaken { .. }) if asked == 0 && mapping.host_port != 0 => mapping.host_port = 0,
+            other => return other,
+        }
+    }
+    Err(Error::PortTaken { port: named(mapping) })
+}
+
+fn hold_all(mapping: &mut PortMapping, ipv6: bool) -> Result<Vec<OwnedFd>> {
+    let mut sockets = Vec::new();
+    if host4(mapping).is_some() {
+        sockets.push(hold_one(mapping, false)?);
+    }
+    if ipv6 && host6(mapping).is_some() {
+        sockets.push(hold_one(mapping, true)?);
+    }
+    Ok(sockets)
+}
+
+/// Holds a port in one version of the protocol.
+fn hold_one(mapping: &mut PortMapping, ipv6: bool) -> Result<OwnedFd> {
+    let unspecified = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
+    let address = SocketAddr::new(mapping.host_ip.unwrap_or(unspecified), mapping.host_port);
+    let kind = match mapping.protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+        // The kernel keeps its ports apart from TCP's, and may not have it at all: the map of ports is what shows a conflict.
+        Protocol::Sctp => SocketType::DGRAM,
     };
     let bound = || -> rustix::io::Result<(OwnedFd, u16)> {
-        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
         sys::socket::discard_all_packets(&socket)?;
-        if backlog.is_some() {
+        if ipv6 {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        if mapping.protocol == Protocol::Tcp {
             // Connections of a former listener that linger are no conflict; one that listens is.
             sockopt::set_socket_reuseaddr(&socket, true)?;
         }
         bind(&socket, &address)?;
-        if let Some(backlog) = backlog {
-            listen(&socket, backlog)?;
+        if mapping.protocol == Protocol::Tcp {
+            if ipv6 {
+                // Who comes by ::1, which is not translated, shall be refused at once and try 127.0.0.1; held it is as long as
+                // nobody may bind it as well.
+                sockopt::set_socket_reuseaddr(&socket, false)?;
+            } else {
+                listen(&socket, 0)?;
+            }
         }
-        let port = SocketAddrV4::try_from(getsockname(&socket)?).map_or(0, |a| a.port());
+        let port = SocketAddr::try_from(getsockname(&socket)?).map_or(0, |a| a.port());
         Ok((socket, port))
     };
     match bound() {
@@ -65,13 +108,21 @@ fn hold(mapping: &mut PortMapping) -> Result<OwnedFd> {
     }
 }
 
-/// The host's address; none for all.
-fn host_ip(mapping: &PortMapping) -> Result<Option<Ipv4Addr>> {
+/// The host's IPv4 address that it is published on, `Some(None)` being all; none where it is not.
+fn host4(mapping: &PortMapping) -> Option<Option<Ipv4Addr>> {
     match mapping.host_ip {
-        None => Ok(None),
-        Some(IpAddr::V4(ip)) if ip.is_unspecified() => Ok(None),
-        Some(IpAddr::V4(ip)) => Ok(Some(ip)),
-        Some(IpAddr::V6(_)) => Err(Error::Ipv6 { port: named(mapping) }),
+        None => Some(None),
+        Some(IpAddr::V4(ip)) => Some((!ip.is_unspecified()).then_some(ip)),
+        Some(IpAddr::V6(_)) => None,
+    }
+}
+
+/// The same of IPv6.
+fn host6(mapping: &PortMapping) -> Option<Option<Ipv6Addr>> {
+    match mapping.host_ip {
+        None => Some(None),
+        Some(IpAddr::V6(ip)) => Some((!ip.is_unspecified()).then_some(ip)),
+        Some(IpAddr::V4(_)) => None,
     }
 }
 
@@ -80,28 +131,34 @@ fn named(mapping: &PortMapping) -> HostPort {
 }
 
 /// Refuses what can never be published, before anything is claimed.
-pub(crate) fn check(ports: &[PortMapping]) -> Result<()> {
-    ports.iter().try_for_each(|mapping| host_ip(mapping).map(drop))
+pub(crate) fn check(ports: &[PortMapping], ipv6: bool) -> Result<()> {
+    match ports.iter().find(|mapping| !ipv6 && host4(mapping).is_none()) {
+        Some(mapping) => Err(Error::Ipv6 { port: named(mapping) }),
+        None => Ok(()),
+    }
 }
 
-/// The elements for the ports of the container at `ip`.
-pub(crate) fn published(ports: &[PortMapping], ip: Ipv4Addr) -> Result<Vec<Published>> {
-    let element = |mapping: &PortMapping| {
-        Ok(Published {
-            host: host_ip(mapping)?,
+/// The elements for the ports of the container at these addresses.
+pub(crate) fn published(ports: &[PortMapping], ip: Ipv4Addr, ip6: Option<Ipv6Addr>) -> Vec<Published> {
+    let mut all = Vec::with_capacity(ports.len());
+    for mapping in ports {
+        let element = |host: Option<IpAddr>, container: IpAddr| Published {
+            host,
             host_port: mapping.host_port,
             protocol: mapping.protocol,
-            container: ip,
+            container,
             container_port: mapping.container_port,
-        })
-    };
-    ports.iter().map(element).collect()
+        };
+        all.extend(host4(mapping).map(|host| element(host.map(IpAddr::V4), ip.into())));
+        all.extend(ip6.zip(host6(mapping)).map(|(ip6, host)| element(host.map(IpAddr::V6), ip6.into())));
+    }
+    all
 }
 
 /// Writes down what is published for the container at `ip`: a table that has to be made anew gets it again,
 /// and whoever finds the monitor dead knows what to remove.
 pub(crate) fn remember(network: &Path, ip: Ipv4Addr, ports: &[Published]) -> Result<()> {
-    let file = file(network, ip);
+    let file = file(network, ip.into());
     let content =
         serde_json::to_vec(ports).map_err(|e| Error::State { path: file.clone(), reason: e.to_string() })?;
     if let Some(dir) = file.parent() {
@@ -111,8 +168,8 @@ pub(crate) fn remember(network: &Path, ip: Ipv4Addr, ports: &[Published]) -> Res
 }
 
 /// What is published for the container at `ip`.
-pub(crate) fn remembered(network: &Path, ip: Ipv4Addr) -> Result<Vec<Published>> {
-    let file = file(network, ip);
+pub(crate) fn remembered(network: &Path, ip: impl Into<IpAddr>) -> Result<Vec<Published>> {
+    let file = file(network, ip.into());
     match fs::read_if_exists(&file)? {
         Some(content) => {
             serde_json::from_slice(&content).map_err(|e| Error::State { path: file, reason: e.to_string() })
@@ -122,7 +179,7 @@ pub(crate) fn remembered(network: &Path, ip: Ipv4Addr) -> Result<Vec<Published>>
 }
 
 pub(crate) fn forget(network: &Path, ip: Ipv4Addr) -> Result<()> {
-    fs::remove_file(&file(network, ip))?;
+    fs::remove_file(&file(network, ip.into()))?;
     Ok(())
 }
 
@@ -130,7 +187,7 @@ pub(crate) fn remove_dir(network: &Path) -> Result<()> {
     Ok(fs::remove_dir_all(&network.join("ports"))?)
 }
 
-fn file(network: &Path, ip: Ipv4Addr) -> PathBuf {
+fn file(network: &Path, ip: IpAddr) -> PathBuf {
     network.join("ports").join(ip.to_string())
 }
 
@@ -148,16 +205,16 @@ mod tests {
     fn port_zero_becomes_a_port_and_is_held() {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let mut ports = [mapping(protocol, 0)];
-            let held = PortReservations::bind(&mut ports).unwrap();
+            let held = PortReservations::bind(&mut ports, false).unwrap();
             assert_ne!(ports[0].host_port, 0);
-            let error = PortReservations::bind(&mut ports.clone()).unwrap_err();
+            let error = PortReservations::bind(&mut ports.clone(), false).unwrap_err();
             let expected = format!(
                 "cannot publish port 127.0.0.1:{}/{protocol}: something on this host listens there already",
                 ports[0].host_port
             );
             assert_eq!(error.to_string(), expected);
             drop(held);
-            PortReservations::bind(&mut ports).unwrap();
+            PortReservations::bind(&mut ports, false).unwrap();
         }
     }
 
@@ -165,28 +222,28 @@ mod tests {
     fn a_listener_is_a_conflict_and_lingering_connections_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(PortReservations::bind(&mut [mapping(Protocol::Tcp, port)]).is_err());
+        assert!(PortReservations::bind(&mut [mapping(Protocol::Tcp, port)], false).is_err());
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         // Whoever closes first lingers: the server's side.
         drop(listener.accept().unwrap());
         drop((listener, client));
-        PortReservations::bind(&mut [mapping(Protocol::Tcp, port)]).unwrap();
+        PortReservations::bind(&mut [mapping(Protocol::Tcp, port)], false).unwrap();
 
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = datagrams.local_addr().unwrap().port();
-        assert!(PortReservations::bind(&mut [mapping(Protocol::Udp, port)]).is_err());
+        assert!(PortReservations::bind(&mut [mapping(Protocol::Udp, port)], false).is_err());
     }
 
     #[test]
     fn foreign_addresses_and_ipv6_are_refused_by_name() {
         let mut port = mapping(Protocol::Tcp, 80);
         port.host_ip = Some("203.0.113.1".parse().unwrap());
-        let error = PortReservations::bind(&mut [port.clone()]).unwrap_err();
+        let error = PortReservations::bind(&mut [port.clone()], false).unwrap_err();
         assert_eq!(error.to_string(), "cannot publish port 203.0.113.1:80/tcp");
         port.host_ip = Some("::1".parse().unwrap());
         assert_eq!(
-            check(&[port]).unwrap_err().to_string(),
-            "cannot publish port [::1]:80/tcp: the bridge has no IPv6 yet"
+            check(&[port], false).unwrap_err().to_string(),
+            "cannot publish port [::1]:80/tcp: none of the container's networks has IPv6"
         );
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A network: an address whose host bits are zero, and the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct Subnet {
+pub struct Subnet {
     network: Ipv4Addr,
     prefix: u8,
 }
@@ -21,11 +21,13 @@ impl Subnet {
         Self { network: Ipv4Addr::from_bits(ip.to_bits() & mask(prefix)), prefix }
     }
 
-    pub(crate) fn network(self) -> Ipv4Addr {
+    /// Its first address, whose host bits are zero.
+    pub fn network(self) -> Ipv4Addr {
         self.network
     }
 
-    pub(crate) fn prefix(self) -> u8 {
+    /// The length of its prefix.
+    pub fn prefix(self) -> u8 {
         self.prefix
     }
 
@@ -33,8 +35,8 @@ impl Subnet {
         Ipv4Addr::from_bits(mask(self.prefix))
     }
 
-    /// The bridge's address: the first one.
-    pub(crate) fn gateway(self) -> Ipv4Addr {
+    /// The bridge's address, unless another is wanted: the first one.
+    pub fn gateway(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() | 1)
     }
 
@@ -42,21 +44,13 @@ impl Subnet {
         Ipv4Addr::from_bits(self.network.to_bits() | !mask(self.prefix))
     }
 
-    /// How many addresses containers can have: all but the network's, the gateway's and the broadcast's.
-    pub(crate) fn capacity(self) -> u32 {
-        (1_u64 << (32 - self.prefix)).saturating_sub(3) as u32
-    }
-
-    /// The containers' address number `n`, counted round.
-    pub(crate) fn address(self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() + 2 + n % self.capacity().max(1))
-    }
-
-    pub(crate) fn contains(self, ip: Ipv4Addr) -> bool {
+    /// Whether it holds an address.
+    pub fn contains(self, ip: Ipv4Addr) -> bool {
         ip.to_bits() & mask(self.prefix) == self.network.to_bits()
     }
 
-    pub(crate) fn overlaps(self, other: Self) -> bool {
+    /// Whether the two have addresses in common.
+    pub fn overlaps(self, other: Self) -> bool {
         self.contains(other.network) || other.contains(self.network)
     }
 }
@@ -74,7 +68,7 @@ impl fmt::Display for Subnet {
 /// A text that is no network.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an IPv4 network")]
-pub(crate) struct ParseSubnetError(String);
+pub struct ParseSubnetError(String);
 
 impl FromStr for Subnet {
     type Err = ParseSubnetError;
@@ -108,8 +102,7 @@ impl From<Subnet> for String {
 /// rarely want the same.
 ///
 /// Away from what others take by default: Podman 10.88 and up, Kubernetes 10.42, 10.43, 10.96, 10.244,
-/// Docker 172.17 and up, libvirt 192.168.122. All start at different low 24 bits or in different blocks, see
-/// [`link_index`].
+/// Docker 172.17 and up, libvirt 192.168.122.
 pub(crate) fn candidates(seed: Option<u32>) -> impl Iterator<Item = Subnet> {
     const FIRST: u32 = 130;
     const COUNT: u32 = 110; // 10.130 … 10.239
@@ -121,15 +114,22 @@ pub(crate) fn candidates(seed: Option<u32>) -> impl Iterator<Item = Subnet> {
     wide.chain(middle).map(|ip| Subnet::around(ip, 16)).chain(narrow.map(|ip| Subnet::around(ip, 20)))
 }
 
-/// A host interface's index for an address of one of the [`candidates`]: unique among them, and far above
-/// what the kernel counts up to by itself.
+/// The networks that one made by hand may have, none of which is named: smaller ones out of the [`candidates`].
+pub(crate) fn narrow_candidates(id: &base::Id) -> impl Iterator<Item = Subnet> + use<> {
+    let seed = u32::from_str_radix(&id.as_str()[..8], 16).ok();
+    candidates(seed).flat_map(|wide| {
+        let step = 20_u8.max(wide.prefix());
+        let count = 1_u32 << (step - wide.prefix());
+        (0..count).map(move |n| {
+            Subnet::around(Ipv4Addr::from_bits(wide.network().to_bits() + (n << (32 - step))), step)
+        })
+    })
+}
+
+/// A host interface's index for a container's address: far above what the kernel counts up to by itself, and unique but for
+/// the highest two bits of the address.
 pub(crate) fn link_index(ip: Ipv4Addr) -> u32 {
-    let block = match ip.octets()[0] {
-        10 => 0x4000_0000,
-        172 => 0x4100_0000,
-        _ => 0x4200_0000,
-    };
-    block | (ip.to_bits() & 0x00ff_ffff)
+    0x4000_0000 | (ip.to_bits() & 0x3fff_ffff)
 }
 
 /// The hardware address for an IPv4 address, as Docker derives it: whoever gets the address again has the
@@ -150,10 +150,6 @@ mod tests {
         let net: Subnet = "10.130.0.0/16".parse().unwrap();
         assert_eq!(net.gateway(), Ipv4Addr::new(10, 130, 0, 1));
         assert_eq!(net.broadcast(), Ipv4Addr::new(10, 130, 255, 255));
-        assert_eq!(net.capacity(), 65_533);
-        assert_eq!(net.address(0), Ipv4Addr::new(10, 130, 0, 2));
-        assert_eq!(net.address(65_532), Ipv4Addr::new(10, 130, 255, 254));
-        assert_eq!(net.address(65_533), Ipv4Addr::new(10, 130, 0, 2));
         assert!(net.overlaps("10.0.0.0/8".parse().unwrap()));
         assert!(net.overlaps("10.130.7.0/24".parse().unwrap()));
         assert!(!net.overlaps("10.131.0.0/16".parse().unwrap()));
@@ -161,7 +157,6 @@ mod tests {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }
         assert!(Subnet::around(Ipv4Addr::new(1, 2, 3, 4), 0).contains(Ipv4Addr::BROADCAST));
-        assert_eq!(Subnet::around(Ipv4Addr::new(1, 2, 3, 4), 32).capacity(), 0);
     }
 
     #[test]
@@ -174,5 +169,8 @@ mod tests {
         let ends: Vec<_> = all.iter().flat_map(|s| [s.gateway(), s.broadcast()]).collect();
         assert_eq!(ends.iter().map(|ip| link_index(*ip)).collect::<HashSet<_>>().len(), ends.len());
         assert_eq!(candidates(Some(7)).collect::<HashSet<_>>(), all.into_iter().collect());
+        let narrow: Vec<_> = narrow_candidates(&base::Id::of("x")).collect();
+        assert_eq!(narrow.len(), 110 * 16 + 16 * 16 + 16);
+        assert_eq!(narrow.iter().collect::<HashSet<_>>().len(), narrow.len());
     }
 }

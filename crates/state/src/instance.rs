@@ -8,11 +8,12 @@
 //!   layers/<diff id>/                 one unpacked layer each
 //!   containers/<id>/                  record.json, exit.json, upper/, work/, log…
 //!   volumes/<name>/                   record.json, data/
+//!   networks/<name>.json              what it is
 //!   removing/                         directories on their way out; anyone may finish the job
 //!   cache/                            what can be made again: compiled seccomp programs, …
 //! RUN (/run/dhow)                     what does not
 //!   containers/<id>/                  request.json, live.json, socket, hosts, …; its flock: the monitor's life
-//!   networks/<name>/                  the address claims of running containers
+//!   networks/<id>/                    the address claims of running containers (of the default one: bridge/)
 //!   volumes/<name>/                   the claims of those who run with a volume that is mounted on the host
 //! ```
 
@@ -155,6 +156,11 @@ impl Instance {
     /// What can be made again at any time.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// The networks that were made. The directory is made with the first of them.
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
     }
 
     /// A network's live directory.

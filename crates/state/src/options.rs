@@ -261,6 +261,10 @@ pub enum NetworkMode {
     Host,
     /// Loopback only.
     None,
+    /// Those that the options name as endpoints.
+    Networks,
+    /// The network of another container, by its name or id.
+    Container(String),
 }
 
 /// Transport protocols of published ports.
@@ -271,6 +275,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl std::fmt::Display for Protocol {
@@ -278,6 +284,7 @@ impl std::fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }

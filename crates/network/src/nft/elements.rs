@@ -1,6 +1,6 @@
 //! Published ports: elements of the table's maps.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -8,60 +8,60 @@ use state::options::Protocol as Transport;
 
 use crate::netlink::{CREATE, EXCLUSIVE, Protocol, Refusal, Request, Socket, parse};
 
-use super::table::{PORTS, PORTS_AT};
-use super::{DELSETELEM, GETSETELEM, IPV4, LIST_ELEMENT, NEWSETELEM, Transaction, VALUE, family, kind};
+use super::set::Element;
+use super::table::{PORTS, PORTS_AT, PORTS6, PORTS6_AT};
+use super::{DELSETELEM, GETSETELEM, INET, LIST_ELEMENT, NEWSETELEM, Transaction, VALUE, family, kind};
 
 /// One published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Published {
-    /// The host's address; none: all.
-    pub(crate) host: Option<Ipv4Addr>,
+    /// The host's address, of the same version as the container's; none: all.
+    pub(crate) host: Option<IpAddr>,
     pub(crate) host_port: u16,
     pub(crate) protocol: Transport,
-    pub(crate) container: Ipv4Addr,
+    pub(crate) container: IpAddr,
     pub(crate) container_port: u16,
 }
 
-const TABLE: u16 = 1;
-const SET: u16 = 2;
-const ELEMENTS: u16 = 3;
-const KEY: u16 = 1;
-const DATA: u16 = 2;
-
 impl Published {
     fn map(&self) -> &'static str {
-        if self.host.is_some() { PORTS_AT } else { PORTS }
+        match (self.container, self.host.is_some()) {
+            (IpAddr::V4(_), false) => PORTS,
+            (IpAddr::V4(_), true) => PORTS_AT,
+            (IpAddr::V6(_), false) => PORTS6,
+            (IpAddr::V6(_), true) => PORTS6_AT,
+        }
     }
 
     fn key(&self) -> Vec<u8> {
         let protocol = match self.protocol {
             Transport::Tcp => 6,
             Transport::Udp => 17,
+            Transport::Sctp => 132,
         };
         let [high, low] = self.host_port.to_be_bytes();
-        let mut key = Vec::with_capacity(12);
-        key.extend(self.host.iter().flat_map(Ipv4Addr::octets));
+        let mut key = self.host.map(octets).unwrap_or_default();
         key.extend_from_slice(&[protocol, 0, 0, 0, high, low, 0, 0]);
         key
     }
 
-    fn data(&self) -> [u8; 8] {
-        let [a, b, c, d] = self.container.octets();
+    fn data(&self) -> Vec<u8> {
         let [high, low] = self.container_port.to_be_bytes();
-        [a, b, c, d, high, low, 0, 0]
+        let mut data = octets(self.container);
+        data.extend_from_slice(&[high, low, 0, 0]);
+        data
     }
 
     fn write(&self, r: &mut Request, table: &str, with_data: bool) {
-        r.string(TABLE, table);
-        r.string(SET, self.map());
-        r.nest(ELEMENTS, |r| {
-            r.nest(LIST_ELEMENT, |r| {
-                r.nest(KEY, |r| r.bytes(VALUE, &self.key()));
-                if with_data {
-                    r.nest(DATA, |r| r.bytes(VALUE, &self.data()));
-                }
-            });
-        });
+        let data = if with_data { self.data() } else { Vec::new() };
+        Element::Value(&self.key(), &data).write(r, table, self.map());
+    }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn add(table: &str, ports: &[Published]) -> Result<(), Refusal> {
 ///
 /// Between look and removal another process must not [`add`] the same port: see the network's lock.
 pub(crate) fn remove(table: &str, port: &Published) -> Result<(), Refusal> {
-    if target(table, port)? != Some(port.data().to_vec()) {
+    if target(table, port)? != Some(port.data()) {
         return Ok(());
     }
     match Transaction::new().commit(DELSETELEM, 0, |r| port.write(r, table, false)) {
@@ -99,8 +99,10 @@ pub(crate) fn remove_any(table: &str, port: &Published) -> Result<(), Refusal> {
 /// Where the port leads now, if anywhere: address and port as the map holds them.
 fn target(table: &str, port: &Published) -> Result<Option<Vec<u8>>, Refusal> {
     let mut request = Request::new();
-    request.message(kind(GETSETELEM), 0, &family(IPV4), |r| port.write(r, table, false));
+    request.message(kind(GETSETELEM), 0, &family(INET), |r| port.write(r, table, false));
     let data = |payload: &[u8]| {
+        const ELEMENTS: u16 = 3;
+        const DATA: u16 = 2;
         let elements = parse::attribute(payload.get(4..)?, ELEMENTS)?;
         let data = parse::attribute(parse::attribute(elements, LIST_ELEMENT)?, DATA)?;
         Some(parse::attribute(data, VALUE)?.to_vec())
@@ -121,12 +123,14 @@ mod tests {
             host: None,
             host_port: 8080,
             protocol: Transport::Tcp,
-            container: Ipv4Addr::new(10, 210, 0, 2),
+            container: [10, 210, 0, 2].into(),
             container_port: 80,
         };
         assert_eq!(port.key(), [6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         assert_eq!(port.data(), [10, 210, 0, 2, 0, 80, 0, 0]);
-        port.host = Some(Ipv4Addr::LOCALHOST);
+        port.host = Some([127, 0, 0, 1].into());
         assert_eq!(port.key(), [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        port.container = std::net::Ipv6Addr::LOCALHOST.into();
+        assert_eq!((port.map(), port.data().len()), (PORTS6_AT, 20));
     }
 }

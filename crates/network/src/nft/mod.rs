@@ -2,13 +2,17 @@
 //!
 //! - [`rule`]: writes the expressions of rules.
 //! - [`table`]: the table of an instance: what is in it and why.
+//! - [`zone`]: what of it belongs to one network.
+//! - [`set`]: sets and maps, and their elements.
 //! - [`elements`]: published ports, each one element of a map in that table.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
 
 pub(crate) mod elements;
 pub(crate) mod others;
 mod rule;
+mod set;
 pub(crate) mod table;
+pub(crate) mod zone;
 
 use crate::netlink::{ACK, Protocol, Refusal, Request, Socket};
 
@@ -18,8 +22,10 @@ const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
 const GETCHAIN: u16 = 4;
+const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const GETRULE: u16 = 7;
+const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
@@ -28,6 +34,7 @@ const DELSETELEM: u16 = 14;
 const UNSPECIFIED: u8 = 0;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 
 /// An item of a list.
 const LIST_ELEMENT: u16 = 1;
@@ -57,9 +64,13 @@ impl Transaction {
         Self { request }
     }
 
-    /// A message about the IPv4 family. Only refusals are answered.
+    /// A message about a table of the family `inet`, which is both IPv4 and IPv6. Only refusals are answered.
     fn message(&mut self, message: u16, flags: u16, attributes: impl FnOnce(&mut Request)) {
-        self.request.message(kind(message), flags, &family(IPV4), attributes);
+        self.message_of(INET, message, flags, attributes);
+    }
+
+    fn message_of(&mut self, of: u8, message: u16, flags: u16, attributes: impl FnOnce(&mut Request)) {
+        self.request.message(kind(message), flags, &family(of), attributes);
     }
 
     /// Commits. The last message must be `last`, which is acknowledged: no kernel before 6.10 acknowledges the

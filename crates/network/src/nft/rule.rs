@@ -5,11 +5,14 @@ use std::net::Ipv4Addr;
 
 use crate::netlink::Request;
 use crate::subnet::Subnet;
+use crate::subnet6::Subnet6;
 
-use super::{LIST_ELEMENT, VALUE};
+use super::{IPV4, IPV6, LIST_ELEMENT, VALUE};
 
 /// Sixteen bytes; its first four are the register that nftables counts as number 8, and so on.
 const REGISTER: u32 = 1;
+/// What is put there is done.
+const VERDICT_REGISTER: u32 = 0;
 /// The 4-byte part number `n` of [`REGISTER`].
 const fn part(n: u32) -> u32 {
     if n == 0 { REGISTER } else { 8 + n }
@@ -28,8 +31,33 @@ pub(super) enum Is {
 /// Which address of a packet.
 #[derive(Clone, Copy)]
 pub(super) enum Address {
-    Source = 12,
-    Destination = 16,
+    Source,
+    Destination,
+}
+
+impl Address {
+    /// Where it is in an IPv4 header.
+    fn in_ipv4(self) -> u32 {
+        match self {
+            Self::Source => 12,
+            Self::Destination => 16,
+        }
+    }
+
+    /// Where it is in an IPv6 header.
+    fn in_ipv6(self) -> u32 {
+        match self {
+            Self::Source => 8,
+            Self::Destination => 24,
+        }
+    }
+}
+
+/// A version of the internet protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V4,
+    V6,
 }
 
 /// Which interface of a packet.
@@ -46,7 +74,10 @@ pub(super) enum Verdict {
     Accept = 1,
 }
 
+const META_NETWORK_PROTOCOL: u32 = 15;
 const META_L4_PROTOCOL: u32 = 16;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
 
 impl<'a> Rule<'a> {
     /// Writes into a nest of expressions.
@@ -72,16 +103,47 @@ impl<'a> Rule<'a> {
         self.compare(is, &padded)
     }
 
-    /// The address lies, or does not lie, in `subnet`.
+    /// The packet is of this version. In a table of both, what looks into the network header says so first.
+    pub(super) fn version(&mut self, version: Version) -> &mut Self {
+        self.meta(META_NETWORK_PROTOCOL, REGISTER);
+        // Of one byte: the rest of the register is 0.
+        self.compare(Is::Equal, &[if version == Version::V4 { IPV4 } else { IPV6 }])
+    }
+
+    /// An IPv4 packet whose address lies, or does not lie, in `subnet`.
     pub(super) fn address(&mut self, which: Address, is: Is, subnet: Subnet) -> &mut Self {
-        self.payload_address(which, REGISTER);
-        self.bitwise(subnet.mask().octets());
+        self.version(Version::V4);
+        self.payload(NETWORK_HEADER, which.in_ipv4(), 4, REGISTER);
+        self.bitwise(&subnet.mask().octets());
         self.compare(is, &subnet.network().octets())
     }
 
     /// The address is, or is not, a loopback one.
     pub(super) fn loopback(&mut self, which: Address, is: Is) -> &mut Self {
         self.address(which, is, Subnet::around(Ipv4Addr::LOCALHOST, 8))
+    }
+
+    /// An IPv6 packet whose address lies, or does not lie, in `subnet`.
+    pub(super) fn address6(&mut self, which: Address, is: Is, subnet: Subnet6) -> &mut Self {
+        self.version(Version::V6).in_subnet6(which, is, subnet)
+    }
+
+    /// The address of what is known to be an IPv6 packet lies, or does not lie, in `subnet`.
+    pub(super) fn in_subnet6(&mut self, which: Address, is: Is, subnet: Subnet6) -> &mut Self {
+        self.payload(NETWORK_HEADER, which.in_ipv6(), 16, REGISTER);
+        self.bitwise(&subnet.mask().octets());
+        self.compare(is, &subnet.network().octets())
+    }
+
+    /// An IPv6 router's advertisement.
+    pub(super) fn router_advertisement(&mut self) -> &mut Self {
+        const ICMPV6: u8 = 58;
+        const ADVERTISEMENT: u8 = 134;
+        self.version(Version::V6);
+        self.meta(META_L4_PROTOCOL, REGISTER);
+        self.compare(Is::Equal, &[ICMPV6]);
+        self.payload(TRANSPORT_HEADER, 0, 1, REGISTER);
+        self.compare(Is::Equal, &[ADVERTISEMENT])
     }
 
     /// The destination is an address of this host.
@@ -122,29 +184,28 @@ impl<'a> Rule<'a> {
             r.be32(DESTINATION, REGISTER);
             r.be32(KEY, key);
         });
-        self.bitwise(bits.to_ne_bytes());
+        self.bitwise(&bits.to_ne_bytes());
         self.compare(Is::NotEqual, &[0; 4])
     }
 
     /// Translates the destination to the map's entry for `[address .] protocol . port`; the rule ends where
     /// there is none.
-    pub(super) fn translate_by_map(&mut self, map: &str, with_address: bool) {
+    pub(super) fn translate_by_map(&mut self, version: Version, map: &str, with_address: bool) {
+        let (family, size) = match version {
+            Version::V4 => (IPV4, 1),
+            Version::V6 => (IPV6, 4),
+        };
         let mut next = 0;
         if with_address {
-            self.payload_address(Address::Destination, part(0));
-            next = 1;
+            match version {
+                Version::V4 => self.payload(NETWORK_HEADER, Address::Destination.in_ipv4(), 4, part(0)),
+                Version::V6 => self.payload(NETWORK_HEADER, Address::Destination.in_ipv6(), 16, part(0)),
+            }
+            next = size;
         }
         self.meta(META_L4_PROTOCOL, part(next));
-        const TRANSPORT_HEADER: u32 = 2;
-        self.payload(TRANSPORT_HEADER, 2, 2, part(next + 1)); // the destination port of TCP and UDP
-        self.expression("lookup", |r| {
-            const SET: u16 = 1;
-            const SOURCE: u16 = 2;
-            const DESTINATION: u16 = 3;
-            r.string(SET, map);
-            r.be32(SOURCE, REGISTER);
-            r.be32(DESTINATION, REGISTER);
-        });
+        self.payload(TRANSPORT_HEADER, 2, 2, part(next + 1)); // the destination port of TCP, UDP and SCTP
+        self.look_up(map, REGISTER);
         self.expression("nat", |r| {
             const TYPE: u16 = 1;
             const FAMILY: u16 = 2;
@@ -152,9 +213,43 @@ impl<'a> Rule<'a> {
             const PORT: u16 = 5;
             const DESTINATION: u32 = 1;
             r.be32(TYPE, DESTINATION);
-            r.be32(FAMILY, super::IPV4.into());
+            r.be32(FAMILY, family.into());
             r.be32(ADDRESS, part(0));
-            r.be32(PORT, part(1));
+            r.be32(PORT, part(size));
+        });
+    }
+
+    /// The source lies in one of the set's subnets.
+    pub(super) fn source_in_set(&mut self, version: Version, set: &str) -> &mut Self {
+        self.version(version);
+        match version {
+            Version::V4 => self.payload(NETWORK_HEADER, Address::Source.in_ipv4(), 4, REGISTER),
+            Version::V6 => self.payload(NETWORK_HEADER, Address::Source.in_ipv6(), 16, REGISTER),
+        }
+        self.expression("lookup", |r| {
+            const SET: u16 = 1;
+            const SOURCE: u16 = 2;
+            r.string(SET, set);
+            r.be32(SOURCE, REGISTER);
+        });
+        self
+    }
+
+    /// What the map says of the interface's name is done; the rule ends where it says nothing.
+    pub(super) fn verdict_by_interface(&mut self, which: Interface, map: &str) {
+        self.meta(which as u32, REGISTER);
+        self.look_up(map, VERDICT_REGISTER);
+    }
+
+    /// Puts the map's entry for what is in the first register into another one.
+    fn look_up(&mut self, map: &str, destination: u32) {
+        self.expression("lookup", |r| {
+            const SET: u16 = 1;
+            const SOURCE: u16 = 2;
+            const DESTINATION: u16 = 3;
+            r.string(SET, map);
+            r.be32(SOURCE, REGISTER);
+            r.be32(DESTINATION, destination);
         });
     }
 
@@ -175,7 +270,6 @@ impl<'a> Rule<'a> {
         const DATA: u16 = 2;
         const VERDICT: u16 = 2;
         const CODE: u16 = 1;
-        const VERDICT_REGISTER: u32 = 0;
         self.expression("immediate", |r| {
             r.be32(DESTINATION, VERDICT_REGISTER);
             r.nest(DATA, |r| r.nest(VERDICT, |r| r.be32(CODE, verdict as u32)));
@@ -191,11 +285,6 @@ impl<'a> Rule<'a> {
         });
     }
 
-    fn payload_address(&mut self, which: Address, register: u32) {
-        const NETWORK_HEADER: u32 = 1;
-        self.payload(NETWORK_HEADER, which as u32, 4, register);
-    }
-
     fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
         const DESTINATION: u16 = 1;
         const BASE: u16 = 2;
@@ -209,7 +298,7 @@ impl<'a> Rule<'a> {
         });
     }
 
-    fn bitwise(&mut self, mask: [u8; 4]) {
+    fn bitwise(&mut self, mask: &[u8]) {
         const SOURCE: u16 = 1;
         const DESTINATION: u16 = 2;
         const LENGTH: u16 = 3;
@@ -218,9 +307,9 @@ impl<'a> Rule<'a> {
         self.expression("bitwise", |r| {
             r.be32(SOURCE, REGISTER);
             r.be32(DESTINATION, REGISTER);
-            r.be32(LENGTH, 4);
-            r.nest(MASK, |r| r.bytes(VALUE, &mask));
-            r.nest(XOR, |r| r.bytes(VALUE, &[0; 4]));
+            r.be32(LENGTH, mask.len() as u32);
+            r.nest(MASK, |r| r.bytes(VALUE, mask));
+            r.nest(XOR, |r| r.bytes(VALUE, &[0; 16][..mask.len()]));
         });
     }
 

@@ -144,7 +144,7 @@ impl World {
     }
 
     pub fn table(&self) -> String {
-        self.host.run(&format!("nft list table ip {}", self.instance.global_name()))
+        self.host.run(&format!("nft list table inet {}", self.instance.global_name()))
     }
 }
 

@@ -1,0 +1,272 @@
+//! The bridge of a network: its live directory, and how it comes and goes.
+//!
+//! ```text
+//! RUN/networks/              its flock: shared while ports are published, exclusive while the table is made anew, or
+//!                            networks come and go in it
+//!   bridge/, <id>/           its flock: shared while an address is claimed, exclusive while bridge and table
+//!                            are made or removed
+//!     network.json           subnet and MTU; `ready` only while bridge and table stand
+//!     next                   a counter: where to look for a free address
+//!     addresses/<ip>         → the id of the container that has it
+//!     ports/<ip>             what is published for it
+//! ```
+//!
+//! Who needs both locks takes the network's own first.
+
+mod live;
+mod make;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base::fs;
+use serde::{Deserialize, Serialize};
+use state::Instance;
+use state::lock::Lock;
+
+use crate::addresses::Addresses;
+use crate::definition::Definition;
+use crate::error::Attempt;
+use crate::nft;
+use crate::nft::elements::Published;
+use crate::nft::zone::Zone;
+use crate::{Result, conntrack, link, ports};
+
+pub(crate) use live::Network;
+pub(crate) use make::gateway;
+
+/// The bridge and what belongs to it, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bridge {
+    /// The live directory drawn above.
+    pub(crate) dir: PathBuf,
+    /// The link's name.
+    pub(crate) name: String,
+    /// The firewall table's name.
+    pub(crate) table: String,
+}
+
+/// The bridge as it stands, safe from being swept while this is held.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) network: Network,
+    pub(crate) index: u32,
+    pub(crate) warnings: Vec<String>,
+    _lock: Lock,
+}
+
+impl Bridge {
+    /// The one of the network that is always there.
+    pub(crate) fn of(instance: &Instance) -> Self {
+        Self { dir: instance.network("bridge"), name: instance.bridge_name(), table: instance.global_name() }
+    }
+
+    /// The one of this network.
+    pub(crate) fn of_network(instance: &Instance, definition: &Definition) -> Self {
+        if definition.is_default() {
+            return Self::of(instance);
+        }
+        Self {
+            dir: instance.network(definition.id.as_str()),
+            name: definition.link(instance),
+            table: instance.global_name(),
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses::of(&self.dir)
+    }
+
+    /// The directory of all networks, whose lock is the table's.
+    fn all(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
+    }
+
+    /// The bridge, made if need be. Where it stands this costs a lock, a small file and two questions to the
+    /// kernel, none of which lists anything.
+    pub(crate) fn stand(&self, instance: &Instance, definition: &Definition) -> Result<Standing> {
+        let lock = match Lock::shared(&self.dir) {
+            Err(error) if error.is_not_found() => {
+                fs::create_dir_all(&self.dir, 0o700)?;
+                Lock::shared(&self.dir)?
+            }
+            other => other?,
+        };
+        if let Some((network, index)) = self.standing()? {
+            return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
+        }
+        drop(lock);
+        let lock = Lock::exclusive(&self.dir)?;
+        // Whoever had the lock before may have made it.
+        if let Some((network, index)) = self.standing()? {
+            return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
+        }
+        let (network, index, warnings) = self.make(instance, definition)?;
+        Ok(Standing { network, index, warnings, _lock: lock })
+    }
+
+    /// Bridge and table, if both stand.
+    fn standing(&self) -> Result<Option<(Network, u32)>> {
+        let Some(network) = live::read(&self.dir)?.filter(|network| network.ready) else { return Ok(None) };
+        let Some(index) = self.index()? else { return Ok(None) };
+        Ok(self.table_stands()?.then_some((network, index)))
+    }
+
+    /// The network as it is written down, whether it stands or not.
+    pub(crate) fn live(&self) -> Result<Option<Network>> {
+        live::read(&self.dir)
+    }
+
+    fn table_stands(&self) -> Result<bool> {
+        nft::table::exists(&self.table).firewall(|| format!("look for the table `{}`", self.table))
+    }
+
+    fn index(&self) -> Result<Option<u32>> {
+        link::index_of(&self.name).link(|| format!("look for the bridge `{}`", self.name))
+    }
+
+    /// Puts the network into the table, which is made if there is none.
+    fn enter_table(&self, zone: &Zone) -> Result<()> {
+        let _table = Lock::exclusive(self.all())?;
+        if self.table_stands()? {
+            return nft::table::add(&self.table, zone)
+                .firewall(|| format!("add the network to the table `{}`", self.table));
+        }
+        self.make_table(Some(zone))
+    }
+
+    /// Makes the table anew if it is gone, with this network and all others that stand. Between [`Bridge::stand`]
+    /// and the start of the container somebody may have flushed the rule set.
+    pub(crate) fn mend_table(&self) -> Result<()> {
+        let _table = Lock::exclusive(self.all())?;
+        if self.table_stands()? {
+            return Ok(());
+        }
+        self.make_table(None)
+    }
+
+    /// Makes the table with all networks that stand and their containers' ports. The table's lock is held.
+    fn make_table(&self, own: Option<&Zone>) -> Result<()> {
+        let mut zones: Vec<Zone> = own.into_iter().cloned().collect();
+        let mut published: Vec<Published> = Vec::new();
+        for name in fs::names(self.all())? {
+            let dir = self.all().join(name);
+            let stands = live::read(&dir)?.filter(|network| network.ready);
+            if dir != self.dir && stands.is_none() {
+                continue;
+            }
+            for (ip, _) in Addresses::of(&dir).list()? {
+                published.extend(ports::remembered(&dir, ip)?);
+            }
+            zones.extend(stands.and_then(|n| n.zone).filter(|zone| own.is_none_or(|own| own.tag != zone.tag)));
+        }
+        nft::table::create(&self.table, &zones).firewall(|| format!("make the table `{}`", self.table))?;
+        // One by one: what two claim, because one of them died, is the first one's until the other takes it over.
+        for port in &published {
+            match nft::elements::add(&self.table, std::slice::from_ref(port)) {
+                Err(refusal) if refusal.errno == rustix::io::Errno::EXIST => {}
+                other => other.firewall(|| format!("publish port {} again", port.host_port))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes ports of one container.
+    pub(crate) fn publish(&self, ip: Ipv4Addr, ports: &[Published]) -> Result<()> {
+        use rustix::io::Errno;
+        let attempt = || {
+            // Nobody makes the table anew between the file, which is written, and the elements.
+            let _table = Lock::shared(self.all())?;
+            Ok::<_, crate::Error>(nft::elements::add(&self.table, ports))
+        };
+        let refused = match attempt()? {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        match refused.errno {
+            // The table went after the claim, with the rule set; a new one gets our ports from the file.
+            Errno::NOENT => self.mend_table(),
+            // We hold the sockets, so what the map says is left from a monitor that died.
+            Errno::EXIST => {
+                let _lock = Lock::exclusive(&self.dir)?;
+                for port in ports {
+                    nft::elements::remove_any(&self.table, port)
+                        .firewall(|| format!("take over port {}", port.host_port))?;
+                }
+                nft::elements::add(&self.table, ports).firewall(|| format!("publish the ports of {ip}"))
+            }
+            _ => Err(refused).firewall(|| format!("publish the ports of {ip}")),
+        }
+    }
+
+    /// Removes the published ports of the container at `ip`. A lock is held.
+    pub(crate) fn unpublish(&self, ip: Ipv4Addr) -> Result<()> {
+        let published = ports::remembered(&self.dir, ip)?;
+        for port in &published {
+            nft::elements::remove(&self.table, port)
+                .firewall(|| format!("unpublish port {}", port.host_port))?;
+        }
+        conntrack::forget(&published).firewall(|| format!("forget the flows to {ip}"))?;
+        ports::forget(&self.dir, ip)
+    }
+
+    /// Removes bridge, table and claims if nobody has an address, nor had one made in the last `quiet`. True if
+    /// nothing of them is left.
+    pub(crate) fn sweep(&self, instance: &Instance, quiet: Duration) -> Result<bool> {
+        if !self.dir.is_dir() {
+            return Ok(true);
+        }
+        let Some(_lock) = Lock::try_exclusive(&self.dir)? else { return Ok(false) };
+        let addresses = self.addresses();
+        // A clock that went back makes the last use lie in the future: then nothing is known of it.
+        if addresses.last_use().and_then(|at| at.elapsed().ok()).is_some_and(|since| since < quiet) {
+            return Ok(false);
+        }
+        for (ip, owner) in addresses.list()? {
+            // A command that died between claiming and starting leaves a claim without a live directory.
+            let Ok(id) = owner.parse() else { return Ok(false) };
+            if instance.live(&id).exists() {
+                return Ok(false);
+            }
+            if let IpAddr::V4(ip) = ip {
+                self.unpublish(ip)?;
+            }
+            addresses.release(ip, &id)?;
+        }
+        self.leave_table()?;
+        if let Some(index) = self.index()? {
+            // Links whose namespace somebody keeps alive would be left behind.
+            for port in link::ports_of(index).link(|| "list links".to_owned())? {
+                link::delete_index(port).link(|| format!("remove a link of the bridge `{}`", self.name))?;
+            }
+            link::delete_index(index).link(|| format!("remove the bridge `{}`", self.name))?;
+        }
+        ports::remove_dir(&self.dir)?;
+        addresses.remove_dir()?;
+        Ok(true)
+    }
+
+    /// Takes the network out of the table, which goes with the last of them.
+    fn leave_table(&self) -> Result<()> {
+        let _table = Lock::exclusive(self.all())?;
+        let mut zone = None;
+        if let Some(mut network) = live::read(&self.dir)? {
+            network.ready = false;
+            live::write(&self.dir, &network)?;
+            zone = network.zone;
+        }
+        for name in fs::names(self.all())? {
+            if !live::read(&self.all().join(name))?.is_some_and(|network| network.ready) {
+                continue;
+            }
+            // Another network stands.
+            return match zone {
+                Some(zone) => nft::table::take_out(&self.table, &zone)
+                    .firewall(|| format!("take the network out of the table `{}`", self.table)),
+                None => Ok(()),
+            };
+        }
+        nft::table::remove(&self.table).firewall(|| format!("remove the table `{}`", self.table))
+    }
+}

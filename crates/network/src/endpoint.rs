@@ -1,0 +1,315 @@
+//! A container's place on one network: what it claims there, and how it is linked to the bridge.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use base::Id;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use state::Instance;
+use state::container::Address;
+use state::lock::Lock;
+use state::options::PortMapping;
+
+use crate::addresses::Range;
+use crate::bridge::{Bridge, gateway};
+use crate::definition::Definition;
+use crate::error::Attempt;
+use crate::link::{self, Pair};
+use crate::netlink::Request;
+use crate::subnet::{self, Subnet};
+use crate::subnet6::Subnet6;
+use crate::{Error, Result, conntrack, ports};
+
+/// What a container wants on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// Which network.
+    pub network: &'a Definition,
+    /// This address, and no other.
+    pub ip: Option<Ipv4Addr>,
+    /// This IPv6 address, and no other.
+    pub ip6: Option<Ipv6Addr>,
+    /// This hardware address.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl<'a> Wish<'a> {
+    /// Any address.
+    pub fn any(network: &'a Definition) -> Self {
+        Self { network, ip: None, ip6: None, mac: None }
+    }
+}
+
+/// A place on a network's bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    ip: Ipv4Addr,
+    subnet: Subnet,
+    mtu: u32,
+    bridge: Bridge,
+    /// The bridge's interface index.
+    index: u32,
+    /// The name of the link's end on the host.
+    link: String,
+    /// The network's name; requests of the release before have only the default one.
+    #[serde(default = "default_network")]
+    network: String,
+    /// The network's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network_id: Option<Id>,
+    /// The bridge's address, where it is not the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gateway: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ipv6: Option<Place6>,
+    /// The hardware address, where it is not made from the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<[u8; 6]>,
+    /// Nothing leads out of the network.
+    #[serde(default)]
+    internal: bool,
+    /// The interface's number in the container: `eth0` is 0.
+    #[serde(default)]
+    number: u32,
+}
+
+/// An IPv6 address on a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place6 {
+    ip: Ipv6Addr,
+    subnet: Subnet6,
+    gateway: Ipv6Addr,
+}
+
+fn default_network() -> String {
+    crate::definition::DEFAULT.to_owned()
+}
+
+impl Endpoint {
+    /// Claims what a container wants on a network, whose bridge is made if need be. Also gives what the user should be
+    /// told.
+    pub(crate) fn claim(
+        instance: &Instance,
+        id: &Id,
+        wish: &Wish<'_>,
+        number: u32,
+    ) -> Result<(Self, Vec<String>)> {
+        let network = wish.network;
+        let bridge = Bridge::of_network(instance, network);
+        let standing = bridge.stand(instance, network)?;
+        let subnet = standing.network.subnet;
+        let gateway = gateway(subnet, network.ipv4.as_ref());
+        let addresses = bridge.addresses();
+        let ip = match wish.ip {
+            None => {
+                let mut reserved: Vec<IpAddr> = network.reserved.values().copied().collect();
+                reserved.push(gateway.into());
+                let range = network.ipv4.as_ref().and_then(|pool| pool.range);
+                addresses.claim(Range::new(subnet, range.filter(|r| subnet.overlaps(*r))), &reserved, id)?
+            }
+            Some(ip) => {
+                wanted_address(network, subnet, gateway, ip)?;
+                if !addresses.claim_this(ip.into(), id)? {
+                    return Err(Error::AddressTaken { ip: ip.into(), network: network.name.clone() });
+                }
+                ip
+            }
+        };
+        let release = |error: Error| {
+            // The first error matters more; the claim goes with the container's live directory.
+            addresses.release(ip.into(), id).ok();
+            error
+        };
+        let ipv6 = claim6(&bridge, wish, ip, subnet, id).map_err(release)?;
+        let endpoint = Self {
+            ip,
+            subnet,
+            mtu: standing.network.mtu,
+            index: standing.index,
+            link: link_name(instance.tag(), ip),
+            network: network.name.clone(),
+            network_id: Some(network.id.clone()),
+            gateway: (gateway != subnet.gateway()).then_some(gateway),
+            ipv6,
+            mac: wish.mac,
+            internal: network.internal,
+            number,
+            bridge,
+        };
+        Ok((endpoint, standing.warnings))
+    }
+
+    /// The network's name.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// The network's id; none in requests of the release before.
+    pub fn network_id(&self) -> Option<&Id> {
+        self.network_id.as_ref()
+    }
+
+    /// Whether nothing leads out of the network.
+    pub fn is_internal(&self) -> bool {
+        self.internal
+    }
+
+    /// The interface's number in the container.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The address.
+    pub fn address(&self) -> Address {
+        Address {
+            ip: self.ip,
+            prefix: self.subnet.prefix(),
+            gateway: self.gateway(),
+            mac: self.mac().map(|byte| format!("{byte:02x}")).join(":"),
+        }
+    }
+
+    /// The IPv6 address, the length of its prefix and the bridge's, where it has one.
+    pub fn address6(&self) -> Option<(Ipv6Addr, u8, Ipv6Addr)> {
+        self.ipv6.as_ref().map(|place| (place.ip, place.subnet.prefix(), place.gateway))
+    }
+
+    fn gateway(&self) -> Ipv4Addr {
+        self.gateway.unwrap_or_else(|| self.subnet.gateway())
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac.unwrap_or_else(|| subnet::mac(self.ip))
+    }
+
+    /// What is sent inside the container's namespace once the link is there.
+    pub(crate) fn messages(&self, request: &mut Request, default_route: bool) {
+        link::container_address(request, self.number, self.ip.into(), self.subnet.prefix());
+        if let Some(place) = &self.ipv6 {
+            link::container_address(request, self.number, place.ip.into(), place.subnet.prefix());
+        }
+        if !default_route || self.internal {
+            return;
+        }
+        link::container_route(request, self.number, self.gateway().into());
+        if let Some(place) = &self.ipv6 {
+            link::container_route(request, self.number, place.gateway.into());
+        }
+    }
+
+    /// Links the namespace of the process `pid` to the bridge.
+    pub(crate) fn link(&self, pid: u32) -> Result<()> {
+        let pair = Pair {
+            name: &self.link,
+            index: subnet::link_index(self.ip),
+            bridge: self.index,
+            mtu: self.mtu,
+            number: self.number,
+            mac: self.mac(),
+            pid,
+        };
+        let made = match link::create_pair(&pair) {
+            // The address's last owner is gone, but somebody keeps its network namespace, or the kernel has
+            // not yet come round to removing it.
+            Err(refusal) if matches!(refusal.errno, Errno::EXIST | Errno::BUSY) => {
+                link::delete_name(&self.link).and_then(|()| link::create_pair(&pair))
+            }
+            other => other,
+        };
+        made.and_then(|()| link::wait_until_operational(&pair))
+            .link(|| format!("link the container to the bridge `{}`", self.bridge.name))
+    }
+
+    /// Takes the link away, from both its ends; fine if it is gone.
+    pub(crate) fn unlink(&self) -> Result<()> {
+        link::delete_name(&self.link).link(|| format!("remove the link `{}`", self.link))
+    }
+
+    /// Opens the published ports.
+    pub(crate) fn publish(&self, mappings: &[PortMapping]) -> Result<()> {
+        link::reflect(subnet::link_index(self.ip))
+            .link(|| format!("prepare the link `{}` for published ports", self.link))?;
+        let published = ports::published(mappings, self.ip, self.ipv6.as_ref().map(|place| place.ip));
+        // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.
+        ports::remember(&self.bridge.dir, self.ip, &published)?;
+        self.bridge.publish(self.ip, &published)?;
+        conntrack::forget(&published).firewall(|| "forget the flows to published ports".to_owned())
+    }
+
+    /// Gives address and ports back. May be called any number of times.
+    pub(crate) fn release(&self, id: &Id, has_ports: bool) -> Result<()> {
+        let addresses = self.bridge.addresses();
+        if !addresses.held(self.ip.into(), id)? {
+            return Ok(());
+        }
+        if has_ports {
+            let _lock = Lock::shared(&self.bridge.dir)?;
+            self.bridge.unpublish(self.ip)?;
+        }
+        if let Some(place) = &self.ipv6 {
+            addresses.release(place.ip.into(), id)?;
+        }
+        addresses.release(self.ip.into(), id)
+    }
+}
+
+/// Whether somebody may have this address of a network.
+fn wanted_address(network: &Definition, subnet: Subnet, gateway: Ipv4Addr, ip: Ipv4Addr) -> Result<()> {
+    let wrong = |reason: String| Error::Address { ip: ip.into(), network: network.name.clone(), reason };
+    if !network.ipv4.as_ref().is_some_and(|pool| pool.named) {
+        return Err(wrong("its subnet was not named when it was made, and may be another tomorrow".to_owned()));
+    }
+    if !subnet.contains(ip) {
+        return Err(wrong(format!("it is not of {subnet}")));
+    }
+    if ip == gateway || ip == subnet.network() || ip == subnet.broadcast() {
+        return Err(wrong("it is the bridge's, or the subnet's first or last".to_owned()));
+    }
+    Ok(())
+}
+
+/// Claims an IPv6 address, where the network has some.
+fn claim6(bridge: &Bridge, wish: &Wish<'_>, ip: Ipv4Addr, subnet: Subnet, id: &Id) -> Result<Option<Place6>> {
+    let name = &wish.network.name;
+    let Some(pool) = &wish.network.ipv6 else {
+        return match wish.ip6 {
+            None => Ok(None),
+            Some(ip6) => Err(Error::Address {
+                ip: ip6.into(),
+                network: name.clone(),
+                reason: "it has no IPv6".to_owned(),
+            }),
+        };
+    };
+    let place = |ip| Place6 { ip, subnet: pool.subnet, gateway: pool.gateway };
+    let addresses = bridge.addresses();
+    if let Some(ip6) = wish.ip6 {
+        if !pool.subnet.contains(ip6) || ip6 == pool.gateway || ip6 == pool.subnet.network() {
+            let reason = format!("want one of {} but the bridge's", pool.subnet);
+            return Err(Error::Address { ip: ip6.into(), network: name.clone(), reason });
+        }
+        if !addresses.claim_this(ip6.into(), id)? {
+            return Err(Error::AddressTaken { ip: ip6.into(), network: name.clone() });
+        }
+        return Ok(Some(place(ip6)));
+    }
+    // Its number is that of the other address, which is nobody else's; unless somebody named it, or the subnet is small.
+    let from = pool.range.unwrap_or(pool.subnet);
+    let number = u128::from(ip.to_bits() - subnet.network().to_bits());
+    for round in 0..64 {
+        let ip6 = from.address(number + (round << 32) + round);
+        let reserved = wish.network.reserved.values().any(|taken| *taken == IpAddr::V6(ip6));
+        if ip6 == pool.gateway || ip6 == pool.subnet.network() || reserved {
+            continue;
+        }
+        if addresses.claim_this(ip6.into(), id)? {
+            return Ok(Some(place(ip6)));
+        }
+    }
+    Err(Error::NoAddress { subnet: from.to_string() })
+}
+
+/// The host end's name, at most 14 bytes: unique because no two instances have the same address.
+fn link_name(tag: &str, ip: Ipv4Addr) -> String {
+    format!("dh{}{:08x}", tag.get(..4).unwrap_or_default(), ip.to_bits())
+}
