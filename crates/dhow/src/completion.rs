@@ -110,6 +110,9 @@ fn names(context: &Context, which: Names) -> Vec<String> {
     if which == Names::Volumes {
         all.extend(engine.volumes().unwrap_or_default().into_iter().map(|volume| volume.name));
     }
+    if which == Names::Networks {
+        all.extend(engine.networks().unwrap_or_default().into_iter().map(|network| network.name));
+    }
     if which == Names::Registries {
         all.extend(engine.known_registries().unwrap_or_default());
     }

@@ -3,7 +3,7 @@
 //! logic; stages never see each other.
 //!
 //! Every verb stands in a file of its own, in the room of what it is about: `containers`, `images`, `registries`,
-//! `volumes`, `system`; `distribution` is what a registry of our own does. All of them work on the files that [`state`] describes,
+//! `networks`, `volumes`, `system`; `distribution` is what a registry of our own does. All of them work on the files that [`state`] describes,
 //! with no process of ours running: what a verb finds half done by somebody who died, it puts right first
 //! ([`Engine::reconcile`]).
 
@@ -12,6 +12,7 @@ mod containers;
 pub mod distribution;
 mod error;
 mod images;
+mod networks;
 mod registries;
 mod selection;
 mod system;
@@ -51,6 +52,8 @@ pub use images::push::Pushed;
 pub use images::remove::{RemoveImageOptions, Removed};
 pub use images::save::{SaveFormat, SaveTarget};
 pub use images::tree::{TreeLayer, TreeNode};
+pub use networks::create::NetworkOptions;
+pub use networks::list::NetworkSummary;
 pub use registries::login::{Kept as LoginKept, LoggedIn};
 pub use registries::search::Found;
 pub use selection::{LabelFilter, Selection};

@@ -33,7 +33,11 @@ impl Failure for NotRunning {
 }
 
 fn name(kind: NamespaceKind) -> &'static str {
-    if kind == NamespaceKind::Ipc { "IPC" } else { "PID" }
+    match kind {
+        NamespaceKind::Ipc => "IPC",
+        NamespaceKind::Network => "network",
+        _ => "PID",
+    }
 }
 
 /// Whether its processes are in somebody else's PID namespace, and so outlive its first one.
@@ -73,6 +77,22 @@ pub(crate) fn bundle(request: &Request, again: bool) -> Result<(Cow<'_, Bundle>,
         joined.0.push((join.clone(), pid));
     }
     Ok((bundle, joined))
+}
+
+/// The networks of what is started: where it is `again`, those that it was connected to meanwhile count as well.
+pub(crate) fn network<'a>(
+    request: &'a Request,
+    again: bool,
+    bundle: &mut Cow<'_, Bundle>,
+) -> Result<Cow<'a, network::Plan>> {
+    if !again {
+        return Ok(Cow::Borrowed(&request.network));
+    }
+    let now = request.network.by_now(&request.instance, &request.id).map_err(boxed)?;
+    if now.has_ipv6() && !request.network.has_ipv6() {
+        bundle.to_mut().spec.linux.get_or_insert_default().sysctl.remove(network::DISABLE_IPV6);
+    }
+    Ok(Cow::Owned(now))
 }
 
 /// `/proc/joined/ns/ipc`, with the process instead.

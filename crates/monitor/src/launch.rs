@@ -60,16 +60,17 @@ pub(crate) fn launch(
     restarts: Option<u32>,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Launched> {
-    let (bundle, joined) = joined::bundle(request, restarts.is_some())?;
+    let (mut bundle, joined) = joined::bundle(request, restarts.is_some())?;
+    let network = joined::network(request, restarts.is_some(), &mut bundle)?;
     let plan = runtime::plan(&bundle).map_err(boxed)?;
     joined.check()?;
-    let batch = request.network.child_messages();
+    let batch = network.child_messages();
     let plan = plan.with_netlink(batch.bytes, batch.messages);
     let terminal = bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
     let (stdio, input, outputs) = plumb(terminal, request.interactive).map_err(plumbing)?;
     let mut began = Timestamp::now();
     let mut steps = |pid| {
-        request.network.attach(pid).map_err(boxed)?;
+        network.attach(pid).map_err(boxed)?;
         meanwhile()?;
         began = Timestamp::now();
         write_live(request, &Live { restarts: restarts.unwrap_or(0), ..live(request, pid, began) })

@@ -26,7 +26,11 @@ impl Range {
         let all = (subnet.network().to_bits(), subnet.broadcast().to_bits());
         let (from, to) = range.map_or(all, |r| (r.network().to_bits(), r.broadcast().to_bits()));
         let (first, last) = (from.max(all.0 + 1), to.min(all.1.saturating_sub(1)));
-        Self { of: range.unwrap_or(subnet), first, count: (u64::from(last) + 1).saturating_sub(first.into()) as u32 }
+        Self {
+            of: range.unwrap_or(subnet),
+            first,
+            count: (u64::from(last) + 1).saturating_sub(first.into()) as u32,
+        }
     }
 
     /// Number `n`, counted round.

@@ -12,7 +12,7 @@ use crate::subnet6::Subnet6;
 use crate::{Error, Result};
 
 /// The newest format that this code reads and the one that it writes.
-pub(crate) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// The name of the network that is always there.
 pub const DEFAULT: &str = "bridge";
 /// The driver of a network that is a bridge.
@@ -77,6 +77,20 @@ pub struct Pool6 {
     pub named: bool,
 }
 
+impl Pool6 {
+    /// The one that a user named.
+    pub fn named(subnet: Subnet6) -> Self {
+        Self { subnet, range: None, gateway: subnet.address(1), named: true }
+    }
+
+    /// One for a network that names none: out of its id, which is random.
+    pub fn random(id: &Id) -> Self {
+        let byte = |n: usize| u8::from_str_radix(&id.as_str()[2 * n..2 * n + 2], 16).unwrap_or(0);
+        let subnet = Subnet6::unique_local(std::array::from_fn(byte));
+        Self { named: false, ..Self::named(subnet) }
+    }
+}
+
 /// What the options of the driver say. Docker's names, which scripts know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeOptions {
@@ -125,7 +139,10 @@ impl BridgeOptions {
                 OPTION_MTU | "mtu" => {
                     let least = if ipv6 { LEAST_MTU6 } else { LEAST_MTU };
                     let mtu = value.parse().ok().filter(|mtu| (least..=65_535).contains(mtu));
-                    parsed.mtu = Some(mtu.ok_or_else(|| wrong(&format!("want a number of bytes from {least} to 65535")))?);
+                    parsed.mtu =
+                        Some(mtu.ok_or_else(|| {
+                            wrong(&format!("want a number of bytes from {least} to 65535"))
+                        })?);
                 }
                 OPTION_OPEN => parsed.open = truth()?,
                 OPTION_MASQUERADE => parsed.masquerade = truth()?,
@@ -205,8 +222,12 @@ mod tests {
 
     #[test]
     fn options_are_dockers_and_an_unknown_one_is_refused() {
-        let parsed = BridgeOptions::parse(&options(&[(OPTION_NAME, "br7"), (OPTION_MTU, "1400"), (OPTION_OPEN, "false")]), false);
-        let expected = BridgeOptions { bridge: Some("br7".into()), mtu: Some(1400), open: false, masquerade: true };
+        let parsed = BridgeOptions::parse(
+            &options(&[(OPTION_NAME, "br7"), (OPTION_MTU, "1400"), (OPTION_OPEN, "false")]),
+            false,
+        );
+        let expected =
+            BridgeOptions { bridge: Some("br7".into()), mtu: Some(1400), open: false, masquerade: true };
         assert_eq!(parsed.unwrap(), expected);
         for (name, value) in [
             (OPTION_NAME, "longer-than-the-kernel-likes"),

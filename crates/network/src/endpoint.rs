@@ -1,6 +1,8 @@
 //! A container's place on one network: what it claims there, and how it is linked to the bridge.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 
 use base::Id;
 use rustix::io::Errno;
@@ -14,7 +16,7 @@ use crate::addresses::Range;
 use crate::bridge::{Bridge, gateway};
 use crate::definition::Definition;
 use crate::error::Attempt;
-use crate::link::{self, Pair};
+use crate::link::{self, Pair, Target};
 use crate::netlink::Request;
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
@@ -34,6 +36,19 @@ pub struct Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
+    /// Whether somebody may have, one day, what is wanted.
+    pub fn check(&self) -> Result<()> {
+        if let Some(ip) = self.ip {
+            let pool = self.network.ipv4.as_ref();
+            let subnet = pool.map_or(Subnet::around(ip, 0), |pool| pool.subnet);
+            wanted_address(self.network, subnet, pool.map_or(subnet.gateway(), |pool| pool.gateway), ip)?;
+        }
+        if let Some(ip) = self.ip6 {
+            wanted_address6(self.network, ip)?;
+        }
+        Ok(())
+    }
+
     /// Any address.
     pub fn any(network: &'a Definition) -> Self {
         Self { network, ip: None, ip6: None, mac: None }
@@ -188,7 +203,14 @@ impl Endpoint {
         if let Some(place) = &self.ipv6 {
             link::container_address(request, self.number, place.ip.into(), place.subnet.prefix());
         }
-        if !default_route || self.internal {
+        if default_route {
+            self.default_route(request);
+        }
+    }
+
+    /// The route to everywhere else, where the network leads there.
+    pub(crate) fn default_route(&self, request: &mut Request) {
+        if self.internal {
             return;
         }
         link::container_route(request, self.number, self.gateway().into());
@@ -199,6 +221,15 @@ impl Endpoint {
 
     /// Links the namespace of the process `pid` to the bridge.
     pub(crate) fn link(&self, pid: u32) -> Result<()> {
+        self.link_to(Target::Process(pid))
+    }
+
+    /// Links this namespace to the bridge.
+    pub(crate) fn link_into(&self, namespace: &File) -> Result<()> {
+        self.link_to(Target::Namespace(namespace.as_fd()))
+    }
+
+    fn link_to(&self, target: Target<'_>) -> Result<()> {
         let pair = Pair {
             name: &self.link,
             index: subnet::link_index(self.ip),
@@ -206,7 +237,7 @@ impl Endpoint {
             mtu: self.mtu,
             number: self.number,
             mac: self.mac(),
-            pid,
+            target,
         };
         let made = match link::create_pair(&pair) {
             // The address's last owner is gone, but somebody keeps its network namespace, or the kernel has
@@ -257,7 +288,9 @@ impl Endpoint {
 fn wanted_address(network: &Definition, subnet: Subnet, gateway: Ipv4Addr, ip: Ipv4Addr) -> Result<()> {
     let wrong = |reason: String| Error::Address { ip: ip.into(), network: network.name.clone(), reason };
     if !network.ipv4.as_ref().is_some_and(|pool| pool.named) {
-        return Err(wrong("its subnet was not named when it was made, and may be another tomorrow".to_owned()));
+        return Err(wrong(
+            "its subnet was not named when it was made, and may be another tomorrow".to_owned(),
+        ));
     }
     if !subnet.contains(ip) {
         return Err(wrong(format!("it is not of {subnet}")));
@@ -268,26 +301,26 @@ fn wanted_address(network: &Definition, subnet: Subnet, gateway: Ipv4Addr, ip: I
     Ok(())
 }
 
+/// The same of IPv6.
+fn wanted_address6(network: &Definition, ip: Ipv6Addr) -> Result<()> {
+    let wrong = |reason: String| Error::Address { ip: ip.into(), network: network.name.clone(), reason };
+    let Some(pool) = &network.ipv6 else { return Err(wrong("it has no IPv6".to_owned())) };
+    if !pool.subnet.contains(ip) || ip == pool.gateway || ip == pool.subnet.network() {
+        return Err(wrong(format!("want one of {} but the bridge's and the first", pool.subnet)));
+    }
+    Ok(())
+}
+
 /// Claims an IPv6 address, where the network has some.
 fn claim6(bridge: &Bridge, wish: &Wish<'_>, ip: Ipv4Addr, subnet: Subnet, id: &Id) -> Result<Option<Place6>> {
     let name = &wish.network.name;
-    let Some(pool) = &wish.network.ipv6 else {
-        return match wish.ip6 {
-            None => Ok(None),
-            Some(ip6) => Err(Error::Address {
-                ip: ip6.into(),
-                network: name.clone(),
-                reason: "it has no IPv6".to_owned(),
-            }),
-        };
-    };
+    if let Some(ip6) = wish.ip6 {
+        wanted_address6(wish.network, ip6)?;
+    }
+    let Some(pool) = &wish.network.ipv6 else { return Ok(None) };
     let place = |ip| Place6 { ip, subnet: pool.subnet, gateway: pool.gateway };
     let addresses = bridge.addresses();
     if let Some(ip6) = wish.ip6 {
-        if !pool.subnet.contains(ip6) || ip6 == pool.gateway || ip6 == pool.subnet.network() {
-            let reason = format!("want one of {} but the bridge's", pool.subnet);
-            return Err(Error::Address { ip: ip6.into(), network: name.clone(), reason });
-        }
         if !addresses.claim_this(ip6.into(), id)? {
             return Err(Error::AddressTaken { ip: ip6.into(), network: name.clone() });
         }

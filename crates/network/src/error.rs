@@ -73,7 +73,9 @@ pub enum Error {
     #[error("`{0}` is the beginning of several networks' ids")]
     Ambiguous(String),
     /// No name of a network.
-    #[error("`{0}` is no name for a network: want letters, digits and _.- behind a letter or digit, at most 200")]
+    #[error(
+        "`{0}` is no name for a network: want letters, digits and _.- behind a letter or digit, at most 200"
+    )]
     Name(String),
     /// A name that means something else.
     #[error("`{0}` cannot be the name of a network: it means something else")]
@@ -185,9 +187,10 @@ impl Failure for Error {
             | Self::Reserved(_)
             | Self::DriverOption { .. }
             | Self::Address { .. } => Kind::Invalid,
-            Self::Exists(_) | Self::AddressTaken { .. } | Self::SubnetRouted { .. } | Self::LinkTaken { .. } => {
-                Kind::Conflict
-            }
+            Self::Exists(_)
+            | Self::AddressTaken { .. }
+            | Self::SubnetRouted { .. }
+            | Self::LinkTaken { .. } => Kind::Conflict,
             Self::Random(_) => Kind::Internal,
             Self::State { .. } => Kind::Corrupt,
         }

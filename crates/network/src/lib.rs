@@ -11,6 +11,7 @@
 
 mod addresses;
 mod bridge;
+mod change;
 mod conntrack;
 mod definition;
 mod endpoint;
@@ -25,15 +26,19 @@ mod store;
 mod subnet;
 mod subnet6;
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use base::Id;
 use state::Instance;
 
-pub use definition::{BRIDGE_DRIVER, BridgeOptions, DEFAULT, Definition, Pool4, Pool6, check_name};
+pub use change::{Running, namespace_of};
+pub use definition::{BRIDGE_DRIVER, BridgeOptions, DEFAULT, Definition, FORMAT, Pool4, Pool6, check_name};
 pub use endpoint::{Endpoint, Wish};
 pub use error::{Error, HostPort, Result};
 pub use netlink::Refusal;
-pub use plan::{Batch, Plan, prepare, prepare_on};
+pub use plan::{Batch, DISABLE_IPV6, Plan, prepare, prepare_on};
 pub use ports::PortReservations;
 pub use store::{Store, new_id};
 pub use subnet::Subnet;
@@ -60,4 +65,32 @@ fn sweep_all(instance: &Instance, quiet: Duration) -> Result<bool> {
         all &= bridge::Bridge::of_network(instance, &definition).sweep(instance, quiet)?;
     }
     Ok(all)
+}
+
+/// Which addresses of a network are claimed, and by which live containers.
+pub fn users(instance: &Instance, definition: &Definition) -> Result<BTreeMap<IpAddr, Id>> {
+    let claims = bridge::Bridge::of_network(instance, definition).addresses().list()?;
+    let live = |(ip, owner): (IpAddr, String)| Some((ip, owner.parse::<Id>().ok()?));
+    Ok(claims.into_iter().filter_map(live).filter(|(_, id)| instance.live(id).exists()).collect())
+}
+
+/// Removes the bridge of a network that nobody uses. False if somebody does.
+pub fn bring_down(instance: &Instance, definition: &Definition) -> Result<bool> {
+    bridge::Bridge::of_network(instance, definition).sweep(instance, Duration::ZERO)
+}
+
+/// Removes what is still known of a network that has been brought down and is no more.
+pub fn forget(instance: &Instance, definition: &Definition) -> Result<()> {
+    Ok(base::fs::remove_dir_all(&bridge::Bridge::of_network(instance, definition).dir)?)
+}
+
+/// The subnet, gateway and range of a network: as it stands, or as it will. None of the default one that never stood.
+pub fn addresses(
+    instance: &Instance,
+    definition: &Definition,
+) -> Result<Option<(Subnet, Ipv4Addr, Option<Subnet>)>> {
+    let pool = definition.ipv4.as_ref();
+    let stood = bridge::Bridge::of_network(instance, definition).live()?.map(|network| network.subnet);
+    let Some(subnet) = stood.or(pool.map(|pool| pool.subnet)) else { return Ok(None) };
+    Ok(Some((subnet, bridge::gateway(subnet, pool), pool.and_then(|pool| pool.range))))
 }

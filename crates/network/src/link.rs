@@ -1,6 +1,7 @@
 //! Links, addresses and routes: the rtnetlink messages that we send, and the lists that we read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -47,6 +48,7 @@ mod attr {
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const INFO_DATA: u16 = 2;
     pub(super) const NAMESPACE_OF_PID: u16 = 19;
+    pub(super) const NAMESPACE_OF_FD: u16 = 28;
     pub(super) const TX_QUEUES: u16 = 31;
     pub(super) const RX_QUEUES: u16 = 32;
 }
@@ -66,8 +68,17 @@ pub(crate) struct Pair<'a> {
     pub(crate) number: u32,
     /// The container end's hardware address.
     pub(crate) mac: [u8; 6],
-    /// A process in the container's network namespace.
-    pub(crate) pid: u32,
+    /// Where the container's end goes.
+    pub(crate) target: Target<'a>,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// That of a process.
+    Process(u32),
+    /// This one.
+    Namespace(BorrowedFd<'a>),
 }
 
 /// Makes the pair, both ends up and in their places.
@@ -80,7 +91,10 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
     let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
     request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX + pair.number, UP, UP), |r| {
         r.string(attr::NAME, &format!("eth{}", pair.number));
-        r.u32(attr::NAMESPACE_OF_PID, pair.pid);
+        match pair.target {
+            Target::Process(pid) => r.u32(attr::NAMESPACE_OF_PID, pid),
+            Target::Namespace(fd) => r.u32(attr::NAMESPACE_OF_FD, fd.as_raw_fd().cast_unsigned()),
+        }
         r.u32(attr::MTU, pair.mtu);
         r.bytes(attr::ADDRESS, &pair.mac);
         one_queue(r);

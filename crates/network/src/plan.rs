@@ -35,6 +35,8 @@ pub struct Plan {
     warnings: Vec<String>,
 }
 
+/// What is set where no network of a container has IPv6.
+pub const DISABLE_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
 /// Where the endpoints of a running container are written down once they are other than its plan says.
 const ENDPOINTS: &str = "endpoints.json";
 
@@ -95,7 +97,13 @@ pub fn prepare_on(
 
 impl Plan {
     fn new(mode: &NetworkMode, ports: &[PortMapping]) -> Self {
-        Self { mode: mode.clone(), bridge: None, more: Vec::new(), ports: ports.to_vec(), warnings: Vec::new() }
+        Self {
+            mode: mode.clone(),
+            bridge: None,
+            more: Vec::new(),
+            ports: ports.to_vec(),
+            warnings: Vec::new(),
+        }
     }
 
     fn discard_ports(&mut self, why: &str) {
@@ -136,7 +144,7 @@ impl Plan {
         const PING: (&str, &str) = ("net.ipv4.ping_group_range", "0 2147483647");
         // Where a network has no IPv6, a neighbour could make itself everybody's IPv6 router if it were left on
         // (CVE-2020-13401, CVE-2024-32473).
-        const NO_IPV6: (&str, &str) = ("net.ipv6.conf.all.disable_ipv6", "1");
+        const NO_IPV6: (&str, &str) = (DISABLE_IPV6, "1");
         // Where it has, addresses and routes are the ones we give.
         const NO_ROUTERS: [(&str, &str); 2] =
             [("net.ipv6.conf.all.accept_ra", "0"), ("net.ipv6.conf.default.accept_ra", "0")];
@@ -148,7 +156,8 @@ impl Plan {
         }
     }
 
-    fn has_ipv6(&self) -> bool {
+    /// Whether it is on a network that has IPv6.
+    pub fn has_ipv6(&self) -> bool {
         self.endpoints().any(|endpoint| endpoint.address6().is_some())
     }
 
@@ -225,7 +234,7 @@ impl Plan {
 fn read_endpoints(instance: &Instance, id: &Id) -> Result<Option<Vec<Endpoint>>> {
     let path = instance.live(id).join(ENDPOINTS);
     let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
-    let endpoints =
-        serde_json::from_slice(&bytes).map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;
+    let endpoints = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;
     Ok(Some(endpoints))
 }

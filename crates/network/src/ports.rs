@@ -55,6 +55,13 @@ fn hold(mapping: &mut PortMapping, ipv6: bool) -> Result<Vec<OwnedFd>> {
 
 fn hold_all(mapping: &mut PortMapping, ipv6: bool) -> Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
+    if mapping.protocol == Protocol::Sctp {
+        // The kernel may have no sockets of it: the map of ports is what shows a conflict.
+        if mapping.host_port == 0 {
+            drop(hold_one(mapping, host4(mapping).is_none())?);
+        }
+        return Ok(sockets);
+    }
     if host4(mapping).is_some() {
         sockets.push(hold_one(mapping, false)?);
     }
@@ -70,9 +77,7 @@ fn hold_one(mapping: &mut PortMapping, ipv6: bool) -> Result<OwnedFd> {
     let address = SocketAddr::new(mapping.host_ip.unwrap_or(unspecified), mapping.host_port);
     let kind = match mapping.protocol {
         Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
-        // The kernel keeps its ports apart from TCP's, and may not have it at all: the map of ports is what shows a conflict.
-        Protocol::Sctp => SocketType::DGRAM,
+        Protocol::Udp | Protocol::Sctp => SocketType::DGRAM,
     };
     let bound = || -> rustix::io::Result<(OwnedFd, u16)> {
         let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };

@@ -8,8 +8,9 @@ use state::Instance;
 use state::lock::Lock;
 
 use crate::definition::{DEFAULT, Definition, FORMAT, check_name};
-use crate::subnet::Subnet;
-use crate::{Error, Result};
+use crate::error::Attempt;
+use crate::subnet::{self, Subnet};
+use crate::{Error, Result, link};
 
 const SUFFIX: &str = ".json";
 
@@ -111,6 +112,21 @@ impl Store {
             return Err(broken("it was written by a newer version".to_owned()));
         }
         Ok(Some(definition))
+    }
+
+    /// A subnet that neither the host reaches nor another network has, for the network of this id. By the time it comes up
+    /// somebody else may have taken it: then it gets another.
+    pub fn free_subnet(&self, id: &Id) -> Result<Subnet> {
+        let taken = self.subnets_but("")?;
+        let reachable = link::reachable().link(|| "list the host's routes".to_owned())?;
+        let resolvers = crate::files::host_resolvers();
+        let free = |subnet: &Subnet| {
+            reachable.leaves_free(*subnet, None)
+                && !taken.iter().any(|other| other.overlaps(*subnet))
+                && !resolvers.iter().any(|ip| subnet.contains(*ip))
+        };
+        let none = || Error::NoSubnet { bridge: id.short().to_owned() };
+        subnet::narrow_candidates(id).find(free).ok_or_else(none)
     }
 
     /// The subnets that networks other than `name` have, or had when they last stood.

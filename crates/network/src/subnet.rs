@@ -40,7 +40,8 @@ impl Subnet {
         Ipv4Addr::from_bits(self.network.to_bits() | 1)
     }
 
-    pub(crate) fn broadcast(self) -> Ipv4Addr {
+    /// Its last address, which is everybody's.
+    pub fn broadcast(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() | !mask(self.prefix))
     }
 

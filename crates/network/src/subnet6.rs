@@ -16,7 +16,8 @@ pub struct Subnet6 {
 
 impl Subnet6 {
     /// Addresses of one link, which every interface gives itself.
-    pub(crate) const LINK_LOCAL: Self = Self { network: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), prefix: 10 };
+    pub(crate) const LINK_LOCAL: Self =
+        Self { network: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), prefix: 10 };
     /// The host itself.
     pub(crate) const LOOPBACK: Self = Self { network: Ipv6Addr::LOCALHOST, prefix: 128 };
     /// No address yet: who asks whether the one it wants is free.
@@ -60,7 +61,8 @@ impl Subnet6 {
         ip.to_bits() & mask(self.prefix) == self.network.to_bits()
     }
 
-    pub(crate) fn overlaps(self, other: Self) -> bool {
+    /// Whether the two have addresses in common.
+    pub fn overlaps(self, other: Self) -> bool {
         self.contains(other.network) || other.contains(self.network)
     }
 }

@@ -12,10 +12,12 @@ pub use crate::mounts::{
 };
 mod limits;
 mod logging;
+mod network;
 mod surroundings;
 
 pub use limits::{DeviceRate, Limits, Ulimit};
 pub use logging::{LogDriver, LogOptions};
+pub use network::{EndpointOptions, NetworkMode};
 pub use surroundings::{DeviceMapping, DnsOptions, ExposedPort, HostEntry, IpcMode, Namespaces, PidMode};
 
 /// Everything that `run` and `create` may be told. `None` and empty mean: as the image or the defaults say.
@@ -65,6 +67,9 @@ pub struct ContainerOptions {
     pub tmpfs: Vec<TmpfsMount>,
     /// `--network`.
     pub network: NetworkMode,
+    /// The networks, where the mode says so; the first gives the default route.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointOptions>,
     /// `-p`.
     pub ports: Vec<PortMapping>,
     /// `-m`, bytes.
@@ -248,23 +253,6 @@ impl ContainerOptions {
         let tmpfs = self.tmpfs.iter().map(|m| &m.destination);
         binds.chain(volumes).chain(images).chain(tmpfs).map(PathBuf::as_path)
     }
-}
-
-/// `--network`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkMode {
-    /// The default bridge.
-    #[default]
-    Bridge,
-    /// The host's own namespace.
-    Host,
-    /// Loopback only.
-    None,
-    /// Those that the options name as endpoints.
-    Networks,
-    /// The network of another container, by its name or id.
-    Container(String),
 }
 
 /// Transport protocols of published ports.

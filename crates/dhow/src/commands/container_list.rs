@@ -63,7 +63,7 @@ pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
         && filters.any("health", |v| container.health.map_or("none", HealthStatus::as_str) == v)
         && filters.any("exited", |v| code.as_deref() == Some(v))
         && filters.any("ancestor", |v| is_image(container, v))
-        && filters.any("network", |v| container.network == v)
+        && filters.any("network", |v| container.networks.iter().any(|name| name == v))
         && filters.any("publish", |v| publishes(container, v))
         && filters.any("volume", |v| container.mounts.iter().any(|m| m.source == v || m.destination == v))
         && filters.labels(&container.labels)
@@ -105,7 +105,7 @@ pub(super) fn row(c: &ContainerSummary, now: Timestamp, cut: bool) -> Row {
         "Labels": labels.join(","),
         "Mounts": mounts(c, cut),
         "LocalVolumes": c.mounts.iter().filter(|m| m.volume).count().to_string(),
-        "Networks": c.network,
+        "Networks": c.networks.join(","),
         "Size": "0B",
         LABEL_MAP: c.labels,
     });
@@ -216,7 +216,7 @@ mod tests {
             started: Some(Timestamp(NOW.0 - 3_000_000_000)),
             ports: Vec::new(),
             address: None,
-            network: "bridge".into(),
+            networks: vec!["bridge".into()],
             labels: [("a".to_owned(), "b".to_owned())].into(),
             mounts: Vec::new(),
         }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::globals::Context;
 use crate::{format, output};
 
-/// Show all that is known of containers, images or volumes.
+/// Show all that is known of containers, images, networks or volumes.
 #[derive(Debug, Parser)]
 #[command(name = "inspect")]
 pub(crate) struct Arguments {
@@ -18,9 +18,9 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Only what is of this type
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "volume"])]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "network", "volume"])]
     kind: Option<String>,
-    /// Containers, images or volumes
+    /// Containers, images, networks or volumes
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
@@ -29,6 +29,7 @@ impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let kind = self.kind.as_deref().map(|kind| match kind {
             "image" => Kind::Image,
+            "network" => Kind::Network,
             "volume" => Kind::Volume,
             _ => Kind::Container,
         });
@@ -41,11 +42,12 @@ impl Run for Arguments {
 pub(super) enum Kind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
 /// In this order.
-const KINDS: [Kind; 3] = [Kind::Container, Kind::Image, Kind::Volume];
+const KINDS: [Kind; 4] = [Kind::Container, Kind::Image, Kind::Network, Kind::Volume];
 
 /// Prints what is known of these, and complains about those that are not there.
 pub(super) fn show(
@@ -77,6 +79,7 @@ fn find(engine: &Engine, name: &str, kind: Option<Kind>) -> Result<Value> {
         let found = match candidate {
             Kind::Container => engine.inspect_container(name),
             Kind::Image => engine.inspect_image(name),
+            Kind::Network => engine.inspect_network(name),
             Kind::Volume => engine.inspect_volume(name),
         };
         match found {
@@ -84,7 +87,10 @@ fn find(engine: &Engine, name: &str, kind: Option<Kind>) -> Result<Value> {
             other => return other.map_err(Error::Engine),
         }
     }
-    Err(Error::Usage { message: format!("no such container, image or volume: {name}"), hints: Vec::new() })
+    Err(Error::Usage {
+        message: format!("no such container, image, network or volume: {name}"),
+        hints: Vec::new(),
+    })
 }
 
 /// Four spaces, as Docker indents.

@@ -35,6 +35,12 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod network_connect;
+mod network_create;
+mod network_inspect;
+mod network_list;
+mod network_prune;
+mod network_rm;
 mod pause;
 mod port;
 mod ps;
@@ -108,6 +114,8 @@ pub(crate) enum Names {
     Both,
     /// Volumes.
     Volumes,
+    /// Networks.
+    Networks,
     /// Registries: those that images are from.
     Registries,
     /// Neither.
@@ -185,6 +193,13 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<volume_inspect::Arguments>("volume inspect", Group::Noun, Names::Volumes),
     verb::<volume_rm::Arguments>("volume rm", Group::Noun, Names::Volumes),
     verb::<volume_prune::Arguments>("volume prune", Group::Noun, Names::None),
+    verb::<network_create::Arguments>("network create", Group::Noun, Names::None),
+    verb::<network_list::Arguments>("network ls", Group::Noun, Names::None),
+    verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
+    verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
+    verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
+    verb::<network_rm::Arguments>("network rm", Group::Noun, Names::Networks),
+    verb::<network_prune::Arguments>("network prune", Group::Noun, Names::None),
     verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
     verb::<system_boot::Start>("system start", Group::Noun, Names::None),
     verb::<system_boot::Stop>("system stop", Group::Noun, Names::None),
@@ -267,6 +282,20 @@ const NOUNS: &[(&str, Translations)] = &[
             ("rm", &["volume rm"]),
             ("remove", &["volume rm"]),
             ("prune", &["volume prune"]),
+        ],
+    ),
+    (
+        "network",
+        &[
+            ("create", &["network create"]),
+            ("ls", &["network ls"]),
+            ("list", &["network ls"]),
+            ("inspect", &["network inspect"]),
+            ("connect", &["network connect"]),
+            ("disconnect", &["network disconnect"]),
+            ("rm", &["network rm"]),
+            ("remove", &["network rm"]),
+            ("prune", &["network prune"]),
         ],
     ),
     (

@@ -56,6 +56,7 @@ fn parse(text: &str) -> Result<(u16, Protocol)> {
     let protocol = match protocol {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
         _ => None,
     };
     match (port.parse::<u16>(), protocol) {

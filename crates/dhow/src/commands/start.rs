@@ -32,12 +32,14 @@ impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
         if !self.attach && !self.interactive {
-            return each::at_once(&self.containers, |name| {
+            let start = |name: &str| {
                 if let Some(session) = engine.start_existing(name, StartHow::default())? {
                     warn(session.warnings());
                 }
                 Ok(name.to_owned())
-            });
+            };
+            let (free, joining) = engine.start_order(&self.containers);
+            return Ok(each::at_once(&free, start)? | each::one_by_one(&joining, start)?);
         }
         let [name] = &self.containers[..] else {
             return Err(Error::flag("start can attach to one container only".to_owned()));

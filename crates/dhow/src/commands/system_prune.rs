@@ -3,14 +3,14 @@
 use clap::Parser;
 use engine::SystemPruneOptions;
 
-use crate::commands::{Run, confirm, container_prune, image_prune, volume_prune};
+use crate::commands::{Run, confirm, container_prune, image_prune, network_prune, volume_prune};
 use crate::error::Result;
 use crate::flags::filter::Filters;
 use crate::flags::selection;
 use crate::globals::Context;
 use crate::{human, output};
 
-/// Remove all that nobody uses: stopped containers, images without a name.
+/// Remove all that nobody uses: stopped containers, networks, images without a name.
 #[derive(Debug, Parser)]
 #[command(name = "system prune")]
 pub(crate) struct Arguments {
@@ -37,6 +37,7 @@ impl Run for Arguments {
         let options = SystemPruneOptions { all: self.all, volumes: self.volumes, which };
         let pruned = context.engine()?.prune_system(&options)?;
         container_prune::list(&pruned.containers.ids)?;
+        network_prune::list(&pruned.networks)?;
         volume_prune::list(&pruned.volumes.removed)?;
         image_prune::list(&pruned.images.removed)?;
         output::line(&format!("Total reclaimed space: {}", human::size(pruned.reclaimed(), 4)))?;
@@ -46,7 +47,11 @@ impl Run for Arguments {
 
 impl Arguments {
     fn warning(&self) -> String {
-        let mut lines = vec!["WARNING! This will remove:", "  - all stopped containers"];
+        let mut lines = vec![
+            "WARNING! This will remove:",
+            "  - all stopped containers",
+            "  - all networks not used by at least one container",
+        ];
         if self.volumes {
             lines.push("  - all anonymous volumes not used by at least one container");
         }

@@ -23,7 +23,7 @@ pub(crate) enum NotAPort {
     #[error("`{0}` is not an IP address; IPv6 addresses stand in brackets")]
     Address(String),
     /// A protocol that is not published.
-    #[error("`{0}` is not a protocol: want tcp or udp")]
+    #[error("`{0}` is not a protocol: want tcp, udp or sctp")]
     Protocol(String),
     /// More than a container's port.
     #[error("want PORT[-PORT][/PROTOCOL], such as 80 or 5000-5010/udp")]
@@ -40,6 +40,7 @@ impl FromStr for Publish {
             Some((rest, name)) => match name.to_ascii_lowercase().as_str() {
                 "tcp" => (rest, Protocol::Tcp),
                 "udp" => (rest, Protocol::Udp),
+                "sctp" => (rest, Protocol::Sctp),
                 _ => return Err(NotAPort::Protocol(name.to_owned())),
             },
             None => (text, Protocol::Tcp),

@@ -129,6 +129,7 @@ impl Engine {
             names::check(name)?;
         }
         self.check_joins(&options)?;
+        let _networks_stay = self.resolve_networks(&mut options)?;
         let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;
         refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);
@@ -155,7 +156,7 @@ impl Engine {
         let mut of_storage = Vec::new();
         self.plan_storage(&mut options, &execution, &overlay, &mut of_storage)?;
         let Resolution { args, resolved, mut warnings } =
-            resolve(&options, &execution, &self.config, &machine(&options), &id)?;
+            resolve(&options, &execution, &self.config, &self.machine(&options)?, &id)?;
         // A container has its image's labels, and its own of the same names instead.
         for (key, value) in execution.labels {
             options.labels.entry(key).or_insert(value);
@@ -314,6 +315,18 @@ pub(crate) fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
 fn is_for(has: &Platform, wanted: &Platform) -> bool {
     let variant = wanted.variant.is_none() || has.variant.is_none() || has.variant == wanted.variant;
     (&has.os, &has.architecture) == (&wanted.os, &wanted.architecture) && variant
+}
+
+impl Engine {
+    /// The machine as a container with these options will see it.
+    fn machine(&self, options: &ContainerOptions) -> Result<Machine> {
+        let mut machine = machine(options);
+        if let NetworkMode::Container(name) = &options.network {
+            // Who shares its network shares its name.
+            machine.hostname = self.find(name)?.record.resolved.hostname;
+        }
+        Ok(machine)
+    }
 }
 
 /// Asked of the kernel only where the answer matters.

@@ -2,6 +2,7 @@
 
 mod limits;
 mod mounts;
+mod network;
 mod surroundings;
 
 use base::Timestamp;
@@ -11,8 +12,8 @@ use state::options::{Origin, PortMapping, RestartPolicy, SeccompChoice};
 
 use crate::Engine;
 use crate::containers::records::{self, Found};
-use crate::containers::spec::network_name;
 use crate::error::Result;
+use crate::networks;
 
 impl Engine {
     /// All that is known of a container.
@@ -23,6 +24,7 @@ impl Engine {
         let resolved = &record.resolved;
         let dir = self.instance.container(&record.id);
         let live = self.instance.live(&record.id);
+        let endpoints = self.endpoints_of(&record.id)?;
         let (path, args) = record.args.split_first().map_or(("", &[][..]), |(path, args)| (path, args));
         Ok(json!({
             "Id": record.id,
@@ -64,7 +66,7 @@ impl Engine {
                 "StopTimeout": resolved.stop_timeout,
                 "Healthcheck": health_check(&found),
             },
-            "NetworkSettings": network_settings(&found),
+            "NetworkSettings": network::settings(&found, &endpoints),
         }))
     }
 }
@@ -158,7 +160,7 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         "Mounts": mounts::long(options),
         "VolumesFrom": mounts::inherited(options),
         "LogConfig": { "Type": options.log.driver.unwrap_or_default().name(), "Config": options.log.words() },
-        "NetworkMode": network_name(&options.network),
+        "NetworkMode": networks::mode(options),
         "PortBindings": port_map(&options.ports),
         "RestartPolicy": restart_policy(options.restart),
         "AutoRemove": options.auto_remove,
@@ -174,21 +176,6 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         surroundings::add(config, options);
     }
     config
-}
-
-fn network_settings(found: &Found) -> Value {
-    let live = found.live.as_ref();
-    let address = live.and_then(|l| l.address.as_ref());
-    let endpoint = json!({
-        "IPAddress": address.map(|a| a.ip.to_string()).unwrap_or_default(),
-        "IPPrefixLen": address.map_or(0, |a| a.prefix),
-        "Gateway": address.map(|a| a.gateway.to_string()).unwrap_or_default(),
-        "MacAddress": address.map(|a| a.mac.clone()).unwrap_or_default(),
-    });
-    let mut settings = endpoint.clone();
-    settings["Ports"] = live.map_or_else(|| json!({}), |l| port_map(&l.ports));
-    settings["Networks"] = json!({ network_name(&found.record.options.network): endpoint });
-    settings
 }
 
 /// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`.

@@ -1,10 +1,10 @@
-//! Containers whose namespaces another one shares (`--ipc container:X`, `--pid container:X`).
+//! Containers whose namespaces another one shares (`--ipc`, `--pid` and `--network container:X`).
 
 use base::{Failure, Kind};
 use monitor::Join;
 use oci::runtime::NamespaceKind;
 use state::container::Status;
-use state::options::{ContainerOptions, IpcMode, PidMode};
+use state::options::{ContainerOptions, IpcMode, NetworkMode, PidMode};
 
 use crate::Engine;
 use crate::containers::records;
@@ -41,7 +41,11 @@ fn asked(options: &ContainerOptions) -> impl Iterator<Item = (NamespaceKind, &st
         PidMode::Container(name) => Some((NamespaceKind::Pid, name.as_str())),
         _ => None,
     };
-    ipc.into_iter().chain(pid)
+    let network = match &options.network {
+        NetworkMode::Container(name) => Some((NamespaceKind::Network, name.as_str())),
+        _ => None,
+    };
+    ipc.into_iter().chain(pid).chain(network)
 }
 
 impl Engine {
@@ -53,13 +57,30 @@ impl Engine {
         Ok(())
     }
 
+    /// Containers that are to be started, those first that join no other: they may be started all at once, the rest in turn.
+    pub fn start_order(&self, names: &[String]) -> (Vec<String>, Vec<String>) {
+        let joins = |name: &&String| {
+            // Who is not there is told so when it is started.
+            self.find(name).is_ok_and(|found| asked(&found.record.options).next().is_some())
+        };
+        if names.len() < 2 {
+            return (names.to_vec(), Vec::new());
+        }
+        let (joining, free): (Vec<&String>, Vec<&String>) = names.iter().partition(joins);
+        (free.into_iter().cloned().collect(), joining.into_iter().cloned().collect())
+    }
+
     /// What a container joins, which must run.
     pub(crate) fn joins(&self, options: &ContainerOptions) -> Result<Vec<Join>> {
         let mut joins = Vec::new();
         for (kind, name) in asked(options) {
             let found = self.find(name)?;
             if !matches!(found.status, Status::Running | Status::Paused) {
-                let what = if kind == NamespaceKind::Ipc { "IPC" } else { "PID" };
+                let what = match kind {
+                    NamespaceKind::Ipc => "IPC",
+                    NamespaceKind::Network => "network",
+                    _ => "PID",
+                };
                 return Err(Error::NotRunning { what, name: name.to_owned() }.into());
             }
             let private = matches!(found.record.options.namespaces.ipc, IpcMode::Private | IpcMode::None);

@@ -9,8 +9,8 @@ use state::options::{ContainerOptions, PortMapping};
 
 use crate::Engine;
 use crate::containers::records::{self, Found};
-use crate::containers::spec::network_name;
 use crate::error::Result;
+use crate::networks;
 
 /// A line of `ps`.
 #[derive(Debug, Clone)]
@@ -39,8 +39,8 @@ pub struct ContainerSummary {
     pub ports: Vec<PortMapping>,
     /// Its address on the bridge, while it runs.
     pub address: Option<Address>,
-    /// `bridge`, `host`, `none`.
-    pub network: String,
+    /// The networks that it is on; `host` and `none` are some.
+    pub networks: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// What is mounted of the host and of volumes.
@@ -115,7 +115,7 @@ fn summary(found: Found) -> ContainerSummary {
         started,
         ports,
         address,
-        network: network_name(&record.options.network).to_owned(),
+        networks: networks::names(&record.options).into_iter().map(str::to_owned).collect(),
         mounts: mounts(&record.options),
         labels: record.options.labels,
     }

@@ -330,6 +330,7 @@ impl Engine {
 }
 
 /// A request that a killed command has half written counts as none: then nothing was acted on.
+/// What its monitor was told, where a container has a live directory.
 pub(crate) fn read_request(live: &Path) -> Option<Request> {
     let bytes = fs::read_if_exists(&live.join(file::REQUEST)).ok()??;
     serde_json::from_slice(&bytes).ok()

@@ -1,5 +1,6 @@
 //! `start`: a created container is handed to a monitor, which launches it.
 
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
 use crate::containers::{health, notes};
 use crate::error::{Error, Reported, Result};
+use crate::networks::connect::{addresses, files_of};
 
 /// How to start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,15 +121,13 @@ impl Engine {
 
     /// Claims what the container's network needs. Addresses may all be held by dead containers: once.
     fn prepare_network(&self, record: &Record) -> Result<network::Plan> {
-        let options = &record.options;
         let ports = published(record);
-        let prepare = || network::prepare(&self.instance, &record.id, &options.network, &ports);
-        match prepare() {
+        match self.prepare_networks(record, &ports) {
             Err(error) if error.kind() == Kind::Exhausted => {
                 self.reconcile()?;
-                Ok(prepare()?)
+                self.prepare_networks(record, &ports)
             }
-            other => Ok(other?),
+            other => other,
         }
     }
 
@@ -149,8 +149,10 @@ impl Engine {
         let joins = self.joins(options)?;
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
+        let network_files = files_of(self, &joins, live);
         let context = Context {
             live,
+            network_files: &network_files,
             network_namespace: network.needs_namespace(),
             pids_limit: self.config.pids_limit,
             apparmor,
@@ -290,10 +292,10 @@ fn published(record: &Record) -> Vec<PortMapping> {
 fn provide_files(live: &Path, record: &Record, network: &network::Plan) -> Result<Vec<String>> {
     let mode = &record.options.network;
     let hostname = &record.resolved.hostname;
-    let address = network.address();
+    let addresses: Vec<IpAddr> = network.endpoints().flat_map(addresses).collect();
     let resolver = network::files::resolv_conf(mode, &record.options.dns)?;
-    let mut hosts = network::files::hosts(mode, hostname, address.as_ref().map(|a| a.ip))?;
-    let gateway = address.map(|a| a.gateway);
+    let mut hosts = network::files::hosts(mode, hostname, &addresses)?;
+    let gateway = network.address().map(|a| a.gateway);
     hosts.push_str(&network::files::more_hosts(mode, &record.options.hosts, gateway)?);
     let contents = [("resolv.conf", resolver.text), ("hostname", format!("{hostname}\n")), ("hosts", hosts)];
     for (name, content) in contents {

@@ -228,7 +228,7 @@ impl Sampler<'_> {
         let live =
             found.live.as_ref().filter(|_| matches!(found.status, Status::Running | Status::Paused))?;
         let group = Group::existing(&self.hierarchy, &self.engine.location(&found.record));
-        let own_network = matches!(found.record.options.network, NetworkMode::Bridge);
+        let own_network = matches!(found.record.options.network, NetworkMode::Bridge | NetworkMode::Networks);
         let process = || Process::open(live.pid);
         Some(Running { meter: group.meter(), process: own_network.then(process), last: None })
     }

@@ -19,6 +19,8 @@ pub struct SystemPruneOptions {
 pub struct PrunedSystem {
     /// Containers.
     pub containers: PrunedContainers,
+    /// Networks' names.
+    pub networks: Vec<String>,
     /// Volumes.
     pub volumes: PrunedVolumes,
     /// Images.
@@ -37,12 +39,13 @@ impl Engine {
     pub fn prune_system(&self, options: &SystemPruneOptions) -> Result<PrunedSystem> {
         let SystemPruneOptions { all, volumes, which } = options;
         let containers = self.prune_containers(which)?;
+        let networks = self.prune_networks(which)?;
         let volumes = if *volumes {
             self.prune_volumes(&VolumePruneOptions { all: false, which: which.clone() })?
         } else {
             PrunedVolumes::default()
         };
         let images = self.prune_images(&PruneOptions { all: *all, which: which.clone() })?;
-        Ok(PrunedSystem { containers, volumes, images })
+        Ok(PrunedSystem { containers, networks, volumes, images })
     }
 }

@@ -27,7 +27,11 @@ const MIN_MTU: u32 = 576;
 
 impl Bridge {
     /// Makes what is missing. The exclusive lock is held.
-    pub(super) fn make(&self, instance: &Instance, definition: &Definition) -> Result<(Network, u32, Vec<String>)> {
+    pub(super) fn make(
+        &self,
+        instance: &Instance,
+        definition: &Definition,
+    ) -> Result<(Network, u32, Vec<String>)> {
         let mut warnings = Vec::new();
         self.addresses().create_dirs()?;
         let before = live::read(&self.dir)?;
@@ -44,7 +48,11 @@ impl Bridge {
         };
         let options = definition.bridge_options()?;
         let zone = Zone {
-            tag: if definition.is_default() { definition.name.clone() } else { definition.id.short().to_owned() },
+            tag: if definition.is_default() {
+                definition.name.clone()
+            } else {
+                definition.id.short().to_owned()
+            },
             bridge: self.name.clone(),
             subnet: network.subnet,
             subnet6: definition.ipv6.as_ref().map(|pool| pool.subnet),
@@ -155,8 +163,13 @@ impl Bridge {
         sysctl("ipv6", &self.name, "accept_ra", "0")?;
         let ipv6 = definition.ipv6.as_ref();
         sysctl("ipv6", &self.name, "disable_ipv6", if ipv6.is_some() { "0" } else { "1" })?;
-        link::address_and_up(index, gateway, network.subnet.prefix(), ipv6.map(|p| (p.gateway, p.subnet.prefix())))
-            .link(|| format!("give {gateway} to the bridge `{}`", self.name))?;
+        link::address_and_up(
+            index,
+            gateway,
+            network.subnet.prefix(),
+            ipv6.map(|p| (p.gateway, p.subnet.prefix())),
+        )
+        .link(|| format!("give {gateway} to the bridge `{}`", self.name))?;
         Ok(index)
     }
 }

@@ -159,7 +159,8 @@ impl Bridge {
             for (ip, _) in Addresses::of(&dir).list()? {
                 published.extend(ports::remembered(&dir, ip)?);
             }
-            zones.extend(stands.and_then(|n| n.zone).filter(|zone| own.is_none_or(|own| own.tag != zone.tag)));
+            zones
+                .extend(stands.and_then(|n| n.zone).filter(|zone| own.is_none_or(|own| own.tag != zone.tag)));
         }
         nft::table::create(&self.table, &zones).firewall(|| format!("make the table `{}`", self.table))?;
         // One by one: what two claim, because one of them died, is the first one's until the other takes it over.

@@ -62,7 +62,8 @@ pub(super) fn make(
     const ID: u16 = 10;
     const USERDATA: u16 = 13;
     /// So that `nft` prints names: the key's order of bytes (type 0, four of them) is the machine's own (1).
-    const HOST_ORDER: &[u8] = if cfg!(target_endian = "little") { &[0, 4, 1, 0, 0, 0] } else { &[0, 4, 0, 0, 0, 1] };
+    const HOST_ORDER: &[u8] =
+        if cfg!(target_endian = "little") { &[0, 4, 1, 0, 0, 0] } else { &[0, 4, 0, 0, 0, 1] };
     const HAS_INTERVALS: u32 = 4;
     const IS_MAP: u32 = 8;
     const VERDICT: u32 = 0xffff_ff00;

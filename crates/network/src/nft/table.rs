@@ -205,7 +205,13 @@ fn rules(writer: &mut Writer<'_>) {
 }
 
 /// A base chain that lets pass what no rule of it drops.
-fn base_chain(transaction: &mut Transaction, table: &str, name: &str, purpose: &str, (hook, priority): (u32, i32)) {
+fn base_chain(
+    transaction: &mut Transaction,
+    table: &str,
+    name: &str,
+    purpose: &str,
+    (hook, priority): (u32, i32),
+) {
     const TABLE: u16 = 1;
     const NAME: u16 = 3;
     const HOOK: u16 = 4;

@@ -105,7 +105,7 @@ impl ContainerFlags {
         }
         self.process.apply(&mut options)?;
         self.files.apply(&mut options);
-        self.network.apply(&mut options);
+        self.network.apply(&mut options)?;
         if let Some(flags) = self.limits.0 {
             flags.apply(&mut options);
         }

@@ -1,21 +1,34 @@
 //! Which network it is on, and what of it can be reached.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::Args;
 use state::options::{ContainerOptions, DnsOptions};
 
+use crate::error::{Error, Result};
 use crate::flags::expose::Expose;
 use crate::flags::host_entry::AddHost;
-use crate::flags::network::Network;
+use crate::flags::network::{self, Mac, Network, Wanted};
 use crate::flags::port::Publish;
 
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Flags {
-    /// Connect it to a network: bridge, host or none
+    /// Connect it to a network: bridge, host, none, container:NAME, or one of your own
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
-    network: Option<Network>,
+    network: Vec<Network>,
+    /// Give it another name on its network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
+    network_alias: Vec<String>,
+    /// Give it this address, of its network's subnet
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    ip: Option<Ipv4Addr>,
+    /// Give it this IPv6 address, of its network's subnet
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    ip6: Option<Ipv6Addr>,
+    /// Give its interface this hardware address
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    mac_address: Option<Mac>,
     /// Publish a port
     #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER[/PROTOCOL]", help_heading = "Network")]
     publish: Vec<Publish>,
@@ -40,12 +53,20 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    pub(super) fn apply(self, options: &mut ContainerOptions) {
-        options.network = self.network.map(|Network(mode)| mode).unwrap_or_default();
+    pub(super) fn apply(self, options: &mut ContainerOptions) -> Result<()> {
+        let wanted = Wanted {
+            aliases: self.network_alias,
+            ip: self.ip,
+            ip6: self.ip6,
+            mac: self.mac_address.map(|Mac(mac)| mac),
+        };
+        network::apply(self.network, wanted, options)
+            .map_err(|error| Error::flag(format!("invalid value for '--network': {error}")))?;
         options.publish_all = self.publish_all;
         options.expose = self.expose.into_iter().flat_map(|Expose(ports)| ports).collect();
         options.hosts = self.add_host.into_iter().map(|AddHost(host)| host).collect();
         options.dns = DnsOptions { servers: self.dns, search: self.dns_search, options: self.dns_option };
         options.ports = self.publish.into_iter().flat_map(|Publish(ports)| ports).collect();
+        Ok(())
     }
 }

@@ -29,12 +29,14 @@ use crate::containers::storage::Storage;
 pub(crate) use mounts::PROVIDED;
 
 pub(crate) use host::OnHost;
-pub(crate) use resolve::{Machine, Resolution, environment, network_name, resolve};
+pub(crate) use resolve::{Machine, Resolution, environment, resolve};
 
 /// What a specification needs to know besides the record.
 pub(crate) struct Context<'a> {
-    /// The container's live directory, where hosts, resolv.conf and hostname are.
+    /// The container's live directory.
     pub live: &'a Path,
+    /// Where hosts, resolv.conf and hostname are: in there, or with the container whose network it shares.
+    pub network_files: &'a Path,
     /// A network namespace of its own.
     pub network_namespace: bool,
     /// The default limit of processes.

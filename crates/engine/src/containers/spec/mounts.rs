@@ -24,7 +24,7 @@ pub(super) fn all(options: &ContainerOptions, context: &Context<'_>) -> Vec<Moun
         kernels(options).into_iter().filter(|mount| !wanted(&mount.destination)).collect();
     let mut others: Vec<Mount> = PROVIDED
         .iter()
-        .map(|(file, path)| provided(&context.live.join(file), path, options.read_only))
+        .map(|(file, path)| provided(&context.network_files.join(file), path, options.read_only))
         .filter(|mount| !wanted(&mount.destination))
         .collect();
     others.extend(options.binds.iter().map(bind));

@@ -51,6 +51,8 @@ pub(crate) enum Invalid {
     Environment(String),
     #[error("invalid working directory `{0}`: want an absolute path")]
     WorkingDirectory(String),
+    #[error("{0} and the network of another container: that is for the container whose network it is")]
+    OfJoinedNetwork(&'static str),
     #[error("invalid host name `{0}`: want at most 64 letters, digits, dots and dashes")]
     Hostname(String),
     #[error("invalid mount source `{}`: want an absolute path without ..", .0.display())]
@@ -131,6 +133,7 @@ pub(crate) fn resolve(
     surroundings::check(options)?;
     devices::check(&options.devices, &options.device_rules)?;
     check_ports(options)?;
+    check_joined_network(options)?;
     check_security(options)?;
     if options.auto_remove && options.restart != RestartPolicy::No {
         return Err(Invalid::RestartAndRemove.into());
@@ -200,7 +203,8 @@ fn command_line(options: &ContainerOptions, image: &Execution) -> Result<Vec<Str
 
 fn hostname(options: &ContainerOptions, machine: &Machine, id: &Id) -> Result<String, Invalid> {
     let Some(name) = &options.hostname else {
-        let shares = options.network == NetworkMode::Host || options.namespaces.host_uts;
+        let joins = matches!(options.network, NetworkMode::Host | NetworkMode::Container(_));
+        let shares = joins || options.namespaces.host_uts;
         return Ok(if shares { machine.hostname.clone() } else { id.short().to_owned() });
     };
     let good = (1..=MAX_HOSTNAME).contains(&name.len())
@@ -374,6 +378,24 @@ fn check_ports(options: &ContainerOptions) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// What belongs to a network belongs to the container that has it.
+fn check_joined_network(options: &ContainerOptions) -> Result<(), Invalid> {
+    if !matches!(options.network, NetworkMode::Container(_)) {
+        return Ok(());
+    }
+    let asked = [
+        (!options.ports.is_empty() || options.publish_all, "a published port"),
+        (!options.expose.is_empty(), "an exposed port"),
+        (options.hostname.is_some() && !options.namespaces.host_uts, "a host name"),
+        (!options.hosts.is_empty(), "--add-host"),
+        (!options.dns.is_default(), "a name server"),
+    ];
+    match asked.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Invalid::OfJoinedNetwork(what)),
+        None => Ok(()),
+    }
+}
+
 /// The ports on which it listens: its image's, those that are said to be, and those that are published.
 fn exposed(options: &ContainerOptions, image: &Execution) -> Vec<ExposedPort> {
     let published =
@@ -390,6 +412,7 @@ fn image_ports(text: &str) -> Vec<ExposedPort> {
     let (numbers, protocol) = match text.split_once('/') {
         Some((numbers, "tcp")) => (numbers, Protocol::Tcp),
         Some((numbers, "udp")) => (numbers, Protocol::Udp),
+        Some((numbers, "sctp")) => (numbers, Protocol::Sctp),
         Some(_) => return Vec::new(),
         None => (text, Protocol::Tcp),
     };
@@ -397,15 +420,6 @@ fn image_ports(text: &str) -> Vec<ExposedPort> {
     match (first.parse::<u16>(), last.parse::<u16>()) {
         (Ok(first @ 1..), Ok(last)) => (first..=last).map(|port| ExposedPort { port, protocol }).collect(),
         _ => Vec::new(),
-    }
-}
-
-/// `bridge`, `host`, `none`.
-pub(crate) fn network_name(mode: &NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
     }
 }
 

@@ -146,7 +146,7 @@ fn check_sysctl(options: &ContainerOptions, name: &str, value: &str) -> Result<(
         return Err(Invalid::SysctlValue(short(name)));
     }
     let of_host = |namespace| Err(Invalid::SysctlOfHost { name: short(name), namespace });
-    if network && options.network == NetworkMode::Host {
+    if network && matches!(options.network, NetworkMode::Host | NetworkMode::Container(_)) {
         return of_host("network");
     }
     if ipc && options.namespaces.ipc == IpcMode::Host {
@@ -206,7 +206,10 @@ pub(super) fn namespaces(options: &ContainerOptions, network: bool) -> Vec<Names
         },
         own(K::Uts).filter(|_| !shared.host_uts),
         own(K::Cgroup).filter(|_| !shared.host_cgroup),
-        own(K::Network).filter(|_| network),
+        match options.network {
+            NetworkMode::Container(_) => joined(K::Network, "net"),
+            _ => own(K::Network).filter(|_| network),
+        },
     ];
     all.into_iter().flatten().collect()
 }

@@ -44,6 +44,7 @@ fn spec(options: ContainerOptions) -> Spec {
     let live = Path::new("/run/dhow/containers/5e");
     let context = Context {
         live,
+        network_files: live,
         network_namespace,
         pids_limit: 4096,
         apparmor: None,
