@@ -35,7 +35,7 @@ impl Id {
 
     /// The id that belongs to a text, the same for ever.
     pub fn of(text: &str) -> Self {
-        Self(crate::Digest::of(text.as_bytes()).hex().to_owned())
+        Self(crate::Digest::of(text.as_bytes()).hex())
     }
 
     /// The whole id.

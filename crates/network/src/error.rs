@@ -174,7 +174,6 @@ impl Failure for Error {
                 _ => Kind::Internal,
             },
             Self::NoSubnet { .. } | Self::NoAddress { .. } => Kind::Exhausted,
-            Self::PortTaken { .. } => Kind::Conflict,
             Self::Port { source, .. } => match source.kind() {
                 std::io::ErrorKind::AddrNotAvailable => Kind::Invalid,
                 _ => base::failure::kind_of_io(source),
@@ -187,7 +186,8 @@ impl Failure for Error {
             | Self::Reserved(_)
             | Self::DriverOption { .. }
             | Self::Address { .. } => Kind::Invalid,
-            Self::Exists(_)
+            Self::PortTaken { .. }
+            | Self::Exists(_)
             | Self::AddressTaken { .. }
             | Self::SubnetRouted { .. }
             | Self::LinkTaken { .. } => Kind::Conflict,

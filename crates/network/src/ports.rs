@@ -58,14 +58,14 @@ fn hold_all(mapping: &mut PortMapping, ipv6: bool) -> Result<Vec<OwnedFd>> {
     if mapping.protocol == Protocol::Sctp {
         // The kernel may have no sockets of it: the map of ports is what shows a conflict.
         if mapping.host_port == 0 {
-            drop(hold_one(mapping, host4(mapping).is_none())?);
+            drop(hold_one(mapping, !on_ipv4(mapping))?);
         }
         return Ok(sockets);
     }
-    if host4(mapping).is_some() {
+    if on_ipv4(mapping) {
         sockets.push(hold_one(mapping, false)?);
     }
-    if ipv6 && host6(mapping).is_some() {
+    if ipv6 && on_ipv6(mapping) {
         sockets.push(hold_one(mapping, true)?);
     }
     Ok(sockets)
@@ -113,22 +113,14 @@ fn hold_one(mapping: &mut PortMapping, ipv6: bool) -> Result<OwnedFd> {
     }
 }
 
-/// The host's IPv4 address that it is published on, `Some(None)` being all; none where it is not.
-fn host4(mapping: &PortMapping) -> Option<Option<Ipv4Addr>> {
-    match mapping.host_ip {
-        None => Some(None),
-        Some(IpAddr::V4(ip)) => Some((!ip.is_unspecified()).then_some(ip)),
-        Some(IpAddr::V6(_)) => None,
-    }
+/// Whether it is published on an IPv4 address of the host, or all.
+fn on_ipv4(mapping: &PortMapping) -> bool {
+    mapping.host_ip.is_none_or(|ip| ip.is_ipv4())
 }
 
 /// The same of IPv6.
-fn host6(mapping: &PortMapping) -> Option<Option<Ipv6Addr>> {
-    match mapping.host_ip {
-        None => Some(None),
-        Some(IpAddr::V6(ip)) => Some((!ip.is_unspecified()).then_some(ip)),
-        Some(IpAddr::V4(_)) => None,
-    }
+fn on_ipv6(mapping: &PortMapping) -> bool {
+    mapping.host_ip.is_none_or(|ip| ip.is_ipv6())
 }
 
 fn named(mapping: &PortMapping) -> HostPort {
@@ -137,7 +129,7 @@ fn named(mapping: &PortMapping) -> HostPort {
 
 /// Refuses what can never be published, before anything is claimed.
 pub(crate) fn check(ports: &[PortMapping], ipv6: bool) -> Result<()> {
-    match ports.iter().find(|mapping| !ipv6 && host4(mapping).is_none()) {
+    match ports.iter().find(|mapping| !ipv6 && !on_ipv4(mapping)) {
         Some(mapping) => Err(Error::Ipv6 { port: named(mapping) }),
         None => Ok(()),
     }
@@ -147,15 +139,15 @@ pub(crate) fn check(ports: &[PortMapping], ipv6: bool) -> Result<()> {
 pub(crate) fn published(ports: &[PortMapping], ip: Ipv4Addr, ip6: Option<Ipv6Addr>) -> Vec<Published> {
     let mut all = Vec::with_capacity(ports.len());
     for mapping in ports {
-        let element = |host: Option<IpAddr>, container: IpAddr| Published {
-            host,
+        let element = |container: IpAddr| Published {
+            host: mapping.host_ip.filter(|ip| !ip.is_unspecified()),
             host_port: mapping.host_port,
             protocol: mapping.protocol,
             container,
             container_port: mapping.container_port,
         };
-        all.extend(host4(mapping).map(|host| element(host.map(IpAddr::V4), ip.into())));
-        all.extend(ip6.zip(host6(mapping)).map(|(ip6, host)| element(host.map(IpAddr::V6), ip6.into())));
+        all.extend(on_ipv4(mapping).then(|| element(ip.into())));
+        all.extend(ip6.filter(|_| on_ipv6(mapping)).map(|ip6| element(ip6.into())));
     }
     all
 }

@@ -31,9 +31,9 @@ impl Subnet6 {
 
     /// A network of 64 bits out of `fd00::/8` that is nobody else's, by all chance (RFC 4193).
     pub(crate) fn unique_local(random: [u8; 7]) -> Self {
-        let [a, b, c, d, e, f, g] = random;
         let mut octets = [0; 16];
-        octets[..8].copy_from_slice(&[0xfd, a, b, c, d, e, f, g]);
+        octets[0] = 0xfd;
+        octets[1..8].copy_from_slice(&random);
         Self { network: octets.into(), prefix: 64 }
     }
 

@@ -83,15 +83,12 @@ impl Engine {
         let locked = store.lock()?;
         let others = store.list()?;
         let id = network::new_id()?;
-        let ipv4 = match wanted.ipv4 {
-            Some(pool) => {
-                refuse_overlap(&pool, &others)?;
-                pool
-            }
-            None => {
-                let subnet = store.free_subnet(&id)?;
-                Pool4 { subnet, range: None, gateway: subnet.gateway(), named: false }
-            }
+        let ipv4 = if let Some(pool) = wanted.ipv4 {
+            refuse_overlap(&pool, &others)?;
+            pool
+        } else {
+            let subnet = store.free_subnet(&id)?;
+            Pool4 { subnet, range: None, gateway: subnet.gateway(), named: false }
         };
         let ipv6 = match (wanted.ipv6, ipv6) {
             (Some(pool), _) => {
@@ -154,19 +151,14 @@ impl Wanted {
     fn parse(options: &NetworkOptions) -> std::result::Result<Self, Error> {
         let (mut four, mut six) = (None::<Subnet>, None::<Subnet6>);
         for text in &options.subnets {
-            match text.parse::<Subnet>() {
-                Ok(subnet) => match four.replace(subnet) {
-                    Some(first) => return Err(Error::Twice(first.to_string(), subnet.to_string())),
-                    None => {}
-                },
-                Err(_) => {
-                    let subnet = text
-                        .parse::<Subnet6>()
-                        .map_err(|_| Error::Subnet(text.chars().take(60).collect()))?;
-                    if let Some(first) = six.replace(subnet) {
-                        return Err(Error::Twice(first.to_string(), subnet.to_string()));
-                    }
-                }
+            let first = if let Ok(subnet) = text.parse::<Subnet>() {
+                four.replace(subnet).map(|first| first.to_string())
+            } else {
+                let bad = |_| Error::Subnet(text.chars().take(60).collect());
+                six.replace(text.parse().map_err(bad)?).map(|first| first.to_string())
+            };
+            if let Some(first) = first {
+                return Err(Error::Twice(first, text.clone()));
             }
         }
         let wanted = Self { ipv4: four.map(pool4).transpose()?, ipv6: six.map(pool6).transpose()? };

@@ -223,10 +223,8 @@ fn forward6() -> Result<Option<String>> {
     let mut said =
         "switched on net.ipv6.conf.all.forwarding, which containers with IPv6 need: this host now forwards packets".to_owned();
     if !listening.is_empty() {
-        said.push_str(&format!(
-            "; so that it still listens to routers, accept_ra of {} is 2 now",
-            listening.join(", ")
-        ));
+        said += "; so that it still listens to routers, accept_ra is 2 now of ";
+        said += &listening.join(", ");
     }
     Ok(Some(said))
 }

@@ -71,7 +71,7 @@ fn bad_values_name_flag_value_and_what_is_expected() {
         "-v x:relative image",
         "--volumes-from a:x image",
         "--pull maybe image",
-        "--network x image",
+        "--network container: image",
         "-e =1 image",
         "--rm=maybe image",
         "--memory",

@@ -263,7 +263,7 @@ fn limits_devices_and_surroundings_are_in_the_specification() {
 #[test]
 fn a_container_exposes_what_its_image_does_and_what_it_publishes() {
     let image = Execution {
-        exposed_ports: ["80/tcp", "53/udp", "8000-8001", "x", "1/sctp", "0/tcp"].map(str::to_owned).into(),
+        exposed_ports: ["80/tcp", "53/udp", "8000-8001", "x", "1/icmp", "0/tcp"].map(str::to_owned).into(),
         ..image()
     };
     let options = ContainerOptions {
