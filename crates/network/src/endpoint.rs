@@ -18,6 +18,7 @@ use crate::definition::Definition;
 use crate::error::Attempt;
 use crate::link::{self, Pair, Target};
 use crate::netlink::Request;
+use crate::nft::senders::Owner;
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
 use crate::{Error, Result, conntrack, ports};
@@ -247,8 +248,17 @@ impl Endpoint {
             }
             other => other,
         };
-        made.and_then(|()| link::wait_until_operational(&pair))
-            .link(|| format!("link the container to the bridge `{}`", self.bridge.name))
+        // Before anything can be sent: the container's command runs only when this is done.
+        made.link(|| format!("link the container to the bridge `{}`", self.bridge.name))?;
+        self.bridge.admit(&self.owner())?;
+        link::wait_until_operational(&pair)
+            .link(|| format!("wait for the link to the bridge `{}`", self.bridge.name))
+    }
+
+    /// What may be sent from it.
+    pub(crate) fn owner(&self) -> Owner<'_> {
+        let ip6 = self.ipv6.as_ref().map(|place| place.ip);
+        Owner { link: &self.link, mac: self.mac(), ip: self.ip, ip6 }
     }
 
     /// Takes the link away, from both its ends; fine if it is gone.
@@ -277,6 +287,7 @@ impl Endpoint {
             let _lock = Lock::shared(&self.bridge.dir)?;
             self.bridge.unpublish(self.ip)?;
         }
+        self.bridge.dismiss(&self.owner())?;
         if let Some(place) = &self.ipv6 {
             addresses.release(place.ip.into(), id)?;
         }

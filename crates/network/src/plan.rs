@@ -1,5 +1,7 @@
 //! The plan of a container's networks, and its verbs.
 
+use std::path::Path;
+
 use base::Id;
 use base::fs::{self, Durability};
 use serde::{Deserialize, Serialize};
@@ -189,7 +191,7 @@ impl Plan {
             result = result.and(endpoint.release(id, false));
         }
         // Those that it was connected to while it ran.
-        for endpoint in read_endpoints(instance, id)?.unwrap_or_default() {
+        for endpoint in read_endpoints(&instance.live(id))?.unwrap_or_default() {
             result = result.and(endpoint.release(id, true));
         }
         result
@@ -197,8 +199,12 @@ impl Plan {
 
     /// The plan as it is by now, with what was connected and disconnected while the container ran.
     pub fn by_now(&self, instance: &Instance, id: &Id) -> Result<Self> {
+        self.by_now_in(&instance.live(id))
+    }
+
+    fn by_now_in(&self, live: &Path) -> Result<Self> {
         let mut plan = self.clone();
-        if let Some(endpoints) = read_endpoints(instance, id)? {
+        if let Some(endpoints) = read_endpoints(live)? {
             let mut endpoints = endpoints.into_iter();
             plan.bridge = endpoints.next();
             plan.more = endpoints.collect();
@@ -230,9 +236,24 @@ impl Plan {
     }
 }
 
+/// The endpoints of a container by its live directory; nothing where it has none (any more).
+pub(crate) fn endpoints_in(live: &Path) -> Result<Vec<Endpoint>> {
+    /// What of the monitor's request matters here.
+    #[derive(Deserialize)]
+    struct Request {
+        network: Plan,
+    }
+    let Some(bytes) = fs::read_if_exists(&live.join(state::container::file::REQUEST))? else {
+        return Ok(Vec::new());
+    };
+    // One that is half written belongs to a container that has not been started.
+    let Ok(request) = serde_json::from_slice::<Request>(&bytes) else { return Ok(Vec::new()) };
+    Ok(request.network.by_now_in(live)?.endpoints().cloned().collect())
+}
+
 /// The endpoints of a running container, where they are other than its plan says.
-fn read_endpoints(instance: &Instance, id: &Id) -> Result<Option<Vec<Endpoint>>> {
-    let path = instance.live(id).join(ENDPOINTS);
+fn read_endpoints(live: &Path) -> Result<Option<Vec<Endpoint>>> {
+    let path = live.join(ENDPOINTS);
     let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
     let endpoints = serde_json::from_slice(&bytes)
         .map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;

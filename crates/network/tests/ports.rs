@@ -174,11 +174,47 @@ fn containers_cannot_fake_their_source() {
     liar.send_to(b"x", (gateway, 7000)).unwrap();
     server.set_read_timeout(Some(SILENCE)).unwrap();
     assert!(server.recv(&mut [0; 8]).is_err());
-    let table = world.table();
-    assert!(
-        table.lines().any(|line| line.contains("ip saddr != ") && !line.contains("packets 0 ")),
-        "the guard saw it: {table}"
-    );
+    assert!(world.senders_refused() > 0, "the guard saw it");
+}
+
+/// Answering for a neighbour, or for the bridge, would be the way to its traffic.
+#[test]
+fn containers_cannot_speak_for_one_another() {
+    let world = World::new();
+    let (victim, liar, witness) = (world.container(&[]), world.container(&[]), world.container(&[]));
+    let gateway = victim.plan.address().unwrap().gateway;
+    let server = witness.inside(|| UdpSocket::bind("0.0.0.0:7000").unwrap());
+    server.set_read_timeout(Some(SILENCE)).unwrap();
+    let send = |from: &Container, source: Ipv4Addr| {
+        let socket = from.inside(|| UdpSocket::bind((source, 0)).unwrap());
+        socket.send_to(b"x", (witness.ip(), 7000)).unwrap();
+        server.recv(&mut [0; 8]).is_ok()
+    };
+    assert!(send(&victim, victim.ip()) && send(&liar, liar.ip()));
+    for stolen in [victim.ip(), gateway] {
+        liar.run(&format!("ip addr add {stolen}/32 dev eth0"));
+        assert!(!send(&liar, stolen), "{stolen}");
+        // Nor by asking in its name, which is how neighbours learn where somebody is.
+        liar.run("ip neigh flush dev eth0");
+        let refused = world.senders_refused();
+        assert!(!send(&liar, stolen), "{stolen}");
+        assert!(world.senders_refused() > refused, "what it asks as {stolen} goes nowhere");
+        assert!(!witness.run("ip neigh show").contains(&hardware(&liar, stolen)));
+        liar.run(&format!("ip addr del {stolen}/32 dev eth0"));
+    }
+    // Another hardware address is nobody's.
+    liar.run("ip link set eth0 address 02:00:00:00:00:77");
+    assert!(!send(&liar, liar.ip()));
+    // Who flushes the rules opens the gate, until the next container comes.
+    world.host.run("nft flush ruleset");
+    let _late = world.container(&[]);
+    assert!(!send(&liar, liar.ip()));
+    assert!(send(&victim, victim.ip()));
+}
+
+/// How a table of neighbours would say that the address is this container's.
+fn hardware(container: &Container, ip: Ipv4Addr) -> String {
+    format!("{ip} dev eth0 lladdr {}", container.plan.address().unwrap().mac)
 }
 
 #[test]

@@ -27,11 +27,13 @@ use state::lock::Lock;
 
 use crate::addresses::Addresses;
 use crate::definition::Definition;
+use crate::endpoint::Endpoint;
 use crate::error::Attempt;
 use crate::nft;
 use crate::nft::elements::Published;
+use crate::nft::senders::{self, Owner};
 use crate::nft::zone::Zone;
-use crate::{Result, conntrack, link, ports};
+use crate::{Result, conntrack, link, plan, ports};
 
 pub(crate) use live::Network;
 pub(crate) use make::gateway;
@@ -173,6 +175,43 @@ impl Bridge {
         Ok(())
     }
 
+    /// Lets a container send through its link, in its own name. The kernel forgets a port with its link, but not what is
+    /// written about it: see [`Bridge::dismiss`].
+    pub(crate) fn admit(&self, owner: &Owner<'_>) -> Result<()> {
+        let attempt = || {
+            let _table = Lock::shared(self.all())?;
+            Ok::<_, crate::Error>(senders::add(&self.table, owner))
+        };
+        match attempt()? {
+            Err(refusal) if refusal.errno == rustix::io::Errno::NOENT => {
+                self.mend_senders()?;
+                attempt()?.firewall(|| format!("admit the link `{}`", owner.link))
+            }
+            other => other.firewall(|| format!("admit the link `{}`", owner.link)),
+        }
+    }
+
+    /// Makes the table of senders, with all containers that are on one of our networks.
+    fn mend_senders(&self) -> Result<()> {
+        let _table = Lock::exclusive(self.all())?;
+        if senders::exists(&self.table).firewall(|| format!("look for the table `{}`", self.table))? {
+            return Ok(());
+        }
+        // RUN/networks lies beside RUN/containers.
+        let containers = self.all().with_file_name("containers");
+        let mut endpoints = Vec::new();
+        for name in fs::names(&containers)? {
+            endpoints.extend(plan::endpoints_in(&containers.join(name))?);
+        }
+        let owners: Vec<Owner<'_>> = endpoints.iter().map(Endpoint::owner).collect();
+        senders::create(&self.table, &owners).firewall(|| format!("make the table `{}`", self.table))
+    }
+
+    /// Nothing comes through this link any more.
+    pub(crate) fn dismiss(&self, owner: &Owner<'_>) -> Result<()> {
+        senders::remove(&self.table, owner).firewall(|| format!("dismiss the link `{}`", owner.link))
+    }
+
     /// Publishes ports of one container.
     pub(crate) fn publish(&self, ip: Ipv4Addr, ports: &[Published]) -> Result<()> {
         use rustix::io::Errno;
@@ -268,6 +307,8 @@ impl Bridge {
                 None => Ok(()),
             };
         }
-        nft::table::remove(&self.table).firewall(|| format!("remove the table `{}`", self.table))
+        senders::remove_table(&self.table)
+            .and_then(|()| nft::table::remove(&self.table))
+            .firewall(|| format!("remove the table `{}`", self.table))
     }
 }

@@ -3,6 +3,7 @@
 //! - [`rule`]: writes the expressions of rules.
 //! - [`table`]: the table of an instance: what is in it and why.
 //! - [`zone`]: what of it belongs to one network.
+//! - [`senders`]: the table that keeps containers from sending in others' names.
 //! - [`set`]: sets and maps, and their elements.
 //! - [`elements`]: published ports, each one element of a map in that table.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
@@ -10,6 +11,7 @@
 pub(crate) mod elements;
 pub(crate) mod others;
 mod rule;
+pub(crate) mod senders;
 mod set;
 pub(crate) mod table;
 pub(crate) mod zone;
@@ -34,6 +36,7 @@ const DELSETELEM: u16 = 14;
 const UNSPECIFIED: u8 = 0;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const BRIDGE: u8 = 7;
 const IPV6: u8 = 10;
 
 /// An item of a list.
@@ -54,19 +57,26 @@ fn family(family: u8) -> [u8; 4] {
 #[derive(Debug)]
 struct Transaction {
     request: Request,
+    family: u8,
 }
 
 impl Transaction {
+    /// About tables of the family `inet`, which is both IPv4 and IPv6.
     fn new() -> Self {
+        Self::of(INET)
+    }
+
+    /// About tables of this family.
+    fn of(family: u8) -> Self {
         const BATCH_BEGIN: u16 = 16;
         let mut request = Request::new();
         request.message(BATCH_BEGIN, 0, &batch_header(), |_| {});
-        Self { request }
+        Self { request, family }
     }
 
-    /// A message about a table of the family `inet`, which is both IPv4 and IPv6. Only refusals are answered.
+    /// A message. Only refusals are answered.
     fn message(&mut self, message: u16, flags: u16, attributes: impl FnOnce(&mut Request)) {
-        self.message_of(INET, message, flags, attributes);
+        self.message_of(self.family, message, flags, attributes);
     }
 
     fn message_of(&mut self, of: u8, message: u16, flags: u16, attributes: impl FnOnce(&mut Request)) {

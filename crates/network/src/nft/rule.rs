@@ -53,6 +53,14 @@ impl Address {
     }
 }
 
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EtherType {
+    Ipv4 = 0x0800,
+    Arp = 0x0806,
+    Ipv6 = 0x86dd,
+}
+
 /// A version of the internet protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -76,6 +84,8 @@ pub(super) enum Verdict {
 
 const META_NETWORK_PROTOCOL: u32 = 15;
 const META_L4_PROTOCOL: u32 = 16;
+const META_PROTOCOL: u32 = 1;
+const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
@@ -137,9 +147,13 @@ impl<'a> Rule<'a> {
 
     /// An IPv6 router's advertisement.
     pub(super) fn router_advertisement(&mut self) -> &mut Self {
+        self.version(Version::V6).advertises_router()
+    }
+
+    /// What is known to be IPv6 is a router's advertisement.
+    pub(super) fn advertises_router(&mut self) -> &mut Self {
         const ICMPV6: u8 = 58;
         const ADVERTISEMENT: u8 = 134;
-        self.version(Version::V6);
         self.meta(META_L4_PROTOCOL, REGISTER);
         self.compare(Is::Equal, &[ICMPV6]);
         self.payload(TRANSPORT_HEADER, 0, 1, REGISTER);
@@ -226,11 +240,47 @@ impl<'a> Rule<'a> {
             Version::V4 => self.payload(NETWORK_HEADER, Address::Source.in_ipv4(), 4, REGISTER),
             Version::V6 => self.payload(NETWORK_HEADER, Address::Source.in_ipv6(), 16, REGISTER),
         }
+        self.is_in_set(set, Is::Equal)
+    }
+
+    /// The frame carries this.
+    pub(super) fn ether_type(&mut self, carries: EtherType) -> &mut Self {
+        self.meta(META_PROTOCOL, REGISTER);
+        self.compare(Is::Equal, &(carries as u16).to_be_bytes())
+    }
+
+    /// Incoming interface, hardware address and address of the sender stand together in the set.
+    pub(super) fn sender_in_set(&mut self, carries: EtherType, set: &str) -> &mut Self {
+        const HARDWARE_SOURCE: u32 = 6;
+        const ARP_SENDER: u32 = 14;
+        self.meta(Interface::Incoming as u32, part(0));
+        self.payload(LINK_HEADER, HARDWARE_SOURCE, 6, part(4));
+        let (offset, length) = match carries {
+            EtherType::Ipv4 => (Address::Source.in_ipv4(), 4),
+            EtherType::Arp => (ARP_SENDER, 4),
+            EtherType::Ipv6 => (Address::Source.in_ipv6(), 16),
+        };
+        self.payload(NETWORK_HEADER, offset, length, part(6));
+        self.is_in_set(set, Is::Equal)
+    }
+
+    /// The interface's name stands in the set, or does not.
+    pub(super) fn interface_in_set(&mut self, which: Interface, set: &str, is: Is) -> &mut Self {
+        self.meta(which as u32, REGISTER);
+        self.is_in_set(set, is)
+    }
+
+    fn is_in_set(&mut self, set: &str, is: Is) -> &mut Self {
+        const SET: u16 = 1;
+        const SOURCE: u16 = 2;
+        const FLAGS: u16 = 5;
+        const INVERTED: u32 = 1;
         self.expression("lookup", |r| {
-            const SET: u16 = 1;
-            const SOURCE: u16 = 2;
             r.string(SET, set);
             r.be32(SOURCE, REGISTER);
+            if matches!(is, Is::NotEqual) {
+                r.be32(FLAGS, INVERTED);
+            }
         });
         self
     }

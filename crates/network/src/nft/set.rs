@@ -11,6 +11,7 @@ const TABLE: u16 = 1;
 pub(super) enum Type {
     Ipv4Address = 7,
     Ipv6Address = 8,
+    EtherAddress = 9,
     Protocol = 12,
     Service = 13,
     InterfaceName = 41,
@@ -21,6 +22,7 @@ impl Type {
     fn size(self) -> u32 {
         match self {
             Self::Ipv4Address | Self::Protocol | Self::Service => 4,
+            Self::EtherAddress => 8,
             Self::Ipv6Address | Self::InterfaceName => 16,
         }
     }
@@ -28,6 +30,8 @@ impl Type {
 
 /// What a set's elements lead to.
 pub(super) enum Holds<'a> {
+    /// Nothing: it is a set.
+    Nothing,
     /// Nothing: it is a set of intervals.
     Intervals,
     /// Values of these types.
@@ -70,11 +74,18 @@ pub(super) fn make(
     transaction.message(NEWSET, CREATE, |r| {
         r.string(TABLE, table);
         r.string(NAME, name);
-        r.be32(FLAGS, if matches!(holds, Holds::Intervals) { HAS_INTERVALS } else { IS_MAP });
+        r.be32(
+            FLAGS,
+            match holds {
+                Holds::Nothing => 0,
+                Holds::Intervals => HAS_INTERVALS,
+                Holds::Values(_) | Holds::Verdicts => IS_MAP,
+            },
+        );
         r.be32(KEY_TYPE, concatenation(key));
         r.be32(KEY_LENGTH, size(key));
         match holds {
-            Holds::Intervals => {}
+            Holds::Nothing | Holds::Intervals => {}
             Holds::Values(types) => {
                 r.be32(DATA_TYPE, concatenation(types));
                 r.be32(DATA_LENGTH, size(types));

@@ -143,6 +143,14 @@ impl World {
         false
     }
 
+    /// How many frames containers sent in another's name, and were not let through.
+    pub fn senders_refused(&self) -> u64 {
+        let table = self.host.run(&format!("nft list table bridge {}", self.instance.global_name()));
+        let counters =
+            table.lines().filter_map(|line| line.split_once("counter packets ")?.1.split(' ').next());
+        counters.map(|packets| packets.parse::<u64>().unwrap()).sum()
+    }
+
     pub fn table(&self) -> String {
         self.host.run(&format!("nft list table inet {}", self.instance.global_name()))
     }

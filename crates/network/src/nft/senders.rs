@@ -1,0 +1,200 @@
+//! Who may send what through which port of a bridge: a table of the family `bridge`, which sees what containers send to one
+//! another, too.
+//!
+//! ```text
+//! table bridge dhow {
+//!   set ports   { type ifname }                                the host ends of our containers' links
+//!   set owners  { type ifname . ether_addr . ipv4_addr }       which container's end has which addresses
+//!   set owners6 { type ifname . ether_addr . ipv6_addr }
+//!   chain guard { prerouting: not from one of the ports: accept
+//!                 ip, arp:  port . hardware address . sender @owners: accept
+//!                 ip6:      a router's advertisement: drop;  port . hardware address . sender @owners6, or ::: accept
+//!                 the rest: drop }
+//! }
+//! ```
+//!
+//! So a container can neither answer for its neighbours, nor for the bridge, nor send in anybody's name, and what is no IP
+//! at all goes nowhere.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rustix::io::Errno;
+
+use crate::netlink::{CREATE, Protocol, Refusal, Request, Socket, parse};
+use crate::subnet6::Subnet6;
+
+use super::rule::Address::Source;
+use super::rule::Verdict::{Accept, Drop};
+use super::rule::{EtherType, Interface, Is};
+use super::set::{self, Element, Holds, Type, interface};
+use super::zone::Writer;
+use super::{BRIDGE, DELTABLE, GETTABLE, NEWCHAIN, NEWTABLE, Transaction, family, kind};
+
+const PORTS: &str = "ports";
+const OWNERS: &str = "owners";
+const OWNERS6: &str = "owners6";
+/// Raised with every change above.
+const MARK: &[u8] = b"\0\x07dhow 1\0";
+
+const TABLE_NAME: u16 = 1;
+const TABLE_USERDATA: u16 = 6;
+
+/// What one container may send through its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner<'a> {
+    /// The link's end on the host.
+    pub(crate) link: &'a str,
+    pub(crate) mac: [u8; 6],
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) ip6: Option<Ipv6Addr>,
+}
+
+impl Owner<'_> {
+    fn key(&self, ip: IpAddr) -> Vec<u8> {
+        let mut key = interface(self.link).to_vec();
+        key.extend_from_slice(&self.mac);
+        key.extend_from_slice(&[0, 0]);
+        match ip {
+            IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
+        }
+        key
+    }
+
+    fn elements(&self, mut each: impl FnMut(&str, Element<'_>)) {
+        each(OWNERS, Element::Value(&self.key(self.ip.into()), &[]));
+        if let Some(ip6) = self.ip6 {
+            each(OWNERS6, Element::Value(&self.key(ip6.into()), &[]));
+            each(OWNERS6, Element::Value(&self.key(link_local(self.mac).into()), &[]));
+        }
+        each(PORTS, Element::Value(&interface(self.link), &[]));
+    }
+}
+
+/// The address that an interface gives itself (RFC 4291, appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// Whether the table stands and is of our making.
+pub(crate) fn exists(table: &str) -> Result<bool, Refusal> {
+    let mut request = Request::new();
+    request.message(kind(GETTABLE), 0, &family(BRIDGE), |r| r.string(TABLE_NAME, table));
+    let mark = |payload: &[u8]| {
+        payload.get(4..).and_then(|attributes| parse::attribute(attributes, TABLE_USERDATA)) == Some(MARK)
+    };
+    match Socket::open(Protocol::Netfilter)?.ask(&request, mark) {
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
+        other => other,
+    }
+}
+
+/// Makes the table with these, instead of one that may stand.
+pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
+    use Type::{EtherAddress, InterfaceName, Ipv4Address, Ipv6Address};
+
+    let mut transaction = Transaction::of(BRIDGE);
+    transaction.message(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, table));
+    transaction.message(DELTABLE, 0, |r| r.string(TABLE_NAME, table));
+    transaction.message(NEWTABLE, CREATE, |r| {
+        r.string(TABLE_NAME, table);
+        r.bytes(TABLE_USERDATA, MARK);
+    });
+    let sets: [(&str, &[Type]); 3] = [
+        (PORTS, &[InterfaceName]),
+        (OWNERS, &[InterfaceName, EtherAddress, Ipv4Address]),
+        (OWNERS6, &[InterfaceName, EtherAddress, Ipv6Address]),
+    ];
+    for (id, (name, key)) in (1..).zip(sets) {
+        set::make(&mut transaction, table, (name, id), key, &Holds::Nothing);
+    }
+    chain(&mut transaction, table);
+    let mut writer = Writer { transaction: &mut transaction, table };
+    let guard = "guard";
+    writer.rule(guard, |r| r.interface_in_set(Interface::Incoming, PORTS, Is::NotEqual).verdict(Accept));
+    writer.rule(guard, |r| {
+        r.ether_type(EtherType::Ipv4).sender_in_set(EtherType::Ipv4, OWNERS).verdict(Accept)
+    });
+    writer
+        .rule(guard, |r| r.ether_type(EtherType::Arp).sender_in_set(EtherType::Arp, OWNERS).verdict(Accept));
+    writer.rule(guard, |r| r.ether_type(EtherType::Ipv6).advertises_router().count().verdict(Drop));
+    writer.rule(guard, |r| {
+        r.ether_type(EtherType::Ipv6).sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept)
+    });
+    writer.rule(guard, |r| {
+        // Who asks whether the address that it has just got is free.
+        r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED).verdict(Accept);
+    });
+    writer.rule(guard, |r| r.count().verdict(Drop));
+    for owner in owners {
+        owner.elements(|set, element| element.add(&mut transaction, table, set));
+    }
+    transaction.commit(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, table))
+}
+
+fn chain(transaction: &mut Transaction, table: &str) {
+    const TABLE: u16 = 1;
+    const NAME: u16 = 3;
+    const HOOK: u16 = 4;
+    const HOOK_NUMBER: u16 = 1;
+    const HOOK_PRIORITY: u16 = 2;
+    const TYPE: u16 = 7;
+    const PREROUTING: u32 = 0;
+    /// Before anybody else's.
+    const PRIORITY: i32 = -400;
+    transaction.message(NEWCHAIN, CREATE, |r| {
+        r.string(TABLE, table);
+        r.string(NAME, "guard");
+        r.nest(HOOK, |r| {
+            r.be32(HOOK_NUMBER, PREROUTING);
+            r.be32(HOOK_PRIORITY, PRIORITY.cast_unsigned());
+        });
+        r.string(TYPE, "filter");
+    });
+}
+
+/// Adds a container's link. `ENOENT` where the table is gone.
+pub(crate) fn add(table: &str, owner: &Owner<'_>) -> Result<(), Refusal> {
+    let mut transaction = Transaction::of(BRIDGE);
+    owner.elements(|set, element| element.add(&mut transaction, table, set));
+    // Acknowledged, and changes nothing: an element that was just added.
+    transaction.commit(super::NEWSETELEM, CREATE, |r| {
+        Element::Value(&interface(owner.link), &[]).write(r, table, PORTS);
+    })
+}
+
+/// Removes a container's link; fine if it is not there.
+pub(crate) fn remove(table: &str, owner: &Owner<'_>) -> Result<(), Refusal> {
+    let mut transaction = Transaction::of(BRIDGE);
+    // Added first, so that the removal finds them, whatever there was.
+    owner.elements(|set, element| element.add(&mut transaction, table, set));
+    owner.elements(|set, element| element.remove(&mut transaction, table, set));
+    gone(transaction.commit(NEWTABLE, 0, |r| r.string(TABLE_NAME, table)))
+}
+
+/// Removes the table; fine if there is none.
+pub(crate) fn remove_table(table: &str) -> Result<(), Refusal> {
+    gone(Transaction::of(BRIDGE).commit(DELTABLE, 0, |r| r.string(TABLE_NAME, table)))
+}
+
+fn gone(result: Result<(), Refusal>) -> Result<(), Refusal> {
+    match result {
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_fill_whole_registers() {
+        let owner =
+            Owner { link: "dh0a050002", mac: [2, 0x42, 10, 5, 0, 2], ip: [10, 5, 0, 2].into(), ip6: None };
+        let key = owner.key(owner.ip.into());
+        assert_eq!(key.len(), 28);
+        assert_eq!(key[16..], [2, 0x42, 10, 5, 0, 2, 0, 0, 10, 5, 0, 2]);
+        assert_eq!(link_local(owner.mac).to_string(), "fe80::42:aff:fe05:2");
+    }
+}
