@@ -10,6 +10,7 @@ pub mod id;
 pub mod progress;
 pub mod remove;
 pub mod root;
+pub mod space;
 pub mod time;
 
 pub use digest::{Digest, Hasher, Sha256Reader, Verifier};

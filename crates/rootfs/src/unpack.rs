@@ -79,6 +79,16 @@ impl Failure for UnpackError {
     }
 }
 
+impl UnpackError {
+    /// What the kernel said to what was to be written, where it was the kernel.
+    pub(crate) fn system(&self) -> Option<&io::Error> {
+        match self {
+            Self::Apply(e) => e.system(),
+            _ => None,
+        }
+    }
+}
+
 impl ApplyError {
     fn exceeded(&self) -> Option<&Exceeded> {
         match self {

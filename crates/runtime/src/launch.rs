@@ -86,6 +86,8 @@ pub enum LaunchError {
         kind: Kind,
         /// What the kernel said, where it was the kernel that refused.
         source: Option<io::Error>,
+        /// What to do.
+        hints: Vec<String>,
     },
     /// There is no process that waits to be started.
     #[error("the container's process does not wait to be started")]
@@ -112,6 +114,7 @@ impl Failure for LaunchError {
         match self {
             Self::Cgroup(e) => e.hints(),
             Self::Meanwhile(e) => e.hints(),
+            Self::Child { hints, .. } => hints.clone(),
             _ => Vec::new(),
         }
     }

@@ -20,6 +20,7 @@ pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
         Step::Time => "cannot make a time namespace".to_owned(),
         Step::Session => "cannot begin a session".to_owned(),
         Step::Propagation => "cannot make the mount namespace private".to_owned(),
+        Step::Root if failed.errno == Errno::ROFS => return read_only(plan),
         Step::Root => {
             format!("cannot mount the root file system at {}", plan.root.mountpoint.to_string_lossy())
         }
@@ -61,6 +62,29 @@ pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
     child_error(what, failed)
 }
 
+/// Overlayfs had to do without what it is to write to (`child::mounts::writable`). A full disk is why, or it is told
+/// only to the kernel's log.
+fn read_only(plan: &LaunchPlan) -> LaunchError {
+    let Some(upper) = plan.root.source.upper() else {
+        return child_error(
+            "cannot mount the root file system".to_owned(),
+            Failed::new(Step::Root, 0, Errno::ROFS),
+        );
+    };
+    let full = base::space::is_full(upper);
+    let errno = if full { Errno::NOSPC } else { Errno::ROFS };
+    let what = format!("cannot mount the root file system with its writable layer {}", upper.display());
+    let mut error = child_error(what, Failed::new(Step::Root, 0, errno));
+    if let LaunchError::Child { hints, source: Some(source), .. } = &mut error {
+        *hints = if full {
+            base::space::hints(source, upper)
+        } else {
+            vec!["look for `overlayfs` in the kernel's log: dmesg".to_owned()]
+        };
+    }
+    error
+}
+
 /// The mount and the option that the child means by a number that counts the options of all mounts.
 fn nth_parameter(plan: &LaunchPlan, mut n: usize) -> (String, String) {
     for mount in &plan.mounts {
@@ -99,7 +123,7 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
     if failed.step == Step::Exec && failed.errno == Errno::NOENT && !command().contains('/') {
         // Found out by looking along the path: of no single file has the kernel said that it is missing.
         let what = format!("cannot execute `{}`: no such command along the container's PATH", command());
-        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None };
+        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None, hints: Vec::new() };
     }
     if let Some(what) = crate::plan::attribute_words(process, failed) {
         return child_error(what, failed);
@@ -186,5 +210,5 @@ fn child_error(what: String, failed: Failed) -> LaunchError {
     };
     // A name that is not in a file is nothing that the kernel has said.
     let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
-    LaunchError::Child { what, kind, source }
+    LaunchError::Child { what, kind, source, hints: Vec::new() }
 }

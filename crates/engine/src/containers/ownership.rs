@@ -12,6 +12,7 @@ use base::Id;
 use base::fs::{self, At};
 use rustix::fs::fstat;
 use state::Instance;
+use state::container::file;
 use state::lock::Lock;
 pub(crate) use state::lock::{Held, held as held_at};
 
@@ -74,7 +75,8 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         // Removed while the lock is held, so that nobody finds it half empty and free.
-        if self.lock.is_some() {
+        // With an end in it that has found no room elsewhere it stays: see [`state::exit`].
+        if self.lock.is_some() && !self.live.join(file::EXIT).exists() {
             // What stays is abandoned, and the next command's to remove.
             fs::remove_dir_all(&self.live).ok();
         }

@@ -132,7 +132,11 @@ pub(crate) fn change<E: From<Error>>(
 
 /// How its last run ended.
 pub(crate) fn exit(instance: &Instance, id: &Id) -> Result<Option<Exit>> {
-    read(&instance.container(id).join(file::EXIT))
+    // Where the disk was full, it is kept there.
+    match read(&instance.live(id).join(file::EXIT))? {
+        None => read(&instance.container(id).join(file::EXIT)),
+        kept => Ok(kept),
+    }
 }
 
 /// That it runs.
@@ -159,6 +163,8 @@ pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
     {
         Status::Running if live.as_ref().is_some_and(|l| l.restarting) => Status::Restarting,
         Status::Running | Status::Created if ended => Status::Exited,
+        // Its monitor has recorded the end where there was room.
+        Status::Dead if ended && instance.live(id).join(file::EXIT).exists() => Status::Exited,
         Status::Running if instance.live(id).join(file::PAUSED).exists() => Status::Paused,
         other => other,
     };

@@ -57,6 +57,7 @@ impl Engine {
         self.await_cleared(&id)?;
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(&id, &owner)?;
+        state::exit::settle(&self.instance, &id)?;
         let gone = || records::Error::NotFound(name.to_owned());
         let record = records::record(&self.instance, &id)?.ok_or_else(gone)?;
         let overlay = self.layer_store().overlay(&record.image.layers, &self.instance.container(&id))?;
