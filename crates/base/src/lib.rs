@@ -7,6 +7,7 @@ pub mod digest;
 pub mod failure;
 pub mod fs;
 pub mod id;
+pub mod processes;
 pub mod progress;
 pub mod remove;
 pub mod root;

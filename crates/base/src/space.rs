@@ -27,23 +27,17 @@ fn full(path: &Path) -> String {
     // What could not be made is not there: the nearest directory that is lies on the same file system.
     let found = path.ancestors().find_map(|place| Some((place, statvfs(place).ok()?)));
     let Some((place, space)) = found else {
-        return format!("free space on the file system of {}", path.display());
+        return format!("make room on the file system of {}", path.display());
+    };
+    let (free, all) = (bytes(&space, space.f_bavail), bytes(&space, space.f_blocks));
+    // Of both: what lacked may be back by now, since what was begun has been undone, and the smaller is the one.
+    let inodes = match space.f_files {
+        0 => String::new(),
+        files => format!(" and {} of {files} inodes", space.f_favail),
     };
     let mount = mount_point(place);
-    if space.f_files > 0 && space.f_ffree == 0 {
-        return format!(
-            "remove files from the file system at {}: its {} inodes are used up",
-            mount.display(),
-            space.f_files
-        );
-    }
-    let (free, all) = (bytes(&space, space.f_bavail), bytes(&space, space.f_blocks));
-    format!(
-        "free space on the file system at {}: {} of {} are free",
-        mount.display(),
-        shown(free),
-        shown(all)
-    )
+    let (free, all) = (shown(free), shown(all));
+    format!("make room on the file system at {}: {free} of {all}{inodes} are free now", mount.display())
 }
 
 /// Whether nothing more can be made on the file system of a path. One that cannot be asked is not.

@@ -144,8 +144,11 @@ impl Writer {
             }
         };
         if let Err(error) = file.write_all(&self.out) {
-            // Half an entry may have made it. If it cannot be cut off either, a reader skips it.
-            file.set_len(self.size).ok();
+            // Half an entry may have made it. If it cannot be cut off either, a reader skips it. Somebody who wants room
+            // may have emptied the file: then there is nothing to cut off.
+            if file.metadata().is_ok_and(|now| now.len() > self.size) {
+                file.set_len(self.size).ok();
+            }
             return Err(error);
         }
         self.size += self.out.len() as u64;

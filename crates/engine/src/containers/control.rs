@@ -133,4 +133,9 @@ impl Engine {
     pub(crate) fn own(&self, id: &Id) -> Result<Option<Owner>> {
         Ok(Owner::wait(&self.instance, id, RELEASING)?)
     }
+
+    /// The same for one who removes it, even where there is no room.
+    pub(crate) fn own_to_remove(&self, id: &Id) -> Result<Option<Owner>> {
+        Ok(Owner::wait_to_remove(&self.instance, id, RELEASING)?)
+    }
 }

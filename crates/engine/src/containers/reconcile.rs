@@ -46,6 +46,8 @@ impl Engine {
                 bear_full_disk(self.reconcile_abandoned(&id))?;
             }
         }
+        // Whoever had it may have been killed.
+        fs::create_dir_all(&self.instance.spare(), 0o700).ok();
         self.sweep_released()?;
         self.sweep_half_made()?;
         self.sweep_names()?;

@@ -35,7 +35,7 @@ impl Engine {
         }
         // One that has just ended may be held by its monitor for a moment still.
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
-        let owner = self.own(id)?.ok_or_else(busy)?;
+        let owner = self.own_to_remove(id)?.ok_or_else(busy)?;
         if !records::exists(&self.instance, id) {
             // It removed itself, or somebody else was faster: what was asked for is so.
             return Ok(());

@@ -169,7 +169,7 @@ impl Failure for CopyError {
             }
             _ if self.system().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull) => {
                 vec![
-                    "free space on the file system of the destination".to_owned(),
+                    "make room on the file system of the destination".to_owned(),
                     base::space::NEXT.to_owned(),
                 ]
             }

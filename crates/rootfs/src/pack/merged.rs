@@ -59,8 +59,12 @@ impl Failure for MergeError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::File(e) => e.hints(),
+            Self::Overlay { source, .. } if kind_of_io(source) == Kind::Exhausted => {
+                vec![base::space::NEXT.to_owned()]
+            }
             Self::Overlay { .. } => vec!["start the container: one that runs is read as it is".to_owned()],
-            _ => Vec::new(),
+            Self::Enter { .. } => Vec::new(),
         }
     }
 }
