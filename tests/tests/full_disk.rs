@@ -155,6 +155,8 @@ fn everything(name: &str, disk: &Disk, fill: impl Fn()) {
         assert!(dhow.root().join("containers").join(&id).join("exit.json").exists(), "{name}");
         assert!(!dhow.run_root().join("containers").join(&id).exists(), "{name}");
     }
+    // Whoever comes by puts right what had no room.
+    dhow.ok(&["ps", "-a"]);
     assert!(dhow.ok(&["system", "check"]).contains("all is well"));
     assert_eq!(dhow.ok(&["start", "-a", "made"]), "");
     dhow.ok(&["start", "runs"]);

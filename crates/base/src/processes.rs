@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, Scope};
 
 /// So few that are left may have been too few: what failed has ended by the time it is asked about.
 const FEW: u64 = 16;
@@ -9,6 +10,24 @@ const FEW: u64 = 16;
 /// Whether a process or thread was refused for lack of something.
 pub fn are_exhausted(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+}
+
+/// Says of an error that it is a thread's that was not made.
+pub fn no_thread(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot start a thread: {error}"))
+}
+
+/// Starts threads that help the calling one with a work: so many, or as many as there may be.
+pub fn helpers<'scope, F>(scope: &'scope Scope<'scope, '_>, count: usize, work: F)
+where
+    F: Fn() + Send + Copy + 'scope,
+{
+    for _ in 0..count {
+        // Without it the work takes longer, and that is all.
+        if Builder::new().name("helper".to_owned()).spawn_scoped(scope, work).is_err() {
+            return;
+        }
+    }
 }
 
 /// What to do where one was; empty where the error says something else. `groups`: the cgroups of the container that it was
@@ -58,7 +77,7 @@ fn kernels() -> Option<String> {
     ["threads-max", "pid_max"].iter().find_map(|name| {
         let most = number(&Path::new("/proc/sys/kernel").join(name))?;
         (now + FEW >= most)
-            .then(|| format!("raise kernel.{}, {now} of {most} threads are there: sysctl -w", name))
+            .then(|| format!("raise kernel.{name}, {now} of {most} threads are there: sysctl -w"))
     })
 }
 
