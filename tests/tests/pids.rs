@@ -87,7 +87,7 @@ fn heavy_a_group_without_room_is_named_by_every_verb() {
             &["exec", "other", "true"],
             &["load", "-q", "-i", archive],
             &["pull", "-q", &pulled],
-            &["import", "-q", archive, "imported:1"],
+            &["import", archive, "imported:1"],
             &["commit", "other", "committed:1"],
             &["cp", "/etc/hostname", "other:/copied"],
             &["restart", "-t", "0", "one", "two"],
@@ -107,7 +107,7 @@ fn heavy_a_group_without_room_is_named_by_every_verb() {
                 assert_eq!(output.code == 0, room >= 2, "{room} left: {output:#?}");
             }
             dhow.run(&["rmi", "large:1", &pulled, "imported:1", "committed:1"]);
-            if what == &["stop", "-t", "0", "one", "two"] {
+            if what == ["stop", "-t", "0", "one", "two"] {
                 assert_eq!(dhow.pid("other"), pid, "{room} left");
             }
         }

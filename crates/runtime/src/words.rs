@@ -9,6 +9,11 @@ use crate::handshake::{Failed, Step};
 use crate::launch::LaunchError;
 use crate::plan::LaunchPlan;
 
+/// `MAX_ARG_STRLEN`: the longest argument or variable that the kernel takes, with its end.
+const LONGEST_STRING: usize = 128 << 10;
+/// How much of a command's name is repeated.
+const MOST_OF_A_COMMAND: usize = 200;
+
 /// The words for a failed step of a container's start.
 pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
     let n = usize::from(failed.index);
@@ -125,6 +130,9 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
         let what = format!("cannot execute `{}`: no such command along the container's PATH", command());
         return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None, hints: Vec::new() };
     }
+    if failed.step == Step::Exec && failed.errno == Errno::TOOBIG {
+        return too_big(process, command());
+    }
     if let Some(what) = crate::plan::attribute_words(process, failed) {
         return child_error(what, failed);
     }
@@ -171,6 +179,34 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
         other => format!("cannot start the command (step {other:?})"),
     };
     child_error(what, failed)
+}
+
+/// More than `execve(2)` takes.
+fn too_big(process: &crate::plan::ProcessPlan, command: String) -> LaunchError {
+    let sizes = |strings: &[std::ffi::CString]| {
+        let sizes = strings.iter().map(|string| string.as_bytes_with_nul().len());
+        (sizes.clone().sum::<usize>(), sizes.max().unwrap_or(0))
+    };
+    let (arguments, longest) = sizes(process.arguments.strings());
+    let (environment, longest_variable) = sizes(process.environment.strings());
+    let what = format!(
+        "cannot execute `{}` in the container with arguments of {arguments} bytes and an environment of {environment}",
+        command.chars().take(MOST_OF_A_COMMAND).collect::<String>()
+    );
+    let mut error = child_error(what, Failed::new(Step::Exec, 0, Errno::TOOBIG));
+    if let LaunchError::Child { hints, .. } = &mut error {
+        *hints = if longest.max(longest_variable) > LONGEST_STRING {
+            vec![format!(
+                "shorten what is longer than {LONGEST_STRING} bytes, or pass it in a file: the kernel takes no \
+                          longer argument or variable"
+            )]
+        } else {
+            vec!["pass less, or pass it in a file: the kernel takes a quarter of the limit of the stack (--ulimit \
+                  stack=…), and 6 MiB at the most"
+                .to_owned()]
+        };
+    }
+    error
 }
 
 /// The words for what a held process could not do once it was told to go on. Its plan was somebody else's.

@@ -23,6 +23,10 @@ impl Engine {
         // One more name of a file that is there: that needs no inode, and whoever removes may have none left.
         match std::fs::hard_link(dir.join(file::RECORD), &mark) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            // In a tmpfs it does. What is of no use without the rest is there, and goes with it.
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                Ok(fs::rename(&dir.join(file::WORK), &mark)?)
+            }
             other => Ok(other.at("make", &mark)?),
         }
     }
