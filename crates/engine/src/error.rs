@@ -28,6 +28,10 @@ impl Error {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
         while let Some(error) = next {
             if let Some(error) = error.downcast_ref::<io::Error>() {
+                // Wrapped on its way through a reader or writer.
+                if let Some(file) = error.get_ref().and_then(|e| e.downcast_ref::<base::fs::Error>()) {
+                    return file.hints();
+                }
                 if error.kind() == io::ErrorKind::StorageFull {
                     return vec![base::space::NEXT.to_owned()];
                 }
