@@ -67,7 +67,11 @@ pub fn hints(error: &io::Error, groups: &[PathBuf]) -> Vec<String> {
 fn full(group: &Path) -> Option<(u64, u64)> {
     let most = number(&group.join("pids.max"))?;
     let now = number(&group.join("pids.current"))?;
-    (now.saturating_add(FEW.min(most / 2)) >= most).then_some((now, most))
+    // The kernel counts what it has refused there, if not when.
+    let events = std::fs::read_to_string(group.join("pids.events")).unwrap_or_default();
+    let refused = events.lines().any(|line| line.strip_prefix("max ").is_some_and(|count| count != "0"));
+    let slack = if refused { FEW } else { FEW.min(most / 2) };
+    (now.saturating_add(slack) >= most).then_some((now, most))
 }
 
 /// The limits of the whole machine.
@@ -135,8 +139,12 @@ mod tests {
             std::fs::write(dir.join("pids.max"), most).unwrap();
             assert_eq!(full(&dir).is_some(), is, "{now} of {most}");
         }
+        std::fs::write(dir.join("pids.current"), "1").unwrap();
+        assert_eq!(full(&dir), None);
+        std::fs::write(dir.join("pids.events"), "max 3\n").unwrap();
+        assert_eq!(full(&dir), Some((1, 4)), "it has refused some, who have ended since");
         let told = hints(&io::ErrorKind::WouldBlock.into(), std::slice::from_ref(&dir));
-        assert!(told[0].contains("2 of 4 are there: dhow update"), "{told:?}");
+        assert!(told[0].contains("1 of 4 are there: dhow update"), "{told:?}");
         assert!(hints(&io::ErrorKind::NotFound.into(), &[dir.clone()]).is_empty());
         assert!(!hints(&io::ErrorKind::WouldBlock.into(), &[]).is_empty());
         std::fs::remove_dir_all(dir).unwrap();

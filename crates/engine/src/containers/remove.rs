@@ -25,7 +25,7 @@ impl Engine {
 
     /// Removes a container.
     pub fn remove_container(&self, name: &str, options: RemoveOptions) -> Result<()> {
-        let found = self.find(name)?;
+        let found = if options.force { self.find_started(name)? } else { self.find(name)? };
         let id = &found.record.id;
         if found.status.is_up() {
             if !options.force {
