@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use harness::image::Image;
-use harness::{Dhow, Terminal, eventually};
+use harness::tar::Tar;
+use harness::{Dhow, Invocation, Terminal, eventually};
 use serde_json::json;
 
 /// Kibibytes of memory that a process has to itself.
@@ -231,7 +232,7 @@ fn heavy_floods_of_every_kind_cost_no_memory() {
 }
 
 #[test]
-fn a_flood_of_events_keeps_the_journal_short_and_followers_whole() {
+fn a_flood_of_events_keeps_the_journal_short() {
     let dhow = Dhow::new("events-flood");
     dhow.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
     let follower = dhow.spawn(&["events", "--format", "{{.Action}}"]);
@@ -239,7 +240,7 @@ fn a_flood_of_events_keeps_the_journal_short_and_followers_whole() {
     let journal = dhow.root().join("events/journal");
     let line = std::fs::read_to_string(&journal).unwrap().lines().last().unwrap().to_owned();
     let filler = line.replacen("\"start\"", &format!("\"{}\"", "f".repeat(60_000)), 1);
-    for _ in 0..3 {
+    for round in 1..=3 {
         use std::io::Write;
         let mut file = std::fs::File::options().append(true).create(true).open(&journal).unwrap();
         for _ in 0..80 {
@@ -247,16 +248,75 @@ fn a_flood_of_events_keeps_the_journal_short_and_followers_whole() {
         }
         drop(file);
         dhow.ok(&["kill", "-s", "WINCH", "box"]);
+        eventually("the follower to see it", || {
+            (follower.stdout().matches("kill\n").count() == round).then_some(())
+        });
     }
-    follower.expect("kill");
     let size: u64 = std::fs::read_dir(journal.parent().unwrap())
         .unwrap()
         .map(|e| e.unwrap().metadata().unwrap().len())
         .sum();
     assert!(size < 12 << 20, "{size}");
-    eventually("the follower to see all", || {
-        (follower.stdout().matches("kill\n").count() == 3).then_some(())
-    });
     drop(follower);
     dhow.ok(&["rm", "-f", "box"]);
+}
+
+#[test]
+fn doors_that_come_and_go_leave_nothing_in_a_monitor() {
+    let dhow = Dhow::new("doors-go");
+    dhow.ok(&[
+        "run",
+        "-dit",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do echo tick; sleep 0.05; done",
+    ]);
+    let monitor = dhow.monitor_pid("box");
+    let descriptors = || std::fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
+    let (count, memory) = (descriptors(), own_memory(monitor));
+    // CVE-2022-23471, CVE-2025-64329: attached, resized, and killed without a word.
+    for round in 0..60_u16 {
+        let door = Terminal::run(&dhow, &["attach", "box"]);
+        if round % 3 == 0 {
+            door.expect("tick");
+        }
+        door.resize(24 + round, 80 + round);
+        drop(door);
+        let mut exec = dhow.spawn(&["exec", "-it", "box", "sleep", "1000"]);
+        exec.kill();
+    }
+    eventually("the doors to be forgotten", || (descriptors() == count).then_some(()));
+    let now = own_memory(monitor);
+    assert!(now <= memory + 256, "{memory} KiB became {now} KiB");
+    // What an exec has left behind ends with its container at the latest.
+    assert_eq!(dhow.inspect("box")["State"]["Running"], true);
+    dhow.ok(&["rm", "-f", "box"]);
+}
+
+#[test]
+fn documents_without_end_are_refused() {
+    // CVE-2023-25153: an archive whose list of images, or whose index, is as large as it likes.
+    let dhow = Dhow::new("documents");
+    let huge = format!("[{}{{}}]", "{},".repeat(8 << 20));
+    for name in ["manifest.json", "index.json"] {
+        let archive = dhow.scratch().join("huge.tar");
+        let tar = Tar::new()
+            .file("oci-layout", 0o644, r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .file(name, 0o644, &huge);
+        std::fs::write(&archive, tar.finish()).unwrap();
+        // Nor does it need memory for it.
+        let bounded = Invocation::new("sh").args(&["-c", "ulimit -v 150000 && exec \"$@\"", "-"]);
+        let output = dhow.on(bounded, &["load", "-q", "-i", archive.to_str().unwrap()]).output();
+        assert_eq!(output.code, 1, "{name}: {output:#?}");
+        assert!(
+            output.stderr.contains("larger than") || output.stderr.contains("more than"),
+            "{name}: {output:#?}"
+        );
+    }
+    assert_eq!(dhow.ok(&["images", "-q"]).lines().count(), 1);
 }
