@@ -277,6 +277,7 @@ fn doors_that_come_and_go_leave_nothing_in_a_monitor() {
         "while :; do echo tick; sleep 0.05; done",
     ]);
     let monitor = dhow.monitor_pid("box");
+    eventually("its log to be open", || dhow.ok(&["logs", "box"]).contains("tick").then_some(()));
     let descriptors = || std::fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
     let (count, memory) = (descriptors(), own_memory(monitor));
     // CVE-2022-23471, CVE-2025-64329: attached, resized, and killed without a word.
@@ -287,8 +288,9 @@ fn doors_that_come_and_go_leave_nothing_in_a_monitor() {
         }
         door.resize(24 + round, 80 + round);
         drop(door);
-        let mut exec = dhow.spawn(&["exec", "-it", "box", "sleep", "1000"]);
-        exec.kill();
+        let exec = Terminal::run(&dhow, &["exec", "-it", "box", "sleep", "1000"]);
+        exec.resize(10 + round, 20 + round);
+        drop(exec);
     }
     eventually("the doors to be forgotten", || (descriptors() == count).then_some(()));
     let now = own_memory(monitor);

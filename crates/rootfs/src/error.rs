@@ -38,7 +38,7 @@ pub enum Error {
         /// Where it was to be.
         place: PathBuf,
         /// Why.
-        source: UnpackError,
+        source: Box<UnpackError>,
     },
 }
 

@@ -37,7 +37,7 @@ pub(super) fn at_once(names: &[String], act: impl Fn(&str) -> engine::Result<Str
         }
     };
     thread::scope(|scope| {
-        helpers(scope, names.len().min(MOST_THREADS) - 1, &work);
+        helpers(scope, names.len().min(MOST_THREADS) - 1, work);
         work();
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -47,6 +47,8 @@ fn profile(path: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn parse(options: &[&str]) -> Result<SecurityOptions> {

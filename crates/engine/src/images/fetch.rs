@@ -59,8 +59,7 @@ pub(crate) fn fetch(
     let work = Work::new(jobs, ingest, trees, progress);
     let fetched = thread::scope(|scope| {
         let _stop = StopOnDrop(&work);
-        let mut started = 0;
-        for _ in 0..unpackers {
+        for started in 0..unpackers {
             let spawned =
                 thread::Builder::new().name("unpack".to_owned()).spawn_scoped(scope, || work.unpack_all());
             if let Err(error) = spawned {
@@ -70,7 +69,6 @@ pub(crate) fn fetch(
                 }
                 break;
             }
-            started += 1;
         }
         client.blobs(location, &requests, at_once, &|request| work.open(request))?;
         work.await_unpackers();

@@ -129,7 +129,7 @@ fn work_off(
     };
     std::thread::scope(|scope| {
         let workers = crate::system::info::processors() as usize + WAITING;
-        helpers(scope, workers.min(jobs.len()).saturating_sub(1), &work);
+        helpers(scope, workers.min(jobs.len()).saturating_sub(1), work);
         work();
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)

@@ -54,7 +54,7 @@ pub(crate) fn unpack_from_store(
     };
     std::thread::scope(|scope| {
         let count = (crate::system::info::processors() as usize).min(wanted.len()).saturating_sub(1);
-        helpers(scope, count, &work);
+        helpers(scope, count, work);
         work();
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)

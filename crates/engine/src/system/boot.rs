@@ -72,7 +72,7 @@ impl Engine {
             }
         };
         std::thread::scope(|scope| {
-            helpers(scope, containers.len().min(MOST_THREADS).saturating_sub(1), &work);
+            helpers(scope, containers.len().min(MOST_THREADS).saturating_sub(1), work);
             work();
         });
         let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

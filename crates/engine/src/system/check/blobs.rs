@@ -124,7 +124,7 @@ impl Check<'_> {
         };
         std::thread::scope(|scope| {
             let count = (crate::system::info::processors() as usize).min(blobs.len()).saturating_sub(1);
-            helpers(scope, count, &work);
+            helpers(scope, count, work);
             work();
         });
         progress.end(PART, Step::Verify);
