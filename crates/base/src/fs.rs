@@ -26,12 +26,7 @@ impl Failure for Error {
     }
 
     fn hints(&self) -> Vec<String> {
-        match self.source.kind() {
-            io::ErrorKind::StorageFull => {
-                vec![format!("free space on the file system of {}", self.path.display())]
-            }
-            _ => Vec::new(),
-        }
+        crate::space::hints(&self.source, &self.path)
     }
 }
 
@@ -95,11 +90,16 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
 }
 
 /// Makes a new file with this content. Atomic against other creators: only one wins, the others get
-/// `AlreadyExists`; but a reader may see it half-written.
+/// `AlreadyExists`; but a reader may see it half-written. Where the disk is full, there is no file.
 pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).at("create", path)?;
-    file.write_all(content).at("write", path)
+    let written = file.write_all(content).at("write", path);
+    if written.is_err() {
+        // Best effort: the error being reported matters more than the leftover.
+        fs::remove_file(path).ok();
+    }
+    written
 }
 
 /// Replaces a file by write and rename: a reader sees the old content or the new, never a mixture, and so

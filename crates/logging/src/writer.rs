@@ -143,11 +143,7 @@ impl Writer {
                 none.insert(file)
             }
         };
-        if let Err(error) = file.write_all(&self.out) {
-            // Half an entry may have made it. If it cannot be cut off either, a reader skips it.
-            file.set_len(self.size).ok();
-            return Err(error);
-        }
+        write_whole(file, &self.out)?;
         self.size += self.out.len() as u64;
         Ok(())
     }
@@ -175,6 +171,26 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// Appends all or nothing. Where half an entry that has made it cannot be cut off either, a reader skips it.
+fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => written += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                // By its length now: somebody who wants room may have emptied the file.
+                if let (1.., Ok(now)) = (written, file.metadata()) {
+                    file.set_len(now.len().saturating_sub(written as u64)).ok();
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens the log at its end. A torn last line, left by a crash, is closed, so that it spoils only itself.

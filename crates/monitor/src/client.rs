@@ -49,6 +49,7 @@ impl Failure for SpawnError {
     fn kind(&self) -> Kind {
         match self {
             Self::File(e) => e.kind(),
+            Self::Start { source, .. } if base::processes::are_exhausted(source) => Kind::Exhausted,
             Self::Start { source, .. } => base::failure::kind_of_io(source),
             Self::Missing(_) | Self::Encode(_) => Kind::Internal,
         }
@@ -60,7 +61,8 @@ impl Failure for SpawnError {
                 vec!["install all of Dhow's programs together: cargo xtask install".to_owned()]
             }
             Self::File(e) => e.hints(),
-            _ => Vec::new(),
+            Self::Start { source, .. } => base::processes::hints(source, &[]),
+            Self::Encode(_) => Vec::new(),
         }
     }
 }

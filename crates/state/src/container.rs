@@ -3,7 +3,7 @@
 //! | file | where | written by | says |
 //! |---|---|---|---|
 //! | `record.json` | ROOT/containers/ID | the command that creates it, and those that change it | what was asked and resolved |
-//! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended |
+//! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended; on a full disk in RUN: [`crate::exit`] |
 //! | `live.json` | RUN/containers/ID | the monitor | that it runs, since when, as which process |
 //! | `health.json` | RUN/containers/ID | the monitor | what the probes of its health have found |
 //! | `paused` | RUN/containers/ID | `pause` | that it stands still |

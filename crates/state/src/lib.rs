@@ -8,6 +8,7 @@
 pub mod claim;
 pub mod container;
 pub mod events;
+pub mod exit;
 pub mod instance;
 pub mod lock;
 pub mod mounts;

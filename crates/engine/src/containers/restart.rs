@@ -36,7 +36,12 @@ impl Failure for NotBack {
     }
 
     fn hints(&self) -> Vec<String> {
-        vec![format!("look at what it has said: dhow logs {}", self.name)]
+        let mut hints = vec![format!("look at what it has said: dhow logs {}", self.name)];
+        // Its monitor has left us no more than the words.
+        if self.reason.contains("No space left on device") {
+            hints.push(base::space::NEXT.to_owned());
+        }
+        hints
     }
 }
 
@@ -57,6 +62,7 @@ impl Engine {
         self.await_cleared(&id)?;
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(&id, &owner)?;
+        state::exit::settle(&self.instance, &id)?;
         let gone = || records::Error::NotFound(name.to_owned());
         let record = records::record(&self.instance, &id)?.ok_or_else(gone)?;
         let overlay = self.layer_store().overlay(&record.image.layers, &self.instance.container(&id))?;
@@ -113,8 +119,25 @@ impl Engine {
         loop {
             let now = records::load(&self.instance, id)?;
             match now {
-                // Another run; whether it has ended already is its own affair.
-                Some(now) if now.live.as_ref().is_some_and(|l| Some(l.started) != before) => return Ok(true),
+                // Another run, or the attempt at one: its monitor answers when it knows. Whether that has ended already is
+                // its own affair.
+                Some(now)
+                    if now.live.as_ref().is_some_and(|l| Some(l.started) != before && !l.restarting) =>
+                {
+                    if self.connect(&now, false)?.is_some() {
+                        let again = records::load(&self.instance, id)?;
+                        let waits = again.is_some_and(|now| now.status == Status::Restarting);
+                        let failed = if waits {
+                            records::exit(&self.instance, id)?.and_then(|e| e.error)
+                        } else {
+                            None
+                        };
+                        // It is tried again, by its policy, and has failed nevertheless.
+                        return failed.map_or(Ok(true), |reason| {
+                            Err(NotBack { name: name.to_owned(), reason }.into())
+                        });
+                    }
+                }
                 Some(now) if !now.status.is_up() => {
                     self.await_release(id)?;
                     let exit = records::exit(&self.instance, id)?;

@@ -16,12 +16,12 @@ use state::protocol::{StartFailure, Tag};
 use crate::Engine;
 use crate::config::Confinement;
 use crate::containers::create::Created;
-use crate::containers::reconcile::write_exit;
+use crate::containers::reconcile::bear_full_disk;
 use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context, OnHost};
 use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
-use crate::containers::{health, notes};
+use crate::containers::{health, notes, records};
 use crate::error::{Error, Reported, Result};
 use crate::networks::connect::{addresses, files_of};
 
@@ -107,9 +107,9 @@ impl Engine {
     fn settle_failed_start(&self, id: &Id, record: &Record, error: Error) -> Error {
         let settled = (|| {
             self.await_release(id)?;
-            let dir = self.instance.container(id);
-            if !record.options.auto_remove && !dir.join(file::EXIT).exists() {
-                write_exit(&dir, Exit::code_of_failed_start(error.kind()), None, &error.to_string())?;
+            if !record.options.auto_remove && records::exit(&self.instance, id)?.is_none() {
+                let code = Exit::code_of_failed_start(error.kind());
+                bear_full_disk(self.write_exit(id, code, None, &error.to_string()))?;
             }
             self.reconcile_one(id)
         })();
