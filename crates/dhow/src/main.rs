@@ -6,6 +6,7 @@
 //! output, talk to standard error, and [`error`] decides the exit code.
 
 mod attached;
+mod branches;
 mod commands;
 mod completion;
 mod detach_keys;
