@@ -20,6 +20,7 @@ mod output;
 mod progress;
 mod table;
 mod terminal;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! The rows of `ps --tree`: containers, below each its processes, and the containers that live in its namespaces.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use base::Timestamp;
@@ -73,11 +74,11 @@ fn about(c: &ContainerSummary, now: Timestamp) -> String {
     let mut words = container_list::status(c, now);
     let mut joins = c.joins.iter().peekable();
     while let Some(join) = joins.next() {
-        words.push_str(&format!(", {}", join.namespace));
+        write!(words, ", {}", join.namespace).ok();
         while let Some(also) = joins.next_if(|next| next.container == join.container) {
-            words.push_str(&format!(" and {}", also.namespace));
+            write!(words, " and {}", also.namespace).ok();
         }
-        words.push_str(&format!(" of {}", join.container));
+        write!(words, " of {}", join.container).ok();
     }
     format!("{} ({words})", c.image)
 }
