@@ -33,7 +33,9 @@ fn look(terminal: &mut Terminal) -> String {
     terminal.press(b"\x0c");
     let drawn = eventually("the screen", || {
         let drawn = terminal.screen().split_off(before);
-        (drawn.contains("MEMORY") && drawn.contains("help")).then_some(drawn)
+        // The end of a frame is that there is no cursor.
+        let whole = drawn.find("MEMORY").is_some_and(|at| drawn[at..].contains("\x1b[?25l"));
+        whole.then_some(drawn)
     });
     let mut text = String::new();
     let mut rest = drawn.chars();
@@ -93,7 +95,6 @@ fn the_terminal_is_given_back_however_it_ends() {
         ("SIGHUP", |terminal| signal(terminal, Signal::HUP), 129),
     ];
     for (name, end, code) in ends {
-        // A shell holds the terminal: with nobody there, it is made anew by the kernel.
         let mut terminal = top(&dhow);
         let before = terminal.settings();
         terminal.expect("LOG of box");
@@ -112,8 +113,9 @@ fn what_is_done_is_asked_first() {
     let mut terminal = top(&dhow);
     terminal.expect("LOG of box");
     let pid = dhow.pid("box");
-    terminal.press(b"kn");
+    terminal.press(b"k");
     terminal.expect("kill box? [y/N]");
+    terminal.press(b"n");
     terminal.press(b" y");
     eventually("the pause", || (state(&dhow, "box") == "paused").then_some(()));
     eventually("the word for it", || look(&mut terminal).contains("paused").then_some(()));
