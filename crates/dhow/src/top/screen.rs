@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -37,10 +38,13 @@ struct Mode {
     input: OwnedFd,
     output: OwnedFd,
     before: Termios,
+    /// It is not as it was.
+    is_ours: AtomicBool,
 }
 
 impl Mode {
     fn enter(&self) -> Result<()> {
+        self.is_ours.store(true, Ordering::Relaxed);
         let mut raw = self.before.clone();
         raw.make_raw();
         tcsetattr(&self.input, OptionalActions::Now, &raw)
@@ -48,7 +52,11 @@ impl Mode {
         output::raw(self.output.as_fd(), ENTER).map_err(Error::Output)
     }
 
+    /// Once: what was written since is not to be wiped away.
     fn leave(&self) {
+        if !self.is_ours.swap(false, Ordering::Relaxed) {
+            return;
+        }
         // A terminal that is gone (hang-up) needs nothing.
         output::raw(self.output.as_fd(), LEAVE).ok();
         tcsetattr(&self.input, OptionalActions::Now, &self.before).ok();
@@ -85,7 +93,7 @@ impl Screen {
     pub(super) fn take(input: OwnedFd, output: OwnedFd) -> Result<Self> {
         let before =
             tcgetattr(&input).map_err(|e| Error::Terminal("read the terminal's settings", e.into()))?;
-        let mode = Arc::new(Mode { input, output, before });
+        let mode = Arc::new(Mode { input, output, before, is_ours: AtomicBool::new(false) });
         let backend = CrosstermBackend::new(Buffered { mode: Arc::clone(&mode), bytes: Vec::new() });
         let viewport = Viewport::Fixed(mode.area());
         let terminal =
@@ -186,5 +194,6 @@ mod tests {
         let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text:?}"));
         assert!(at("\x1b[?1049h") < at("shown") && at("shown") < at("\x1b[?1049l"), "{text:?}");
         assert!(at("\x1b[?1049l") < at("heard") && at("\x1b[?25h") < at("heard"), "{text:?}");
+        assert_eq!(text.matches("\x1b[?1049l").count(), 1, "what was heard is not wiped away: {text:?}");
     }
 }
