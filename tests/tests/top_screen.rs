@@ -126,15 +126,15 @@ fn what_is_done_is_asked_first() {
     eventually("another process", || {
         (state(&dhow, "box") == "running" && dhow.pid("box") != pid).then_some(())
     });
-    eventually("that it is done", || terminal.screen().contains("restart box: done").then_some(()));
+    eventually("that it is done", || look(&mut terminal).contains("restart box: done").then_some(()));
     terminal.press(b"ky");
     eventually("its end", || (state(&dhow, "box") == "exited").then_some(()));
-    terminal.expect("no container runs");
+    eventually("nobody", || look(&mut terminal).contains("no container runs").then_some(()));
     // With those that do not run, it can be started again; and what is refused is said.
     terminal.press(b"a");
     eventually("it again", || look(&mut terminal).contains("box exited").then_some(()));
     terminal.press(b" y");
-    terminal.expect("is not running");
+    eventually("why not", || look(&mut terminal).contains("is not running").then_some(()));
     terminal.press(b"ry");
     eventually("it again", || (state(&dhow, "box") == "running").then_some(()));
     // Who leaves at once waits for what was begun.

@@ -76,8 +76,8 @@ fn first(bytes: &[u8]) -> Found {
         [0x1b, b'[', rest @ ..] => sequence(rest),
         [0x1b] | [0x1b, b'O'] => Found::Part,
         [0x1b, b'O', letter, ..] => Found::Whole(3, by_letter(*letter)),
-        // One that is pressed again.
-        [0x1b, 0x1b, ..] => Found::Whole(1, Some(Key::Escape)),
+        // One that something else follows at once.
+        [0x1b, 0..0x20 | 0x7f, ..] => Found::Whole(1, Some(Key::Escape)),
         // With the key Alt: nothing of ours.
         [0x1b, ..] => Found::Whole(2, None),
         [0x03, ..] => Found::Whole(1, Some(Key::Interrupt)),
@@ -172,7 +172,7 @@ mod tests {
         assert!(!decoder.is_waiting());
         assert!(decoder.push(b"\x1b").is_empty());
         assert_eq!(decoder.push(b"[A"), [Key::Up]);
-        assert_eq!(keys(b"\x1b\x1b[A"), [Key::Escape, Key::Up]);
+        assert_eq!(keys(b"\x1b\x1b[A\x1b\x0c"), [Key::Escape, Key::Up, Key::Escape, Key::Redraw]);
     }
 
     proptest! {
