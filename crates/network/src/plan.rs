@@ -32,18 +32,18 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     mode: NetworkMode,
-    bridge: Option<OnBridge>,
-    ports: Vec<PortMapping>,
+    pub(crate) bridge: Option<OnBridge>,
+    pub(crate) ports: Vec<PortMapping>,
     warnings: Vec<String>,
 }
 
 /// A place on the bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct OnBridge {
-    ip: Ipv4Addr,
+pub(crate) struct OnBridge {
+    pub(crate) ip: Ipv4Addr,
     subnet: Subnet,
     mtu: u32,
-    bridge: Bridge,
+    pub(crate) bridge: Bridge,
     /// The bridge's interface index.
     index: u32,
     /// The name of the link's end on the host.
@@ -135,13 +135,10 @@ impl Plan {
         if self.ports.is_empty() {
             return Ok(());
         }
-        link::reflect(subnet::link_index(place.ip))
-            .link(|| format!("prepare the link `{}` for published ports", place.link))?;
         let published = ports::published(&self.ports, place.ip)?;
         // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.
         ports::remember(&place.bridge.dir, place.ip, &published)?;
-        place.publish(&published)?;
-        conntrack::forget(&published).firewall(|| "forget the flows to published ports".to_owned())
+        place.open(&published)
     }
 
     /// Gives address and ports back. May be called any number of times, by the monitor or by whoever finds
@@ -153,7 +150,8 @@ impl Plan {
         if !addresses.held(place.ip, id)? {
             return Ok(());
         }
-        if !self.ports.is_empty() {
+        // What was published while it ran is not in the request.
+        if !self.ports.is_empty() || ports::are_remembered(&bridge.dir, place.ip) {
             let _lock = Lock::shared(&bridge.dir)?;
             bridge.unpublish(place.ip)?;
         }
@@ -183,6 +181,14 @@ impl Plan {
 }
 
 impl OnBridge {
+    /// Opens published ports; what may be open of them already leads to us, whose sockets hold them.
+    pub(crate) fn open(&self, published: &[Published]) -> Result<()> {
+        link::reflect(subnet::link_index(self.ip))
+            .link(|| format!("prepare the link `{}` for published ports", self.link))?;
+        self.publish(published)?;
+        conntrack::forget(published).firewall(|| "forget the flows to published ports".to_owned())
+    }
+
     fn publish(&self, ports: &[Published]) -> Result<()> {
         let Bridge { dir, table, .. } = &self.bridge;
         let refused = match elements::add(table, ports) {

@@ -8,7 +8,7 @@ use state::options::RestartPolicy;
 
 use crate::containers::control::StateError;
 use crate::containers::create::Created;
-use crate::containers::ownership::{Held, held_at};
+use crate::containers::ownership::{Held, Owner, held_at};
 use crate::containers::records::{self, Found};
 use crate::containers::session::{Session, Wish};
 use crate::containers::signal;
@@ -54,6 +54,11 @@ impl Engine {
         let id = found.record.id;
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
         let owner = self.own(&id)?.ok_or_else(busy)?;
+        self.start_owned(name, id, owner, how).map(Some)
+    }
+
+    /// Starts a container that has ended, or was never started, and is ours.
+    pub(crate) fn start_owned(&self, name: &str, id: Id, owner: Owner, how: StartHow) -> Result<Session> {
         self.await_cleared(&id)?;
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(&id, &owner)?;
@@ -63,7 +68,7 @@ impl Engine {
         // How the last run ended is not how this one does, should the power go.
         fs::remove_file(&self.instance.container(&id).join(file::EXIT))?;
         let created = Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner };
-        self.start(created, how).map(Some)
+        self.start(created, how)
     }
 
     /// Waits until the monitor of the last run, which has told everybody of its end and let go of the container, has also

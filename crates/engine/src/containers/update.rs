@@ -164,7 +164,7 @@ impl Engine {
 
     /// A container that runs; or one that does not, and is not started as long as it is held: a start reads the record
     /// before there is anything to be seen of it.
-    fn up_or_held(&self, name: &str) -> Result<(Found, Option<Owner>)> {
+    pub(crate) fn up_or_held(&self, name: &str) -> Result<(Found, Option<Owner>)> {
         let until = Instant::now() + STARTING;
         loop {
             let found = self.find(name)?;
@@ -182,7 +182,12 @@ impl Engine {
     }
 
     /// In the kernel, and for a start by its monitor.
-    fn update_running(&self, record: &Record, status: Status, changes: &LimitChanges) -> Result<Done> {
+    pub(crate) fn update_running(
+        &self,
+        record: &Record,
+        status: Status,
+        changes: &LimitChanges,
+    ) -> Result<Done> {
         let live = self.instance.live(&record.id);
         let path = live.join(file::RESOURCES);
         let before = fs::read_if_exists(&path)?;
@@ -210,7 +215,7 @@ impl Engine {
 }
 
 /// What was changed of a container that runs.
-struct Done {
+pub(crate) struct Done {
     written: Option<runtime::cgroup::Changed>,
     path: std::path::PathBuf,
     before: Option<Vec<u8>>,
@@ -218,7 +223,7 @@ struct Done {
 
 impl Done {
     /// Puts it back, as far as it goes: the cause is being reported.
-    fn undo(self) {
+    pub(crate) fn undo(self) {
         if let Some(written) = self.written {
             written.undo();
         }
