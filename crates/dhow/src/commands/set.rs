@@ -27,7 +27,11 @@ use crate::{output, terminal};
 /// It keeps its id, its name, its files, its volumes and its log. What is to be done, and how, is said before; on a
 /// terminal, a container that would have to be stopped is asked about.
 #[derive(Debug, Parser)]
-#[command(name = "set", override_usage = "dhow set [FLAGS] CONTAINER [-- COMMAND [ARGUMENT…]]")]
+#[command(
+    name = "set",
+    override_usage = "dhow set [FLAGS] CONTAINER [-- COMMAND [ARGUMENT…]]",
+    disable_help_flag = true
+)]
 pub(crate) struct Arguments {
     /// Only say what would be done
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use base::{Failure, Id, Kind, fs};
 use state::container::{Status, file};
 use state::options::RestartPolicy;
+use state::protocol::VERSION;
 
 use crate::containers::control::StateError;
 use crate::containers::create::Created;
@@ -38,6 +39,13 @@ impl Failure for NotBack {
     fn hints(&self) -> Vec<String> {
         vec![format!("look at what it has said: dhow logs {}", self.name)]
     }
+}
+
+/// Whether a restart gives it a new monitor, because its own is of an earlier version. One that removes itself cannot be
+/// without any for a moment.
+fn renews(found: &Found) -> bool {
+    let old = found.live.as_ref().is_some_and(|live| live.protocol < VERSION);
+    old && !found.record.options.auto_remove
 }
 
 impl Engine {
@@ -82,7 +90,8 @@ impl Engine {
         self.sweep_released()
     }
 
-    /// Stops a container, if it runs, and starts it again. `timeout` and `signal` as for [`Engine::stop`].
+    /// Stops a container, if it runs, and starts it again: by its monitor, or, where that is of an earlier version, by a new
+    /// one. `timeout` and `signal` as for [`Engine::stop`].
     pub fn restart(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(signal::parse).transpose()?;
         let found = self.find(name)?;
@@ -90,7 +99,9 @@ impl Engine {
             let resolved = &found.record.resolved;
             let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
             let signals = [(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)];
-            if self.turn_over(name, &found, &signals)? {
+            if renews(&found) {
+                self.end(name, &found, &signals, Wish::ShutDown)?;
+            } else if self.turn_over(name, &found, &signals)? {
                 self.note_container("restart", &found.record, &[]);
                 return Ok(());
             }

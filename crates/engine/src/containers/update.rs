@@ -10,7 +10,8 @@ use base::fs::{self, Durability};
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Resources};
 use runtime::cgroup::{Group, Hierarchy};
 use state::container::{Record, Status, file};
-use state::options::ContainerOptions;
+use state::options::{ContainerOptions, RestartPolicy};
+use state::protocol::CHANGES;
 
 use crate::Engine;
 use crate::containers::control::StateError;
@@ -144,6 +145,7 @@ impl Engine {
             if let Some(now) = records::load(&self.instance, id)?
                 && now.status.is_up()
             {
+                warnings.extend(forgetful(&now));
                 done = Some(self.update_running(record, now.status, changes)?);
             }
             Ok(())
@@ -212,6 +214,19 @@ impl Engine {
             }
         }
     }
+}
+
+/// What is to be told of a monitor of the first version: it may not know that limits change, and so start the container
+/// again with those that it began with.
+pub(crate) fn forgetful(found: &Found) -> Option<String> {
+    let old = found.live.as_ref().is_some_and(|live| live.protocol < CHANGES);
+    let name = &found.record.name;
+    (old && found.record.options.restart != RestartPolicy::No).then(|| {
+        format!(
+            "the monitor of {name} is of an earlier version: should it start {name} again by itself, that may have its old \
+             limits; dhow restart {name} gives it a new one"
+        )
+    })
 }
 
 /// What was changed of a container that runs.

@@ -29,6 +29,7 @@ struct Done {
 impl Engine {
     pub(super) fn set_at_once(&self, id: &Id, changes: &Changes) -> Result<Vec<String>> {
         let mut done = Done::default();
+        let mut warnings = Vec::new();
         let changed = records::change::<Error>(&self.instance, id, |record| {
             let next = self.next(record, changes)?;
             let gone = || records::Error::NotFound(record.name.clone());
@@ -39,6 +40,7 @@ impl Engine {
             }
             let differs = |kind| next.facets.iter().any(|facet| facet.kind == kind);
             if differs(Kind::Limits) {
+                warnings.extend(update::forgetful(&found));
                 done.limits = Some(self.update_running(&next.record, found.status, &changes.limits)?);
             }
             if differs(Kind::RestartPolicy) {
@@ -56,7 +58,7 @@ impl Engine {
             Ok(())
         });
         match changed {
-            Ok(_) => Ok(Vec::new()),
+            Ok(_) => Ok(warnings),
             Err(error) => {
                 self.take_back(id, done);
                 Err(error)

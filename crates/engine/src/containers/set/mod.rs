@@ -137,15 +137,16 @@ impl Engine {
         if found.status.is_up() {
             return Err(Refused::Moved(found.record.name).into());
         }
-        let _images_stay = state::lock::Lock::shared(&self.instance.containers())?;
         let mut undo = Undo::new();
-        let mut volumes_stay = Vec::new();
+        let mut held = None;
         let changed = records::change::<Error>(&self.instance, id, |record| {
             let next = self.next(record, changes)?;
-            volumes_stay = self.provide(&next, &mut undo)?;
+            held = Some((self.keep_images(&next)?, self.provide(&next, &mut undo)?));
             *record = next.record;
             Ok(())
         });
+        // Now the record names them; or they are taken back, and whoever removes a volume waits for those that hold it.
+        drop(held);
         match changed {
             Ok(_) => {
                 undo.disarm();

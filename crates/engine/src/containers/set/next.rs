@@ -5,6 +5,7 @@ use base::{Digest, Failure, Kind};
 use oci::image::Execution;
 use rootfs::Overlay;
 use state::container::Record;
+use state::lock::Lock;
 use state::options::{ContainerOptions, VolumeMount};
 use volume::Held;
 
@@ -102,6 +103,12 @@ impl Engine {
         warnings.extend(left_behind(record, &next));
         let facets = facets::between(record, &next);
         Ok(Next { record: next, facets, warnings, new_volumes, images })
+    }
+
+    /// Images that are about to be mounted are not removed: removers hold this lock exclusively.
+    pub(super) fn keep_images(&self, next: &Next) -> Result<Option<Lock>> {
+        let needed = !next.images.is_empty();
+        Ok(needed.then(|| Lock::shared(&self.instance.containers())).transpose()?)
     }
 
     /// Makes what the new mounts are of. What is given back keeps it from being removed until the record names it.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base::{Failure, Id, Kind};
 use state::container::Record;
-use state::lock::Lock;
 use state::options::{NetworkMode, PortMapping};
 
 use super::{Changes, Refused, Way};
@@ -61,15 +60,17 @@ impl Engine {
             return Err(Refused::Moved(name).into());
         }
         check_ports(&found, &next.record)?;
-        let _images_stay = Lock::shared(&self.instance.containers())?;
+        let images_stay = self.keep_images(&next)?;
         let mut undo = Undo::new();
-        let _volumes_stay = match self.provide(&next, &mut undo) {
+        let volumes_stay = match self.provide(&next, &mut undo) {
             Ok(held) => held,
             Err(error) => return Err(undo.run(error)),
         };
         // From here on it may stand still: whatever happens, it is to run again.
         undo.push(|| Ok(self.start_existing(id.as_str(), StartHow::default()).map(drop)?));
         let restarted = (|| {
+            // Let go of before anything is taken back: whoever removes a volume waits for those that hold it.
+            let held = (images_stay, volumes_stay);
             let resolved = &found.record.resolved;
             let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
             // Not the user's wish: should we be killed now, it comes back with the machine.
@@ -89,6 +90,7 @@ impl Engine {
                 take_over(record, &next.record);
                 Ok(())
             })?;
+            drop(held);
             undo.push(|| {
                 records::change::<Error>(&self.instance, id, |record| {
                     // Somebody may have changed it since, who does not know of us: then that counts.
