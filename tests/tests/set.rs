@@ -139,7 +139,10 @@ fn what_does_not_run_starts_with_it() {
         (&now["State"]["Status"], &now["HostConfig"]["NetworkMode"]),
         (&json!("created"), &json!("host"))
     );
-    assert_eq!(now["HostConfig"]["PortBindings"], json!({ "80/tcp": [{ "HostIp": "", "HostPort": "0" }] }));
+    assert_eq!(
+        now["HostConfig"]["PortBindings"],
+        json!({ "80/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "0" }] })
+    );
     dhow.ok(&["set", "--network", "none", "--publish-rm", "80", "box"]);
     dhow.ok(&[
         "run",
@@ -179,8 +182,8 @@ fn what_is_refused_changes_nothing() {
         (1, &["--label-rm", "b"], "no label `b`"),
         (1, &["--env-rm", "NOT"], "no environment variable `NOT`"),
         (1, &["--mount-rm", "/nope"], "no mount `/nope`"),
-        (1, &["-y", "-v", "x:/data/"], "has something mounted on /data/ already"),
-        (1, &["-y", "-v", "x:/a", "-v", "y:/a"], "duplicate mount point"),
+        (1, &["-y", "-v", "vx:/data/"], "has something mounted on /data already"),
+        (1, &["-y", "-v", "vx:/a", "-v", "vy:/a"], "duplicate mount point"),
         (1, &["-y", "--mount", "type=bind,src=/no/such,dst=/a"], "does not exist"),
         (1, &["-y", "--mount", "type=image,src=nosuch,dst=/a"], "there is no image"),
         (1, &["-y", "-w", "relative"], "want an absolute path"),

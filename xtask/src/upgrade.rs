@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// The first revision whose monitors could keep containers and start them again: nothing older is supported.
-const REVISION: &str = "69994a7c008bc446726915f6863d071af84a174f";
+const REVISION: &str = "ef8cbf3f535f2a6e6f5bf9fd8a3a1b13b6a1874d";
 /// Where the tests find the programs.
 const VARIABLE: &str = "DHOW_OLD_BIN_DIR";
 

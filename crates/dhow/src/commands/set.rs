@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     user: Option<String>,
     /// Run in this directory
     #[arg(short, long, value_name = "DIR", help_heading = "Process")]
-    workdir: Option<PathBuf>,
+    workdir: Option<String>,
     /// Set its host name
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Process")]
     hostname: Option<String>,
@@ -165,7 +165,7 @@ impl Arguments {
             command: self.command,
             entrypoint: self.entrypoint.map(|program| vec![program]),
             user: self.user,
-            working_dir: self.workdir,
+            working_dir: self.workdir.map(PathBuf::from),
             hostname: self.hostname,
             ..Changes::default()
         };
