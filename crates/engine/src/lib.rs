@@ -33,6 +33,7 @@ pub use containers::logs::{LogLine, LogOptions, LogStream};
 pub use containers::prune::PrunedContainers;
 pub use containers::remove::RemoveOptions;
 pub use containers::session::{Event, Session, SessionSender};
+pub use containers::set::{Changes, PortName, SetPlan, Way};
 pub use containers::start::StartHow;
 pub use containers::stats::{ContainerLoad, ContainerStats, Sampler};
 pub use containers::top::Processes;

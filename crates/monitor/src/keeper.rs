@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use logging::{Stream, Writer};
 use monitor::Request;
+use network::PortReservations;
 use runtime::cgroup::{Group, Hierarchy, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -19,9 +20,9 @@ use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
 use crate::command::Command;
-use crate::health;
 use crate::notes::note;
 use crate::restart::Wanted;
+use crate::{change, health};
 
 /// The most doors at once: more are hung up on.
 const MOST_CLIENTS: usize = 256;
@@ -57,6 +58,8 @@ pub(crate) struct Keeper {
     /// Who wants it to end, if somebody does.
     pub(crate) wanted: Option<Wanted>,
     pub(crate) health: Option<health::Watch>,
+    /// The host's ports that are held for it.
+    pub(crate) ports: PortReservations,
     /// When the command is killed that was told to end because of its health.
     kill_at: Option<Instant>,
 }
@@ -85,6 +88,7 @@ impl Keeper {
             policy: RestartPolicy::No,
             wanted: None,
             health: None,
+            ports: PortReservations::default(),
             kill_at: None,
         }
     }
@@ -98,7 +102,7 @@ impl Keeper {
     pub(crate) fn keep(
         &mut self,
         command: &mut Command,
-        request: Option<&Request>,
+        mut request: Option<&mut Request>,
         settled: impl FnOnce(),
     ) -> i32 {
         let mut settled = Some((settled, Instant::now() + SETTLED));
@@ -117,18 +121,27 @@ impl Keeper {
             {
                 work();
             }
-            if let Some(request) = request {
+            if let Some(request) = &mut request {
+                self.see_to_changes(request, true);
                 self.see_to_health(command, request, &mut buffer);
             }
         }
     }
 
     /// Serves doors while no command runs, for so long at most, or until somebody wants the container to stay ended.
-    pub(crate) fn rest(&mut self, delay: Duration) {
+    pub(crate) fn rest(&mut self, delay: Duration, request: &mut Request) {
         let until = Instant::now() + delay;
         let mut buffer = [0; 4096];
         while self.wanted.is_none() && Instant::now() < until {
             self.turn(None, Some(until), &mut buffer);
+            self.see_to_changes(request, false);
+        }
+    }
+
+    /// Does what doors have asked to be different.
+    fn see_to_changes(&mut self, request: &mut Request, running: bool) {
+        for client in &mut self.clients {
+            change::serve(client, request, &mut self.ports, running);
         }
     }
 

@@ -7,6 +7,7 @@
 //! dhow-monitor exec    3: the request                   4: the door's socket
 //! ```
 
+mod change;
 mod clients;
 mod command;
 mod exec;

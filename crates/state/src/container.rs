@@ -21,7 +21,7 @@ use crate::options::{ContainerOptions, ExposedPort, HealthCheck, PortMapping};
 /// The newest record format that this code reads and the one that it writes.
 pub const FORMAT: u32 = 1;
 
-/// What a container is. Written when it is created, and replaced by `rename` and `update`.
+/// What a container is. Written when it is created, and replaced by `rename`, `update` and `set`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`] of the writer; a reader refuses what is newer than itself.
@@ -122,6 +122,9 @@ pub struct Live {
     /// Its command has ended, and its monitor waits to start it again.
     #[serde(default)]
     pub restarting: bool,
+    /// [`crate::protocol::VERSION`] of its monitor; 0: of the first one, which did not say.
+    #[serde(default)]
+    pub protocol: u32,
 }
 
 /// An address on a bridge.

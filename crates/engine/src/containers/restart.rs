@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use base::{Failure, Id, Kind, fs};
 use state::container::{Status, file};
 use state::options::RestartPolicy;
+use state::protocol::VERSION;
 
 use crate::containers::control::StateError;
 use crate::containers::create::Created;
-use crate::containers::ownership::{Held, held_at};
+use crate::containers::ownership::{Held, Owner, held_at};
 use crate::containers::records::{self, Found};
 use crate::containers::session::{Session, Wish};
 use crate::containers::signal;
@@ -45,6 +46,13 @@ impl Failure for NotBack {
     }
 }
 
+/// Whether a restart gives it a new monitor, because its own is of an earlier version. One that removes itself cannot be
+/// without any for a moment.
+fn renews(found: &Found) -> bool {
+    let old = found.live.as_ref().is_some_and(|live| live.protocol < VERSION);
+    old && !found.record.options.auto_remove
+}
+
 impl Engine {
     /// Starts a container that was created before, or has ended. `None`: it runs already.
     pub fn start_existing(&self, name: &str, how: StartHow) -> Result<Option<Session>> {
@@ -59,6 +67,11 @@ impl Engine {
         let id = found.record.id;
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
         let owner = self.own(&id)?.ok_or_else(busy)?;
+        self.start_owned(name, id, owner, how).map(Some)
+    }
+
+    /// Starts a container that has ended, or was never started, and is ours.
+    pub(crate) fn start_owned(&self, name: &str, id: Id, owner: Owner, how: StartHow) -> Result<Session> {
         self.await_cleared(&id)?;
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(&id, &owner)?;
@@ -69,7 +82,7 @@ impl Engine {
         // How the last run ended is not how this one does, should the power go.
         fs::remove_file(&self.instance.container(&id).join(file::EXIT))?;
         let created = Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner };
-        self.start(created, how).map(Some)
+        self.start(created, how)
     }
 
     /// Waits until the monitor of the last run, which has told everybody of its end and let go of the container, has also
@@ -83,7 +96,8 @@ impl Engine {
         self.sweep_released()
     }
 
-    /// Stops a container, if it runs, and starts it again. `timeout` and `signal` as for [`Engine::stop`].
+    /// Stops a container, if it runs, and starts it again: by its monitor, or, where that is of an earlier version, by a new
+    /// one. `timeout` and `signal` as for [`Engine::stop`].
     pub fn restart(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(signal::parse).transpose()?;
         let found = self.find(name)?;
@@ -91,7 +105,9 @@ impl Engine {
             let resolved = &found.record.resolved;
             let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
             let signals = [(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)];
-            if self.turn_over(name, &found, &signals)? {
+            if renews(&found) {
+                self.end(name, &found, &signals, Wish::ShutDown)?;
+            } else if self.turn_over(name, &found, &signals)? {
                 self.note_container("restart", &found.record, &[]);
                 return Ok(());
             }

@@ -272,7 +272,7 @@ impl Engine {
 }
 
 /// The ports that it publishes: those that were named, and with `-P` all others on which it listens.
-fn published(record: &Record) -> Vec<PortMapping> {
+pub(crate) fn published(record: &Record) -> Vec<PortMapping> {
     let options = &record.options;
     let mut ports = options.ports.clone();
     if options.publish_all {
