@@ -119,7 +119,7 @@ mod tests {
             started: Some(Timestamp(NOW.0 - 3_000_000_000)),
             ports: Vec::new(),
             address: None,
-            network: "bridge".into(),
+            networks: vec!["bridge".into()],
             labels: [].into(),
             mounts: Vec::new(),
             joins: joins.iter().map(join).collect(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use engine::{Changes, PortName, Way};
-use state::options::{PortMapping, VolumeMount};
+use state::options::{ContainerOptions, EndpointOptions, NetworkMode, PortMapping, VolumeMount};
 
 use crate::commands::create::warn;
 use crate::commands::stop::patience;
@@ -14,7 +14,7 @@ use crate::flags::environment;
 use crate::flags::label::{self, Label};
 use crate::flags::limits::LimitFlags;
 use crate::flags::mount::Mount;
-use crate::flags::network::Network;
+use crate::flags::network::{self, Network, Wanted};
 use crate::flags::port::Publish;
 use crate::flags::restart::Restart;
 use crate::flags::tmpfs::Tmpfs;
@@ -48,9 +48,9 @@ pub(crate) struct Arguments {
     /// No longer publish a port of the container's
     #[arg(long, value_name = "[[IP:]HOST:]CONTAINER[/PROTOCOL]", help_heading = "Network")]
     publish_rm: Vec<Publish>,
-    /// Connect it to another network: bridge, host or none
+    /// Connect it to other networks instead: bridge, host, none, container:NAME, or some of your own
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
-    network: Option<Network>,
+    network: Vec<Network>,
     /// Replace its entrypoint
     #[arg(long, value_name = "PROGRAM", help_heading = "Process")]
     entrypoint: Option<String>,
@@ -146,6 +146,17 @@ impl Run for Arguments {
     }
 }
 
+/// The networks that were said, if some were.
+fn networks(said: Vec<Network>) -> Result<Option<(NetworkMode, Vec<EndpointOptions>)>> {
+    if said.is_empty() {
+        return Ok(None);
+    }
+    let mut options = ContainerOptions::default();
+    network::apply(said, Wanted::default(), &mut options)
+        .map_err(|error| Error::flag(format!("invalid value for '--network': {error}")))?;
+    Ok(Some((options.network, options.endpoints)))
+}
+
 impl Arguments {
     fn changes(self) -> Result<Changes> {
         let mut labels = label::read_files(&self.label_file)?;
@@ -161,7 +172,7 @@ impl Arguments {
             ports_removed: self.publish_rm.into_iter().flat_map(|Publish(ports)| ports).map(named).collect(),
             tmpfs: self.tmpfs.into_iter().map(|Tmpfs(mount)| mount).collect(),
             mounts_removed: self.mount_rm,
-            network: self.network.map(|Network(mode)| mode),
+            network: networks(self.network)?,
             command: self.command,
             entrypoint: self.entrypoint.map(|program| vec![program]),
             user: self.user,

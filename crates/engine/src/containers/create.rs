@@ -319,7 +319,7 @@ fn is_for(has: &Platform, wanted: &Platform) -> bool {
 
 impl Engine {
     /// The machine as a container with these options will see it.
-    fn machine(&self, options: &ContainerOptions) -> Result<Machine> {
+    pub(crate) fn machine(&self, options: &ContainerOptions) -> Result<Machine> {
         let mut machine = machine(options);
         if let NetworkMode::Container(name) = &options.network {
             // Who shares its network shares its name.

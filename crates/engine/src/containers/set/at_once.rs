@@ -2,7 +2,7 @@
 
 use base::Id;
 use state::container::{Live, Record};
-use state::options::{NetworkMode, PortMapping, RestartPolicy};
+use state::options::{PortMapping, RestartPolicy};
 use state::protocol::{CHANGES, Change};
 
 use super::facets::Kind;
@@ -14,6 +14,7 @@ use crate::containers::records::{self, Found};
 use crate::containers::start::{MonitorError, published};
 use crate::containers::update;
 use crate::error::{Error, Reported, Result};
+use crate::networks;
 
 /// How often a monitor is asked again that hung up between two runs.
 const TRIES: u32 = 3;
@@ -106,7 +107,7 @@ impl Engine {
 
 /// What the monitor is told, and what would put it back. None where that is nothing, or it would not understand.
 fn told(live: &Live, old: &Record, new: &Record, ports: bool, labels: bool) -> Option<(Change, Change)> {
-    let ports = ports && old.options.network == NetworkMode::Bridge;
+    let ports = ports && networks::has_own(&old.options);
     // To an old one the labels of its events are what they were at its start: nothing else hangs on them.
     if live.protocol < CHANGES || !(ports || labels) {
         return None;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use base::{Failure, Kind};
 use state::container::Record;
 use state::options::{
-    BindMount, ContainerOptions, ImageMount, NetworkMode, PortMapping, Protocol, RestartPolicy, TmpfsMount,
-    VolumeMount,
+    BindMount, ContainerOptions, EndpointOptions, ImageMount, NetworkMode, PortMapping, Protocol,
+    RestartPolicy, TmpfsMount, VolumeMount,
 };
 
 use crate::LimitChanges;
@@ -42,8 +42,8 @@ pub struct Changes {
     pub tmpfs: Vec<TmpfsMount>,
     /// `--mount-rm`: where something is mounted.
     pub mounts_removed: Vec<PathBuf>,
-    /// `--network`.
-    pub network: Option<NetworkMode>,
+    /// `--network`: the mode, and the networks where that says so.
+    pub network: Option<(NetworkMode, Vec<EndpointOptions>)>,
     /// The words behind `--`.
     pub command: Vec<String>,
     /// `--entrypoint`; one empty word clears the image's.
@@ -201,8 +201,9 @@ impl Changes {
     }
 
     fn replace_plain(&self, options: &mut ContainerOptions) {
-        if let Some(network) = &self.network {
-            options.network = network.clone();
+        if let Some((mode, endpoints)) = &self.network {
+            options.network = mode.clone();
+            options.endpoints.clone_from(endpoints);
         }
         if let Some(words) = &self.entrypoint {
             options.entrypoint = Some(words.clone());

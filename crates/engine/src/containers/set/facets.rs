@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use state::container::Record;
-use state::options::{ContainerOptions, PortMapping};
+use state::options::{ContainerOptions, NetworkMode, PortMapping};
 
 use super::changes::{has, name_of};
-use crate::containers::spec::network_name;
+use crate::networks;
 
 /// A kind of difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +91,12 @@ pub(super) fn between(old: &Record, new: &Record) -> Vec<Facet> {
     for port in more(&before.ports, &after.ports) {
         add(Kind::Ports, format!("no longer publish {}", shown(port)));
     }
-    if before.network != after.network {
-        add(Kind::Network, format!("network {}", network_name(&after.network)));
+    if (&before.network, &before.endpoints) != (&after.network, &after.endpoints) {
+        let words = match &after.network {
+            NetworkMode::Container(_) => networks::mode(after),
+            _ => networks::names(after).join(", "),
+        };
+        add(Kind::Network, format!("network {words}"));
     }
     let hostname = old.resolved.hostname != new.resolved.hostname;
     for (words, from, to) in [
@@ -173,7 +177,7 @@ fn mounts(options: &ContainerOptions) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use state::options::{NetworkMode, Protocol, RestartPolicy, TmpfsMount};
+    use state::options::{Protocol, RestartPolicy, TmpfsMount};
 
     use super::super::tests::record;
     use super::*;

@@ -20,7 +20,6 @@ mod restart;
 
 use base::{Failure, Id, Kind};
 use state::container::Status;
-use state::options::NetworkMode;
 use state::protocol::CHANGES;
 
 use self::next::Next;
@@ -29,6 +28,7 @@ use crate::containers::control::StateError;
 use crate::containers::records::{self, Found};
 use crate::containers::undo::Undo;
 use crate::error::{Error, Result};
+use crate::networks;
 
 pub use changes::{Changes, PortName};
 pub use facets::Way;
@@ -158,7 +158,7 @@ impl Engine {
 
     fn way(&self, found: &Found, next: &Next) -> Way {
         // Where nothing can be published, ports are but written down.
-        let unpublished = found.record.options.network != NetworkMode::Bridge;
+        let unpublished = !networks::has_own(&found.record.options);
         let live_ports = unpublished || found.live.as_ref().is_some_and(|live| live.protocol >= CHANGES);
         facets::way(found.status.is_up(), &next.facets, live_ports)
     }

@@ -48,6 +48,10 @@ impl Engine {
     /// Puts the changes together with what the container is. Nothing is touched.
     pub(super) fn next(&self, record: &Record, changes: &Changes) -> Result<Next> {
         let mut options = changes.apply(record)?;
+        if changes.network.is_some() {
+            self.check_joins(&options)?;
+            self.resolve_networks(&mut options)?;
+        }
         let mut mounts = changes.mounts();
         let mut warnings = Vec::new();
         let images = self.images_to_mount(&mut mounts, PullPolicy::Never, &Silent)?;
@@ -71,7 +75,7 @@ impl Engine {
             hostname: if options.network == record.options.network {
                 record.resolved.hostname.clone()
             } else {
-                machine(&options).hostname
+                self.machine(&options)?.hostname
             },
             ..machine(&options)
         };

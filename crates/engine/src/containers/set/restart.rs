@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::{Failure, Id, Kind};
 use state::container::Record;
-use state::options::{NetworkMode, PortMapping};
+use state::options::PortMapping;
 
 use super::{Changes, Refused, Way};
 use crate::containers::control::StateError;
@@ -18,6 +18,7 @@ use crate::containers::start::published;
 use crate::containers::stop::DYING;
 use crate::containers::undo::Undo;
 use crate::error::{Error, Result};
+use crate::networks;
 use crate::{Engine, StartHow};
 
 /// A container that does not start as it was told to.
@@ -128,7 +129,7 @@ fn take_over(record: &mut Record, from: &Record) {
 
 /// Looks whether new ports can be had, as long as the container still runs.
 fn check_ports(found: &Found, next: &Record) -> Result<()> {
-    if next.options.network != NetworkMode::Bridge {
+    if !networks::has_own(&next.options) {
         return Ok(());
     }
     let held = found.live.as_ref().map_or(&[][..], |live| &live.ports);
