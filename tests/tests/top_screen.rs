@@ -134,7 +134,7 @@ fn what_is_done_is_asked_first() {
     terminal.press(b"a");
     eventually("it again", || look(&mut terminal).contains("box exited").then_some(()));
     terminal.press(b" y");
-    eventually("why not", || look(&mut terminal).contains("is not running").then_some(()));
+    eventually("why not", || look(&mut terminal).contains("container box is not running").then_some(()));
     terminal.press(b"ry");
     eventually("it again", || (state(&dhow, "box") == "running").then_some(()));
     // Who leaves at once waits for what was begun.

@@ -93,6 +93,7 @@ pub(crate) fn run(context: &Context) -> Result<u8> {
 /// An action that goes on.
 struct Acting {
     action: Action,
+    id: Id,
     name: String,
     thread: JoinHandle<engine::Result<()>>,
 }
@@ -221,10 +222,11 @@ impl Top<'_> {
 
     fn act(&mut self, action: Action, id: Id, name: String) {
         let (engine, ended) = (Arc::clone(self.engine), Arc::clone(&self.ended));
+        let target = id.clone();
         let thread = std::thread::spawn(move || {
             // Is said however it ends.
             let _end = Ending(ended);
-            let id = id.as_str();
+            let id = target.as_str();
             match action {
                 Action::Stop => engine.stop(id, None, None),
                 Action::Kill => engine.kill(id, "KILL"),
@@ -233,20 +235,21 @@ impl Top<'_> {
                 Action::Unpause => engine.unpause(id),
             }
         });
-        self.actions.push(Acting { action, name, thread });
+        self.actions.push(Acting { action, id, name, thread });
     }
 
     /// Says how the actions went that have ended.
     fn finish(&mut self) {
         clear(&self.ended);
-        for Acting { action, name, thread } in std::mem::take(&mut self.actions) {
+        for Acting { action, id, name, thread } in std::mem::take(&mut self.actions) {
             if !thread.is_finished() {
-                self.actions.push(Acting { action, name, thread });
+                self.actions.push(Acting { action, id, name, thread });
                 continue;
             }
             match thread.join() {
                 Ok(Ok(())) => self.model.say(format!("{} {name}: done", action.verb()), false),
-                Ok(Err(error)) => self.model.say(error.to_string(), true),
+                // It names whom it was asked for: an id, which would leave no room for what happened.
+                Ok(Err(error)) => self.model.say(error.to_string().replace(id.as_str(), &name), true),
                 // It has said so, on a screen that it has put back: we go the same way.
                 Err(panic) => std::panic::resume_unwind(panic),
             }
