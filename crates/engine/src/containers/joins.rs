@@ -51,7 +51,11 @@ fn asked(options: &ContainerOptions) -> impl Iterator<Item = (NamespaceKind, &st
 
 /// Whose namespaces a container lives in; who shares its processes first.
 pub(crate) fn summary(options: &ContainerOptions) -> Vec<JoinSummary> {
-    let name = |kind| if kind == NamespaceKind::Pid { "pid" } else { "ipc" };
+    let name = |kind| match kind {
+        NamespaceKind::Pid => "pid",
+        NamespaceKind::Network => "network",
+        _ => "ipc",
+    };
     let summary =
         |(kind, container): (_, &str)| JoinSummary { namespace: name(kind), container: container.to_owned() };
     let mut joins: Vec<JoinSummary> = asked(options).map(summary).collect();
