@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use clear::clear;
 pub use entry::Entry;
 pub use local::sequences;
-pub use reader::{Options, Reader};
+pub use reader::{Next, Options, Reader};
 pub use rfc3339::{format as format_time, parse as parse_time};
 pub use watch::Watch;
 pub use writer::Writer;

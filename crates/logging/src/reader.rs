@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::Timestamp;
 use base::fs::At;
@@ -28,6 +28,24 @@ pub struct Options {
     pub from_sequence: Option<u64>,
     /// Wait for more until the container has ended.
     pub follow: bool,
+}
+
+/// What a reader that does not wait for ever has found.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// An entry, whose buffer is reused.
+    Entry(&'a Entry),
+    /// Nothing yet.
+    Nothing,
+    /// The container has ended, and this was all.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Entry,
+    Nothing,
+    End,
 }
 
 /// Reads a log.
@@ -75,19 +93,38 @@ impl Reader {
 
     /// The next entry, whose buffer is reused; waits for it when following. `None` at the end.
     pub fn read(&mut self) -> base::fs::Result<Option<&Entry>> {
+        let found = self.await_entry(None)?;
+        Ok((found == Found::Entry).then_some(&self.entry))
+    }
+
+    /// Like [`read`](Self::read), but returns when nothing has come for so long.
+    pub fn read_within(&mut self, patience: Duration) -> base::fs::Result<Next<'_>> {
+        let found = self.await_entry(Some(Instant::now() + patience))?;
+        Ok(match found {
+            Found::Entry => Next::Entry(&self.entry),
+            Found::Nothing => Next::Nothing,
+            Found::End => Next::End,
+        })
+    }
+
+    fn await_entry(&mut self, until: Option<Instant>) -> base::fs::Result<Found> {
         let mut ended = !self.options.follow;
         loop {
             if self.advance().at("read the log", &self.path)? {
-                return Ok(Some(&self.entry));
+                return Ok(Found::Entry);
             }
             if ended || self.done {
                 self.done = true;
-                return Ok(None);
+                return Ok(Found::End);
+            }
+            let left = until.map_or(PATIENCE, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(Found::Nothing);
             }
             // What was written before the end is there by now.
             ended = (self.ended)();
             if !ended {
-                self.wait();
+                self.wait(left);
             }
         }
     }
@@ -121,8 +158,8 @@ impl Reader {
     }
 
     /// Waits until the log may have changed.
-    fn wait(&mut self) {
-        let mut most = PATIENCE;
+    fn wait(&mut self, most: Duration) {
+        let mut most = most.min(PATIENCE);
         if let Some(until) = self.options.until {
             let left = until.since(Timestamp::now());
             self.done = left.is_zero();
