@@ -130,6 +130,7 @@ impl Engine {
         }
         self.check_joins(&options)?;
         let _networks_stay = self.resolve_networks(&mut options)?;
+        self.settle_log(&mut options.log)?;
         let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;
         refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);
