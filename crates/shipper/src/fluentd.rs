@@ -59,7 +59,10 @@ impl Forward {
         self.stream.send(&bytes)?;
         let acknowledged = read_ack(&mut self.stream)?;
         if acknowledged != chunk.as_bytes() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it has acknowledged another chunk than ours"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it has acknowledged another chunk than ours",
+            ));
         }
         Ok(())
     }
@@ -134,7 +137,10 @@ impl Forward {
 /// Reads `{"ack": id}`.
 fn read_ack(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let strange = |what: &str| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("it answers with {what} instead of an acknowledgement"))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it answers with {what} instead of an acknowledgement"),
+        )
     };
     // What the connection says goes through as it is; the rest is about what was said.
     let wrong = |error: decode::ValueReadError| match error {
@@ -180,7 +186,9 @@ mod tests {
     #[test]
     fn an_acknowledgement_is_read() {
         assert_eq!(read_ack(&mut &b"\x81\xa3ack\xa4abcd"[..]).unwrap(), b"abcd");
-        for bad in [&b"\x82\xa3ack"[..], b"\x81\xa3nak\xa1x", b"\x81\xa3ack\xdb\xff\xff\xff\xff", b"\x93", b""] {
+        for bad in
+            [&b"\x82\xa3ack"[..], b"\x81\xa3nak\xa1x", b"\x81\xa3ack\xdb\xff\xff\xff\xff", b"\x93", b""]
+        {
             assert!(read_ack(&mut &bad[..]).is_err(), "{bad:?}");
         }
     }

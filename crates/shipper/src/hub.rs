@@ -206,9 +206,10 @@ impl Hub {
         shared.set_live(live);
         let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         let watch = self.inotify.as_ref().and_then(|fd| inotify::add_watch(fd, dir, flags).ok());
-        let worker = Worker::new(&self.instance, dir.to_owned(), manifest, progress, shared.clone());
+        let (instance, dir, of_thread) = (self.instance.clone(), dir.to_owned(), shared.clone());
+        let send = move || Worker::new(&instance, dir, manifest, progress, of_thread).run();
         let builder = Builder::new().name(format!("ship {}", id.short())).stack_size(STACK);
-        let Ok(thread) = builder.spawn(move || worker.run()) else { return };
+        let Ok(thread) = builder.spawn(send) else { return };
         if let Some(watch) = watch {
             self.watched.insert(watch, id.clone());
         }

@@ -123,8 +123,13 @@ mod tests {
         };
         let journal = Journal::new(&manifest);
         let piece = Some(Piece { line: 4, ordinal: 2, last: true });
-        let message =
-            Message { sequence: 5, stream: Stream::Stderr, time: Timestamp(1_500_000_000), text: b"x\xff".to_vec(), piece };
+        let message = Message {
+            sequence: 5,
+            stream: Stream::Stderr,
+            time: Timestamp(1_500_000_000),
+            text: b"x\xff".to_vec(),
+            piece,
+        };
         let mut to = Vec::new();
         journal.encode(&message, &mut to);
         let mut expected = format!(

@@ -117,7 +117,8 @@ mod tests {
     fn pieces_are_numbered_the_same_when_they_are_sent_again() {
         let mut pieces = Pieces::default();
         let read = |pieces: &mut Pieces, from: u64| -> Vec<Option<Piece>> {
-            let all = [entry(0, "a\n", false), entry(1, "b", true), entry(2, "c", true), entry(3, "d\n", false)];
+            let all =
+                [entry(0, "a\n", false), entry(1, "b", true), entry(2, "c", true), entry(3, "d\n", false)];
             all[from as usize..].iter().map(|e| pieces.message(e).piece).collect()
         };
         let first = read(&mut pieces, 0);

@@ -51,7 +51,7 @@ fn servers(conf: &str) -> (Vec<IpAddr>, Vec<&str>) {
     for line in conf.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("nameserver") => servers.extend(words.next().and_then(|word| word.parse().ok())),
+            Some("nameserver") => servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok())),
             Some("search" | "domain") => domains = words.collect(),
             _ => {}
         }

@@ -25,8 +25,6 @@ struct State {
     live: bool,
     /// The thread is to end, whatever it is at.
     cancelled: bool,
-    /// It has ended.
-    done: bool,
 }
 
 impl Shared {
@@ -55,20 +53,12 @@ impl Shared {
         self.change(|state| state.cancelled = true);
     }
 
-    pub(crate) fn finish(&self) {
-        self.change(|state| state.done = true);
-    }
-
     pub(crate) fn is_live(&self) -> bool {
         self.state().live
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.state().cancelled
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.state().done
     }
 
     /// Waits until there may be more to send, for so long at most.
@@ -113,8 +103,7 @@ impl Shared {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
             }
             let wait = left.min(LOOK);
-            let wait =
-                Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+            let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
             match poll(&mut [PollFd::new(socket, flags)], Some(&wait)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(()),

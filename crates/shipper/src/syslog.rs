@@ -131,7 +131,10 @@ mod tests {
             written(SyslogMessage::Rfc5424Micro, Stream::Stderr, "a tag"),
             "<27>1 2026-11-27T05:43:13.000123Z host a_tag - a_tag - hello\tyou"
         );
-        assert_eq!(written(SyslogMessage::Rfc3164, out, "tag"), "<30>Nov 27 07:43:13 host tag[PID]: hello\tyou");
+        assert_eq!(
+            written(SyslogMessage::Rfc3164, out, "tag"),
+            "<30>Nov 27 07:43:13 host tag[PID]: hello\tyou"
+        );
         assert_eq!(written(SyslogMessage::Local, out, "tag"), "<30>Nov 27 07:43:13 tag[PID]: hello\tyou");
         let long = "x".repeat(100);
         let expected = format!("{} - {} -", &long[..48], &long[..32]);

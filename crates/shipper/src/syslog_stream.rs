@@ -62,7 +62,10 @@ impl SyslogStream {
 
     fn try_send(&mut self, batch: &[Message]) -> io::Result<()> {
         if self.stream.is_closed()? {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server has closed the connection"));
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the server has closed the connection",
+            ));
         }
         for message in batch {
             self.text.clear();

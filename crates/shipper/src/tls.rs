@@ -12,11 +12,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use state::shipping::Tls;
 
 /// Where systems keep the authorities that they trust.
-const BUNDLES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Our half of a connection to a host. The files are read anew each time: certificates are replaced.
 pub(crate) fn connection(host: &str, how: &Tls) -> io::Result<ClientConnection> {
