@@ -8,6 +8,7 @@
 //! apparmor = "default"          # or "unconfined", or the name of a loaded profile
 //!
 //! [log]
+//! driver = "json-file"          # of containers that do not say; or "local", or "none"
 //! max_size = "20m"              # bytes at which a new file is begun
 //! max_files = 5                 # how many are kept
 //!
@@ -37,6 +38,7 @@ use base::fs;
 use base::{Failure, Kind};
 use rootfs::{LONGEST_PATH, Limits};
 use serde::{Deserialize, Deserializer};
+use state::options::LogDriver;
 
 /// Where the file is, unless somebody says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/dhow/config.toml";
@@ -82,6 +84,8 @@ pub enum Confinement {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
+    /// Where it goes, unless a container says otherwise.
+    pub driver: LogDriver,
     /// Bytes at which a new file is begun; none: never.
     #[serde(deserialize_with = "optional_size")]
     pub max_size: Option<u64>,
@@ -202,7 +206,7 @@ impl Default for Config {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { max_size: Some(20 << 20), max_files: 5 }
+        Self { driver: LogDriver::JsonFile, max_size: Some(20 << 20), max_files: 5 }
     }
 }
 
@@ -339,14 +343,14 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let text = "no_new_privileges = true\nmemory_reserve = \"1g\"\npids_limit = -1\nseccomp = \"unconfined\"\n\
-                    apparmor = \"mine\"\n[log]\nmax_size = \"10m\"\nmax_files = 3\n\
+                    apparmor = \"mine\"\n[log]\ndriver = \"local\"\nmax_size = \"10m\"\nmax_files = 3\n\
                     [images]\nbudget = \"20g\"\nkeep = [\"debian\"]\n\
                     [unpack]\nmax_size = \"2g\"\nmax_entries = 1000\nmax_path = 255\nmax_window = \"8m\"\n[pull]\nmax_downloads = 2\n";
         let config = load(text).unwrap();
         assert!(config.no_new_privileges);
         assert_eq!(config.memory_reserve, Some(1 << 30));
         assert_eq!(config.apparmor, Confinement::Profile("mine".to_owned()));
-        assert_eq!(config.log, Log { max_size: Some(10 << 20), max_files: 3 });
+        assert_eq!(config.log, Log { driver: LogDriver::Local, max_size: Some(10 << 20), max_files: 3 });
         assert_eq!(config.images, Images { budget: Some(20 << 30), keep: vec!["debian".to_owned()] });
         assert_eq!(config.pull, Pull { max_downloads: 2, max_uploads: 4 });
         let limits = config.unpack.limits();

@@ -297,8 +297,10 @@ pub mod file {
     pub const UPPER: &str = "upper";
     /// Overlayfs' own.
     pub const WORK: &str = "work";
-    /// The log.
+    /// The log of the driver `json-file`.
     pub const LOG: &str = "log.json";
+    /// The log of the driver `local`.
+    pub const LOCAL_LOG: &str = "log.local";
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ impl Engine {
             names::check(name)?;
         }
         self.check_joins(&options)?;
+        self.settle_log(&mut options.log)?;
         let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;
         refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);

@@ -34,7 +34,7 @@ impl Engine {
             "ResolvConfPath": live.join("resolv.conf"),
             "HostnamePath": live.join("hostname"),
             "HostsPath": live.join("hosts"),
-            "LogPath": dir.join(file::LOG),
+            "LogPath": self.log_of(record).map_or_else(Default::default, |(path, _)| path),
             "Name": format!("/{}", record.name),
             "RestartCount": restart_count(&found),
             "Driver": "overlay",

@@ -1,9 +1,11 @@
 //! `logs`: what a container has said.
 
+use std::path::PathBuf;
+
 use base::{Failure, Kind, Timestamp};
-use logging::{Options, Reader, Stream};
-use state::container::file;
-use state::options::LogDriver;
+use logging::{Format, Options, Reader, Stream};
+use state::container::{Record, file};
+use state::options::{LogDriver, LogOptions as Kept};
 
 use crate::Engine;
 use crate::containers::ownership::{Held, held};
@@ -50,17 +52,35 @@ impl Engine {
         options: LogOptions,
     ) -> Result<Box<dyn Iterator<Item = Result<LogLine>> + '_>> {
         let found = self.find(name)?;
-        if found.record.options.log.driver == Some(LogDriver::None) {
-            return Err(NotKept(name.to_owned()).into());
-        }
+        let (path, format) = self.log_of(&found.record).ok_or_else(|| NotKept(name.to_owned()))?;
         let id = found.record.id;
-        let path = self.instance.container(&id).join(file::LOG);
         let LogOptions { follow, tail, since, until } = options;
+        let options = Options { tail, since, until, follow, from_sequence: None };
         let instance = self.instance.clone();
         // The log is complete when its writer, the monitor, has let go.
         let ended = move || held(&instance, &id).map_or(true, |h| h != Held::Owned);
-        let reader = Reader::open(&path, Options { tail, since, until, follow }, ended)?;
+        let reader = Reader::open(&path, format, options, ended)?;
         Ok(Box::new(Lines(reader)))
+    }
+
+    /// Where the log of a container is, and how it is written; none where nothing is kept.
+    pub(crate) fn log_of(&self, record: &Record) -> Option<(PathBuf, Format)> {
+        let dir = self.instance.container(&record.id);
+        match record.options.log.driver.unwrap_or_default() {
+            LogDriver::JsonFile => Some((dir.join(file::LOG), Format::JsonFile)),
+            LogDriver::Local => Some((dir.join(file::LOCAL_LOG), Format::Local)),
+            LogDriver::None => None,
+        }
+    }
+
+    /// Decides what a new container has not said of its log: whatever the configuration says later, its log stays where
+    /// it is.
+    pub(crate) fn settle_log(&self, log: &mut Kept) -> Result<()> {
+        let driver = *log.driver.get_or_insert(self.config.log.driver);
+        if log.compress == Some(true) && driver == LogDriver::JsonFile {
+            return Err(NotCompressed.into());
+        }
+        Ok(())
     }
 }
 
@@ -72,6 +92,21 @@ struct NotKept(String);
 impl Failure for NotKept {
     fn kind(&self) -> Kind {
         Kind::Conflict
+    }
+}
+
+/// Docker compresses what it has rotated; we have a driver for those who want that.
+#[derive(Debug, thiserror::Error)]
+#[error("the log driver json-file has no option compress=true here")]
+struct NotCompressed;
+
+impl Failure for NotCompressed {
+    fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["use --log-driver local, which compresses all of a log".to_owned()]
     }
 }
 

@@ -9,7 +9,7 @@ use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Exit, Record, file};
-use state::options::{LogDriver, PortMapping, SeccompChoice};
+use state::options::{PortMapping, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
@@ -199,10 +199,13 @@ impl Engine {
     /// Where what the container says goes, and how much of it is kept; none where nothing is.
     fn log_config(&self, record: &Record) -> Option<logging::Config> {
         let (asked, default) = (&record.options.log, &self.config.log);
-        (asked.driver.unwrap_or_default() == LogDriver::JsonFile).then(|| logging::Config {
-            path: self.instance.container(&record.id).join(file::LOG),
+        let (path, format) = self.log_of(record)?;
+        Some(logging::Config {
+            path,
             max_size: asked.max_size.map_or(default.max_size, |size| (size > 0).then_some(size)),
             max_files: asked.max_files.unwrap_or(default.max_files),
+            format,
+            compress: asked.compress.unwrap_or(true),
         })
     }
 

@@ -30,7 +30,7 @@ pub struct Info {
     pub server_version: String,
     /// How layers are mounted: `overlay`.
     pub storage_driver: String,
-    /// How logs are written: `json-file`.
+    /// How logs are written, unless a container says otherwise: `json-file`.
     pub logging_driver: String,
     /// `1`, `2`, or `1 (hybrid)`.
     pub cgroup_version: String,
@@ -96,7 +96,7 @@ impl Engine {
             images: images.len() as u64,
             server_version: version().version.to_owned(),
             storage_driver: "overlay".to_owned(),
-            logging_driver: "json-file".to_owned(),
+            logging_driver: self.config.log.driver.name().to_owned(),
             cgroup_version: cgroup_version(&hierarchy).to_owned(),
             kernel_version: text(kernel.release()),
             operating_system: distribution().unwrap_or_else(|| text(kernel.sysname())),

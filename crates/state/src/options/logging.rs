@@ -14,6 +14,9 @@ pub struct LogOptions {
     pub max_size: Option<u64>,
     /// `--log-opt max-file`.
     pub max_files: Option<u32>,
+    /// `--log-opt compress`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
 }
 
 impl LogOptions {
@@ -22,6 +25,7 @@ impl LogOptions {
         let mut words = BTreeMap::new();
         words.extend(self.max_size.map(|size| ("max-size", size.to_string())));
         words.extend(self.max_files.map(|files| ("max-file", files.to_string())));
+        words.extend(self.compress.map(|compress| ("compress", compress.to_string())));
         words
     }
 }
@@ -33,15 +37,26 @@ pub enum LogDriver {
     /// Into files in Docker's format.
     #[default]
     JsonFile,
+    /// Into files in our own format: compressed, with an index.
+    Local,
     /// Nowhere.
     None,
 }
 
 impl LogDriver {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::JsonFile, Self::Local, Self::None];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|driver| driver.name() == name)
+    }
+
     /// Docker's name of it.
     pub fn name(self) -> &'static str {
         match self {
             Self::JsonFile => "json-file",
+            Self::Local => "local",
             Self::None => "none",
         }
     }
