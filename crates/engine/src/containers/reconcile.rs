@@ -51,6 +51,7 @@ impl Engine {
         self.sweep_removing();
         self.settle_layers();
         self.sweep_unused();
+        self.see_to_spools();
         Ok(())
     }
 
@@ -312,6 +313,7 @@ impl Engine {
         claim::release(&self.instance.container_names(), name, id.as_str())?;
         self.finish_removal(&removing)?;
         drop(owner);
+        self.wake_shipper(Some(id));
         Ok(())
     }
 

@@ -147,6 +147,8 @@ impl Engine {
         warnings.extend(degraded);
         let host = OnHost::find(options)?;
         let joins = self.joins(options)?;
+        let shipper = self.plan_shipping(record)?;
+        warnings.extend(self.shipping_warning(record));
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let context = Context {
@@ -182,6 +184,7 @@ impl Engine {
             },
             network,
             log: self.log_config(record),
+            shipper,
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
