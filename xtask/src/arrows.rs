@@ -33,6 +33,8 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "dhow-oci" => vec!["dhow-sys", "dhow-base"],
         "dhow-state" => vec!["dhow-sys", "dhow-base", "dhow-oci"],
         "dhow-monitor" => [GROUND, STAGES].concat(),
+        // a process of its own, which reads what the stage `logging` has written
+        "dhow-shipper" => [GROUND, &["dhow-logging", "dhow-runtime"]].concat(),
         "dhow-engine" => [GROUND, STAGES, &["dhow-monitor"]].concat(),
         // a door translates: it speaks to the engine, in the ground's types
         "dhow" => vec!["dhow-sys", "dhow-base", "dhow-state", "dhow-engine"],

@@ -8,7 +8,8 @@
 //! apparmor = "default"          # or "unconfined", or the name of a loaded profile
 //!
 //! [log]
-//! driver = "json-file"          # of containers that do not say; or "local", or "none"
+//! driver = "json-file"          # of containers that do not say; or another of --log-driver
+//! options = {}                  # of that driver, as with --log-opt: { syslog-address = "tcp://logs:514" }
 //! max_size = "20m"              # bytes at which a new file is begun
 //! max_files = 5                 # how many are kept
 //!
@@ -32,6 +33,7 @@
 //!
 //! An unknown key is an error that names it: a misspelt limit must not be a missing one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base::fs;
@@ -86,6 +88,8 @@ pub enum Confinement {
 pub struct Log {
     /// Where it goes, unless a container says otherwise.
     pub driver: LogDriver,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
     /// Bytes at which a new file is begun; none: never.
     #[serde(deserialize_with = "optional_size")]
     pub max_size: Option<u64>,
@@ -206,7 +210,7 @@ impl Default for Config {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { driver: LogDriver::JsonFile, max_size: Some(20 << 20), max_files: 5 }
+        Self { driver: LogDriver::JsonFile, options: BTreeMap::new(), max_size: Some(20 << 20), max_files: 5 }
     }
 }
 
@@ -350,7 +354,8 @@ mod tests {
         assert!(config.no_new_privileges);
         assert_eq!(config.memory_reserve, Some(1 << 30));
         assert_eq!(config.apparmor, Confinement::Profile("mine".to_owned()));
-        assert_eq!(config.log, Log { driver: LogDriver::Local, max_size: Some(10 << 20), max_files: 3 });
+        let log = Log { driver: LogDriver::Local, max_size: Some(10 << 20), max_files: 3, ..Log::default() };
+        assert_eq!(config.log, log);
         assert_eq!(config.images, Images { budget: Some(20 << 30), keep: vec!["debian".to_owned()] });
         assert_eq!(config.pull, Pull { max_downloads: 2, max_uploads: 4 });
         let limits = config.unpack.limits();

@@ -27,8 +27,13 @@ const PROGRAM: &str = "dhow-monitor";
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The program is nowhere where it should be.
-    #[error("cannot find {PROGRAM} beside {} or in ../libexec/dhow", .0.display())]
-    Missing(PathBuf),
+    #[error("cannot find {program} beside {} or in ../libexec/dhow", dir.display())]
+    Missing {
+        /// Its name.
+        program: &'static str,
+        /// Where the program that looks for it is.
+        dir: PathBuf,
+    },
     /// A file of ours could not be used.
     #[error(transparent)]
     File(#[from] fs::Error),
@@ -51,13 +56,13 @@ impl Failure for SpawnError {
             Self::File(e) => e.kind(),
             Self::Start { source, .. } if base::processes::are_exhausted(source) => Kind::Exhausted,
             Self::Start { source, .. } => base::failure::kind_of_io(source),
-            Self::Missing(_) | Self::Encode(_) => Kind::Internal,
+            Self::Missing { .. } | Self::Encode(_) => Kind::Internal,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Missing(_) => {
+            Self::Missing { .. } => {
                 vec!["install all of Dhow's programs together: cargo xtask install".to_owned()]
             }
             Self::File(e) => e.hints(),
@@ -122,7 +127,7 @@ fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
 }
 
 fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]) -> Result<(), SpawnError> {
-    let program = find_program()?;
+    let program = find_program(PROGRAM)?;
     let failed = |source: io::Error| SpawnError::Start { program: program.clone(), source };
     let file = unwritable(&program).map_err(failed)?;
     let null =
@@ -162,18 +167,18 @@ fn born_in<T>(
     start(None)
 }
 
-fn find_program() -> Result<PathBuf, SpawnError> {
+pub(crate) fn find_program(program: &'static str) -> Result<PathBuf, SpawnError> {
     let me = std::env::current_exe().at("find", "/proc/self/exe")?;
     let dir = me.parent().unwrap_or(Path::new("/"));
-    let beside = dir.join(PROGRAM);
+    let beside = dir.join(program);
     if rustix::fs::access(&beside, rustix::fs::Access::EXEC_OK).is_ok() {
         return Ok(beside);
     }
-    let installed = dir.join("../libexec/dhow").join(PROGRAM);
+    let installed = dir.join("../libexec/dhow").join(program);
     if rustix::fs::access(&installed, rustix::fs::Access::EXEC_OK).is_ok() {
         return Ok(installed);
     }
-    Err(SpawnError::Missing(dir.to_owned()))
+    Err(SpawnError::Missing { program, dir: dir.to_owned() })
 }
 
 /// The program, opened through a private read-only mount of its own.

@@ -18,6 +18,7 @@ use crate::keeper::Keeper;
 use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_live};
 use crate::notes::{self, note};
 use crate::restart::{Backoff, Wanted, again};
+use crate::ship::Shipping;
 use crate::{change, health, joined, read_json, release};
 
 /// Signals that whoever manages this machine sends to a process that should end: the container gets them.
@@ -117,6 +118,7 @@ impl Started {
         let mut keeper = Keeper::new(signals);
         keeper.listener = listener;
         keeper.log = request.log.clone().map(logging::Writer::open);
+        keeper.shipping = Shipping::of(request);
         keeper.cgroup.clone_from(&request.bundle.cgroup);
         keeper.paused = Some(request.instance.live(&request.id).join(file::PAUSED));
         keeper.policy = request.restart;
@@ -155,7 +157,11 @@ impl Started {
         // Before those who wait are told: what they do next comes after it.
         notes::ended(request, &name, &exit, ran, true);
         keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });
+        let shipping = keeper.shipping.take();
         drop(keeper);
+        if let Some(shipping) = shipping {
+            shipping.finish();
+        }
         // Taking the mounts down is what this descriptor was kept for: nobody waits for it now.
         drop(mounts);
         release::slowly(request, group, live);

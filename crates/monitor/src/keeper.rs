@@ -22,6 +22,7 @@ use crate::clients::{Client, Wish};
 use crate::command::Command;
 use crate::notes::note;
 use crate::restart::Wanted;
+use crate::ship::Shipping;
 use crate::{change, health};
 
 /// The most doors at once: more are hung up on.
@@ -45,6 +46,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// What is connected to a command, and outlives it where the command is started again.
 pub(crate) struct Keeper {
     pub(crate) log: Option<Writer>,
+    /// The tie to who sends the log on, if somebody does.
+    pub(crate) shipping: Option<Shipping>,
     pub(crate) listener: Option<OwnedFd>,
     /// Signals sent to us, which are for the command.
     pub(crate) signals: OwnedFd,
@@ -70,6 +73,7 @@ enum Source {
     Output(usize),
     Input,
     Listener,
+    Shipper,
     Signals,
     ProbeEnd,
     ProbeOutput,
@@ -80,6 +84,7 @@ impl Keeper {
     pub(crate) fn new(signals: OwnedFd) -> Self {
         Self {
             log: None,
+            shipping: None,
             listener: None,
             signals,
             clients: Vec::new(),
@@ -147,7 +152,11 @@ impl Keeper {
 
     /// Waits until something can be served, or something is due, and serves it. Whether the command has ended.
     fn turn(&mut self, command: Option<&mut Command>, next: Option<Instant>, buffer: &mut [u8]) -> bool {
-        let due = [next, self.kill_at, self.health.as_ref().and_then(health::Watch::next)];
+        if let Some(shipping) = &mut self.shipping {
+            shipping.tick();
+        }
+        let shipping = self.shipping.as_ref().and_then(Shipping::next);
+        let due = [next, self.kill_at, self.health.as_ref().and_then(health::Watch::next), shipping];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
         let mut command = command;
@@ -273,6 +282,9 @@ impl Keeper {
         if let Some(fd) = &self.listener {
             set.add(Source::Listener, fd.as_fd(), PollFlags::IN);
         }
+        if let Some(link) = self.shipping.as_ref().and_then(Shipping::link) {
+            set.add(Source::Shipper, link, PollFlags::IN);
+        }
         if let Some(watch) = &self.health {
             let (end, output) = watch.descriptors();
             if let Some(fd) = end {
@@ -308,6 +320,11 @@ impl Keeper {
             }
             (Source::Input, Some(command)) => command.write_input(),
             (Source::Listener, _) => self.accept(),
+            (Source::Shipper, _) => {
+                if let Some(shipping) = &mut self.shipping {
+                    shipping.lost();
+                }
+            }
             (Source::ProbeOutput, _) => {
                 if let Some(watch) = &mut self.health {
                     watch.read(buffer);
@@ -332,6 +349,9 @@ impl Keeper {
                 let (stream, tag) = [(Stream::Stdout, Tag::Output), (Stream::Stderr, Tag::Errors)][n];
                 if let Some(log) = &mut self.log {
                     log.write(stream, &buffer[..read]);
+                }
+                if let Some(shipping) = &mut self.shipping {
+                    shipping.said();
                 }
                 for client in &mut self.clients {
                     client.tell_output(tag, &buffer[..read]);

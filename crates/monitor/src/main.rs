@@ -19,6 +19,7 @@ mod launch;
 mod notes;
 mod release;
 mod restart;
+mod ship;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;

@@ -14,5 +14,6 @@ pub mod lock;
 pub mod mounts;
 pub mod options;
 pub mod protocol;
+pub mod shipping;
 
 pub use instance::Instance;

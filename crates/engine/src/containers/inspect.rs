@@ -37,6 +37,7 @@ impl Engine {
             "HostnamePath": live.join("hostname"),
             "HostsPath": live.join("hosts"),
             "LogPath": self.log_of(record).map_or_else(Default::default, |(path, _)| path),
+            "LogStatus": self.log_status(record),
             "Name": format!("/{}", record.name),
             "RestartCount": restart_count(&found),
             "Driver": "overlay",

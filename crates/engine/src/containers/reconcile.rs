@@ -54,6 +54,7 @@ impl Engine {
         self.sweep_removing();
         self.settle_layers();
         self.sweep_unused();
+        self.see_to_spools();
         Ok(())
     }
 
@@ -317,6 +318,7 @@ impl Engine {
         // How it ended is nobody's concern any more.
         fs::remove_file(&owner.live().join(file::EXIT))?;
         drop(owner);
+        self.wake_shipper(Some(id));
         Ok(())
     }
 

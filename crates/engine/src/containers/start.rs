@@ -9,7 +9,7 @@ use base::{Failure, Id, Kind};
 use monitor::{REQUEST_VERSION, Request};
 use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
-use state::container::{Exit, Record, file};
+use state::container::{Exit, Record};
 use state::options::{PortMapping, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
@@ -147,6 +147,8 @@ impl Engine {
         warnings.extend(degraded);
         let host = OnHost::find(options)?;
         let joins = self.joins(options)?;
+        let shipper = self.plan_shipping(record)?;
+        warnings.extend(self.shipping_warning(record));
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let network_files = files_of(self, &joins, live);
@@ -184,6 +186,7 @@ impl Engine {
             },
             network,
             log: self.log_config(record),
+            shipper,
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,

@@ -17,12 +17,16 @@ pub struct LogOptions {
     /// `--log-opt compress`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<bool>,
+    /// All other options, which the engine knows by the driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<String, String>,
 }
 
 impl LogOptions {
     /// Docker's words for them.
-    pub fn words(&self) -> BTreeMap<&'static str, String> {
-        let mut words = BTreeMap::new();
+    pub fn words(&self) -> BTreeMap<&str, String> {
+        let mut words: BTreeMap<&str, String> =
+            self.more.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         words.extend(self.max_size.map(|size| ("max-size", size.to_string())));
         words.extend(self.max_files.map(|files| ("max-file", files.to_string())));
         words.extend(self.compress.map(|compress| ("compress", compress.to_string())));
@@ -41,11 +45,18 @@ pub enum LogDriver {
     Local,
     /// Nowhere.
     None,
+    /// To a syslog server.
+    Syslog,
+    /// To systemd's journal.
+    Journald,
+    /// To Fluentd, or whatever speaks its protocol.
+    Fluentd,
 }
 
 impl LogDriver {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::JsonFile, Self::Local, Self::None];
+    pub const ALL: &[Self] =
+        &[Self::JsonFile, Self::Local, Self::Syslog, Self::Journald, Self::Fluentd, Self::None];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -58,6 +69,14 @@ impl LogDriver {
             Self::JsonFile => "json-file",
             Self::Local => "local",
             Self::None => "none",
+            Self::Syslog => "syslog",
+            Self::Journald => "journald",
+            Self::Fluentd => "fluentd",
         }
+    }
+
+    /// Whether it goes to a collector.
+    pub fn is_remote(self) -> bool {
+        matches!(self, Self::Syslog | Self::Journald | Self::Fluentd)
     }
 }

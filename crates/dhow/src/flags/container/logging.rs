@@ -11,10 +11,11 @@ use crate::flags::size::Bytes;
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Flags {
-    /// How to keep what it says: json-file, local, none
+    /// How to keep what it says, or where to send it: json-file, local, syslog, journald, fluentd, none
     #[arg(long, value_name = "DRIVER", help_heading = "Logs")]
     log_driver: Option<Driver>,
-    /// How large its log may grow: max-size=BYTES, max-file=NUMBER, compress=BOOL (of local)
+    /// How large its log may grow: max-size=BYTES, max-file=NUMBER, compress=BOOL (not of json-file); what else its driver
+    /// has
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Logs")]
     log_opt: Vec<String>,
 }
@@ -24,7 +25,7 @@ struct Driver(LogDriver);
 
 /// Not a driver that is here.
 #[derive(Debug, thiserror::Error)]
-#[error("want json-file, local or none")]
+#[error("want json-file, local, syslog, journald, fluentd or none")]
 struct NotADriver;
 
 impl FromStr for Driver {
@@ -53,7 +54,10 @@ impl Flags {
                 Some(("compress", answer)) => {
                     options.log.compress = Some(answer.parse().map_err(|_| bad("compress=true or false"))?);
                 }
-                _ => return Err(bad("max-size=BYTES, max-file=NUMBER or compress=BOOL")),
+                Some((name, value)) if !name.is_empty() => {
+                    options.log.more.insert(name.to_owned(), value.to_owned());
+                }
+                _ => return Err(bad("KEY=VALUE, such as max-size=10m")),
             }
         }
         Ok(())

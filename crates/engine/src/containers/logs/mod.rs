@@ -16,8 +16,10 @@ use state::container::{Record, file};
 use state::options::{LogDriver, LogOptions as Kept};
 
 use crate::Engine;
+use crate::config::Log;
 use crate::containers::logs::search::Search;
 use crate::containers::ownership::{Held, held};
+use crate::containers::shipping;
 use crate::error::Result;
 
 /// Which lines of a log.
@@ -114,6 +116,9 @@ impl Engine {
         match record.options.log.driver.unwrap_or_default() {
             LogDriver::JsonFile => Some((dir.join(file::LOG), Format::JsonFile)),
             LogDriver::Local => Some((dir.join(file::LOCAL_LOG), Format::Local)),
+            LogDriver::Syslog | LogDriver::Journald | LogDriver::Fluentd => {
+                Some((state::shipping::log(&self.instance, &record.id), Format::Local))
+            }
             LogDriver::None => None,
         }
     }
@@ -121,7 +126,17 @@ impl Engine {
     /// Decides what a new container has not said of its log: whatever the configuration says later, its log stays where
     /// it is.
     pub(crate) fn settle_log(&self, log: &mut Kept) -> Result<()> {
-        let driver = *log.driver.get_or_insert(self.config.log.driver);
+        let driver = match log.driver {
+            Some(driver) => driver,
+            None => {
+                let Log { driver, options, .. } = &self.config.log;
+                for (name, value) in options {
+                    log.more.entry(name.clone()).or_insert_with(|| value.clone());
+                }
+                *log.driver.insert(*driver)
+            }
+        };
+        shipping::check(driver, log)?;
         if log.compress == Some(true) && driver == LogDriver::JsonFile {
             return Err(NotCompressed.into());
         }
