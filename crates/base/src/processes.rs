@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(full(&dir), Some((1, 4)), "it has refused some, who have ended since");
         let told = hints(&io::ErrorKind::WouldBlock.into(), std::slice::from_ref(&dir));
         assert!(told[0].contains("1 of 4 are there: dhow update"), "{told:?}");
-        assert!(hints(&io::ErrorKind::NotFound.into(), &[dir.clone()]).is_empty());
+        assert!(hints(&io::ErrorKind::NotFound.into(), std::slice::from_ref(&dir)).is_empty());
         assert!(!hints(&io::ErrorKind::WouldBlock.into(), &[]).is_empty());
         std::fs::remove_dir_all(dir).unwrap();
     }

@@ -56,6 +56,17 @@ pub fn settle(instance: &Instance, id: &Id) -> fs::Result<()> {
     Ok(())
 }
 
+/// Removes what is left of attempts to write it, whose writers were killed. The caller owns the container.
+pub fn forget_torn(instance: &Instance, id: &Id) {
+    let begin = format!(".{}.", file::EXIT);
+    for entry in std::fs::read_dir(instance.container(id)).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(begin.as_bytes()) {
+            // It goes with the container at the latest.
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
 /// Whether an error says that there is no room.
 fn is_full(error: &fs::Error) -> bool {
     base::failure::kind_of_io(&error.source) == Kind::Exhausted

@@ -10,7 +10,12 @@ const MOST: u64 = 16 << 20;
 
 /// The whole content.
 pub(crate) fn read(path: &str) -> Result<Vec<u8>> {
-    let failed = |source| Error::File { action: "read", path: path.to_owned(), source };
+    read_as("read", path)
+}
+
+/// The same, with other words for what is done.
+pub(crate) fn read_as(action: &'static str, path: &str) -> Result<Vec<u8>> {
+    let failed = |source| Error::File { action, path: path.to_owned(), source };
     let mut content = Vec::new();
     File::open(path).map_err(failed)?.take(MOST + 1).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > MOST {

@@ -38,7 +38,7 @@ pub(crate) fn resolve(options: &[String]) -> Result<SecurityOptions> {
 }
 
 fn profile(path: &str) -> Result<String> {
-    let content = file::read(path)?;
+    let content = file::read_as("read the seccomp profile", path)?;
     if content.len() > MAX_PROFILE {
         return Err(Error::flag(format!("the seccomp profile {path} is larger than 4 MiB")));
     }

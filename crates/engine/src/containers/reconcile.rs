@@ -50,6 +50,7 @@ impl Engine {
         fs::create_dir_all(&self.instance.spare(), 0o700).ok();
         self.sweep_released()?;
         self.sweep_half_made()?;
+        self.volume_store().sweep();
         self.sweep_names()?;
         self.sweep_removing();
         self.settle_layers();
@@ -193,6 +194,7 @@ impl Engine {
 
     fn record_end(&self, record: &Record, had_monitor: bool) -> Result<()> {
         state::exit::settle(&self.instance, &record.id)?;
+        state::exit::forget_torn(&self.instance, &record.id);
         let live = records::live(&self.instance, &record.id)?;
         let exit = records::exit(&self.instance, &record.id)?;
         let started = live.map(|l| l.started);
