@@ -2,11 +2,11 @@
 
 use base::Id;
 use state::container::{Live, Record};
-use state::options::{NetworkMode, PortMapping, RestartPolicy};
+use state::options::{PortMapping, RestartPolicy};
 use state::protocol::{CHANGES, Change};
 
 use super::facets::Kind;
-use super::{Changes, Refused, Way};
+use super::{Changes, Refused, Way, publishes};
 use crate::Engine;
 use crate::containers::control::StateError;
 use crate::containers::notes;
@@ -106,7 +106,7 @@ impl Engine {
 
 /// What the monitor is told, and what would put it back. None where that is nothing, or it would not understand.
 fn told(live: &Live, old: &Record, new: &Record, ports: bool, labels: bool) -> Option<(Change, Change)> {
-    let ports = ports && old.options.network == NetworkMode::Bridge;
+    let ports = ports && publishes(old);
     // To an old one the labels of its events are what they were at its start: nothing else hangs on them.
     if live.protocol < CHANGES || !(ports || labels) {
         return None;

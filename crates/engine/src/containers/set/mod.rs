@@ -19,7 +19,7 @@ mod next;
 mod restart;
 
 use base::{Failure, Id, Kind};
-use state::container::Status;
+use state::container::{Record, Status};
 use state::options::NetworkMode;
 use state::protocol::CHANGES;
 
@@ -158,10 +158,15 @@ impl Engine {
 
     fn way(&self, found: &Found, next: &Next) -> Way {
         // Where nothing can be published, ports are but written down.
-        let unpublished = found.record.options.network != NetworkMode::Bridge;
-        let live_ports = unpublished || found.live.as_ref().is_some_and(|live| live.protocol >= CHANGES);
+        let live_ports =
+            !publishes(&found.record) || found.live.as_ref().is_some_and(|live| live.protocol >= CHANGES);
         facets::way(found.status.is_up(), &next.facets, live_ports)
     }
+}
+
+/// Whether the container is where ports can be published.
+fn publishes(record: &Record) -> bool {
+    record.options.network == NetworkMode::Bridge
 }
 
 #[cfg(test)]

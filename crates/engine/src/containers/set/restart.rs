@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use base::{Failure, Id, Kind};
 use state::container::Record;
-use state::options::{NetworkMode, PortMapping};
+use state::options::PortMapping;
 
-use super::{Changes, Refused, Way};
+use super::{Changes, Refused, Way, publishes};
 use crate::containers::control::StateError;
 use crate::containers::records::{self, Found};
 use crate::containers::session::Wish;
@@ -128,7 +128,7 @@ fn take_over(record: &mut Record, from: &Record) {
 
 /// Looks whether new ports can be had, as long as the container still runs.
 fn check_ports(found: &Found, next: &Record) -> Result<()> {
-    if next.options.network != NetworkMode::Bridge {
+    if !publishes(next) {
         return Ok(());
     }
     let held = found.live.as_ref().map_or(&[][..], |live| &live.ports);
