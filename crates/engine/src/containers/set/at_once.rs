@@ -6,7 +6,7 @@ use state::options::{PortMapping, RestartPolicy};
 use state::protocol::{CHANGES, Change};
 
 use super::facets::Kind;
-use super::{Changes, Refused, Way, publishes};
+use super::{Changes, Refused, Way, publishes, way_of};
 use crate::Engine;
 use crate::containers::control::StateError;
 use crate::containers::notes;
@@ -35,7 +35,7 @@ impl Engine {
             let gone = || records::Error::NotFound(record.name.clone());
             // Looked at again under the lock: it may have ended meanwhile.
             let found = records::load(&self.instance, id)?.ok_or_else(gone)?;
-            if !matches!(self.way(&found, &next), Way::AtOnce | Way::Nothing) {
+            if !matches!(way_of(&found, &next), Way::AtOnce | Way::Nothing) {
                 return Err(Refused::Moved(record.name.clone()).into());
             }
             let differs = |kind| next.facets.iter().any(|facet| facet.kind == kind);
