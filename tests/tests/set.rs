@@ -322,5 +322,7 @@ fn whoever_kills_it_in_the_middle_finds_the_old_settings_or_the_new() {
         let mounts = dhow.inspect("box")["Mounts"].as_array().unwrap().len();
         assert_eq!((mounts, dhow.inspect("box")["Id"].clone()), (if is_new { 2 } else { 1 }, json!(id)));
         assert!(dhow.ok(&["exec", "box", "cat", "/data/kept"]).starts_with("run"));
+        // what it had half made of a volume goes with the next look at them
+        dhow.ok(&["volume", "ls"]);
     }
 }

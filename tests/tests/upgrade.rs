@@ -157,8 +157,9 @@ fn stop_start_restart_wait_and_rm() {
         (dhow.ok(&["logs", "restarted"]), protocol(&dhow, "restarted")),
         ("run\nrun".to_owned(), Some(2))
     );
-    dhow.ok(&["restart", "-t", "0", "gone"]);
-    assert_eq!((dhow.ok(&["logs", "gone"]), protocol(&dhow, "gone")), ("run\nrun".to_owned(), None));
+    let error = dhow.fails(1, &["restart", "-t", "0", "gone"]);
+    assert!(error.contains("its monitor is of an earlier version, and could lose it"), "{error}");
+    assert_eq!(dhow.ok(&["exec", "gone", "cat", "/runs"]), "run");
     dhow.ok(&["stop", "-t", "0", "gone"]);
     eventually("its end", || (!dhow.ok(&["ps", "-a"]).contains("gone")).then_some(()));
     dhow.ok(&["rm", "-f", "removed"]);
@@ -183,19 +184,21 @@ fn policies_and_health_checks_of_older_monitors_go_on() {
     dhow.ok(&["exec", "box", "touch", "/ill"]);
     eventually("its illness", || (state()["Health"]["Status"] == "unhealthy").then_some(()));
     dhow.ok(&["exec", "box", "rm", "/ill"]);
-    // its monitor brings it back, and that it may forget its new limits is said
-    let updated = dhow.run(&["update", "--pids-limit", "66", "box"]);
+    // its monitor brings another one back, and that it may forget its new limits is said
+    let flags = ["run", "-d", "--network", "none", "--name", "again", "--restart", "on-failure"];
+    old.ok(&[&flags[..], &["busybox", "sleep", "1000"]].concat());
+    let updated = dhow.run(&["update", "--pids-limit", "66", "again"]);
     assert!(updated.code == 0 && updated.stderr.contains("is of an earlier version"), "{updated:#?}");
-    let pid = dhow.pid("box");
+    let pid = dhow.pid("again");
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    eventually("its next run", || (![0, pid].contains(&dhow.pid("box"))).then_some(()));
-    assert_eq!((&dhow.inspect("box")["RestartCount"], protocol(&dhow, "box")), (&json!(1), None));
-    eventually("its health", || (state()["Health"]["Status"] == "healthy").then_some(()));
+    eventually("its next run", || (![0, pid].contains(&dhow.pid("again"))).then_some(()));
+    assert_eq!((&dhow.inspect("again")["RestartCount"], protocol(&dhow, "again")), (&json!(1), None));
     // another policy is told to it
-    dhow.ok(&["update", "--restart", "no", "box"]);
-    kill_process(Pid::from_raw(dhow.pid("box") as i32).unwrap(), Signal::KILL).unwrap();
-    eventually("its end", || (state()["Status"] == "exited").then_some(()));
-    dhow.ok(&["start", "box"]);
+    dhow.ok(&["update", "--restart", "no", "again"]);
+    kill_process(Pid::from_raw(dhow.pid("again") as i32).unwrap(), Signal::KILL).unwrap();
+    eventually("its end", || (dhow.inspect("again")["State"]["Status"] == "exited").then_some(()));
+    dhow.ok(&["restart", "-t", "0", "box"]);
+    assert_eq!(protocol(&dhow, "box"), Some(2));
     eventually("its health", || (state()["Health"]["Status"] == "healthy").then_some(()));
     // one that dies is cleared up after
     old.ok(&["run", "-d", "--network", "none", "--name", "orphan", "busybox", "sleep", "1000"]);

@@ -38,17 +38,11 @@ pub(crate) fn ensure() -> Result<()> {
     unpack(&source)?;
     let mut cargo = shell::cargo();
     cargo.current_dir(&source).env("CARGO_TARGET_DIR", home().join("target"));
-    // Tools of the revision's own day are not the point: its programs are.
-    cargo.env_remove("RUSTFLAGS").args([
-        "build",
-        "--quiet",
-        "-p",
-        "dhow",
-        "-p",
-        "dhow-monitor",
-        "-p",
-        "dhow-hello",
-    ]);
+    // By name: where it were missing, cargo would look above, and find us.
+    cargo.args(["build", "--quiet", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    for package in ["dhow", "dhow-monitor", "dhow-hello"] {
+        cargo.args(["--package", package]);
+    }
     shell::run(&mut cargo)
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use base::{Failure, Id, Kind, fs};
 use state::container::{Status, file};
 use state::options::RestartPolicy;
-use state::protocol::VERSION;
+use state::protocol::{CHANGES, VERSION};
 
 use crate::containers::control::StateError;
 use crate::containers::create::Created;
@@ -46,11 +46,31 @@ impl Failure for NotBack {
     }
 }
 
-/// Whether a restart gives it a new monitor, because its own is of an earlier version. One that removes itself cannot be
-/// without any for a moment.
-fn renews(found: &Found) -> bool {
-    let old = found.live.as_ref().is_some_and(|live| live.protocol < VERSION);
-    old && !found.record.options.auto_remove
+/// A container that would be gone: with `--rm` it cannot be without a monitor for a moment, and those of the first version
+/// could not always mount it again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "container {0} is removed when it ends (--rm), and its monitor is of an earlier version, and could lose it in a restart"
+)]
+struct CouldLose(String);
+
+impl Failure for CouldLose {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["stop it, and run another one".to_owned()]
+    }
+}
+
+/// Whether a restart gives it a new monitor, because its own is of an earlier version.
+fn renews(found: &Found) -> Result<bool> {
+    let protocol = found.live.as_ref().map_or(VERSION, |live| live.protocol);
+    match found.record.options.auto_remove {
+        true if protocol < CHANGES => Err(CouldLose(found.record.name.clone()).into()),
+        removes_itself => Ok(protocol < VERSION && !removes_itself),
+    }
 }
 
 impl Engine {
@@ -105,7 +125,7 @@ impl Engine {
             let resolved = &found.record.resolved;
             let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
             let signals = [(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)];
-            if renews(&found) {
+            if renews(&found)? {
                 self.end(name, &found, &signals, Wish::ShutDown)?;
             } else if self.turn_over(name, &found, &signals)? {
                 self.note_container("restart", &found.record, &[]);

@@ -6,7 +6,7 @@ use state::options::{PortMapping, RestartPolicy};
 use state::protocol::{CHANGES, Change};
 
 use super::facets::Kind;
-use super::{Changes, Refused, Way};
+use super::{Changes, Refused, Way, publishes, way_of};
 use crate::Engine;
 use crate::containers::control::StateError;
 use crate::containers::notes;
@@ -14,7 +14,6 @@ use crate::containers::records::{self, Found};
 use crate::containers::start::{MonitorError, published};
 use crate::containers::update;
 use crate::error::{Error, Reported, Result};
-use crate::networks;
 
 /// How often a monitor is asked again that hung up between two runs.
 const TRIES: u32 = 3;
@@ -36,7 +35,7 @@ impl Engine {
             let gone = || records::Error::NotFound(record.name.clone());
             // Looked at again under the lock: it may have ended meanwhile.
             let found = records::load(&self.instance, id)?.ok_or_else(gone)?;
-            if !matches!(self.way(&found, &next), Way::AtOnce | Way::Nothing) {
+            if !matches!(way_of(&found, &next), Way::AtOnce | Way::Nothing) {
                 return Err(Refused::Moved(record.name.clone()).into());
             }
             let differs = |kind| next.facets.iter().any(|facet| facet.kind == kind);
@@ -107,7 +106,7 @@ impl Engine {
 
 /// What the monitor is told, and what would put it back. None where that is nothing, or it would not understand.
 fn told(live: &Live, old: &Record, new: &Record, ports: bool, labels: bool) -> Option<(Change, Change)> {
-    let ports = ports && networks::has_own(&old.options);
+    let ports = ports && publishes(old);
     // To an old one the labels of its events are what they were at its start: nothing else hangs on them.
     if live.protocol < CHANGES || !(ports || labels) {
         return None;

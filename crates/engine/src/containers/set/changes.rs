@@ -328,7 +328,7 @@ mod tests {
             Changes { entrypoint: entrypoint.clone(), ..Changes::default() }.apply(&record).unwrap();
         assert!(options.command.is_empty());
         let command = vec!["new".to_owned()];
-        let options = Changes { entrypoint, command, ..Changes::default() }.apply(&record).unwrap();
+        let options = Changes { command, entrypoint, ..Changes::default() }.apply(&record).unwrap();
         assert_eq!(options.command, ["new"]);
     }
 }

@@ -19,7 +19,7 @@ mod next;
 mod restart;
 
 use base::{Failure, Id, Kind};
-use state::container::Status;
+use state::container::{Record, Status};
 use state::protocol::CHANGES;
 
 use self::next::Next;
@@ -93,7 +93,7 @@ impl Engine {
     pub fn plan_set(&self, name: &str, changes: &Changes) -> Result<SetPlan> {
         let found = self.find(name)?;
         let next = self.next(&found.record, changes)?;
-        let way = self.way(&found, &next);
+        let way = way_of(&found, &next);
         let record = &found.record;
         if way == Way::Restart {
             if record.options.auto_remove {
@@ -155,13 +155,17 @@ impl Engine {
             Err(error) => Err(undo.run(error)),
         }
     }
+}
 
-    fn way(&self, found: &Found, next: &Next) -> Way {
-        // Where nothing can be published, ports are but written down.
-        let unpublished = !networks::has_own(&found.record.options);
-        let live_ports = unpublished || found.live.as_ref().is_some_and(|live| live.protocol >= CHANGES);
-        facets::way(found.status.is_up(), &next.facets, live_ports)
-    }
+fn way_of(found: &Found, next: &Next) -> Way {
+    // Where nothing can be published, ports are but written down.
+    let understood = found.live.as_ref().is_some_and(|live| live.protocol >= CHANGES);
+    facets::way(found.status.is_up(), &next.facets, !publishes(&found.record) || understood)
+}
+
+/// Whether the container is where ports can be published.
+fn publishes(record: &Record) -> bool {
+    networks::has_own(&record.options)
 }
 
 #[cfg(test)]

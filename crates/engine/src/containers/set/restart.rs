@@ -9,7 +9,7 @@ use base::{Failure, Id, Kind};
 use state::container::Record;
 use state::options::PortMapping;
 
-use super::{Changes, Refused, Way};
+use super::{Changes, Refused, Way, publishes, way_of};
 use crate::containers::control::StateError;
 use crate::containers::records::{self, Found};
 use crate::containers::session::Wish;
@@ -18,7 +18,6 @@ use crate::containers::start::published;
 use crate::containers::stop::DYING;
 use crate::containers::undo::Undo;
 use crate::error::{Error, Result};
-use crate::networks;
 use crate::{Engine, StartHow};
 
 /// A container that does not start as it was told to.
@@ -57,7 +56,7 @@ impl Engine {
         let found = self.find(id.as_str())?;
         let name = found.record.name.clone();
         let next = self.next(&found.record, changes)?;
-        if self.way(&found, &next) != Way::Restart {
+        if way_of(&found, &next) != Way::Restart {
             return Err(Refused::Moved(name).into());
         }
         check_ports(&found, &next.record)?;
@@ -68,7 +67,7 @@ impl Engine {
             Err(error) => return Err(undo.run(error)),
         };
         // From here on it may stand still: whatever happens, it is to run again.
-        undo.push(|| Ok(self.start_existing(id.as_str(), StartHow::default()).map(drop)?));
+        undo.push(|| self.start_existing(id.as_str(), StartHow::default()).map(drop));
         let restarted = (|| {
             // Let go of before anything is taken back: whoever removes a volume waits for those that hold it.
             let held = (images_stay, volumes_stay);
@@ -129,7 +128,7 @@ fn take_over(record: &mut Record, from: &Record) {
 
 /// Looks whether new ports can be had, as long as the container still runs.
 fn check_ports(found: &Found, next: &Record) -> Result<()> {
-    if !networks::has_own(&next.options) {
+    if !publishes(next) {
         return Ok(());
     }
     let held = found.live.as_ref().map_or(&[][..], |live| &live.ports);
