@@ -17,6 +17,8 @@
 mod clear;
 mod entry;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod json;
 mod local;
 mod reader;

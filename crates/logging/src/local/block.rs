@@ -9,44 +9,44 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 const MAGIC: &[u8; 8] = b"DHOWLOG1";
 /// The length of a file's head.
-pub(super) const FILE_HEAD: usize = 36;
+pub(crate) const FILE_HEAD: usize = 36;
 /// The length of a block's head.
-pub(super) const HEAD: usize = 48;
+pub(crate) const HEAD: usize = 48;
 /// More than a writer ever puts into one block, which bounds the memory of who reads it.
-pub(super) const MAX_BODY: usize = 2 << 20;
+pub(crate) const MAX_BODY: usize = 2 << 20;
 /// The least that an entry takes: flags, time, length.
 const LEAST_ENTRY: u32 = 3;
 const LEVEL: i32 = 1;
 
 /// Where a block begins: random bytes, the same in all of a file.
-pub(super) type Mark = [u8; 8];
+pub(crate) type Mark = [u8; 8];
 
 /// How the body of a block is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     Plain,
     Zstd,
 }
 
 /// What a file begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileHead {
-    pub(super) mark: Mark,
+pub(crate) struct FileHead {
+    pub(crate) mark: Mark,
     /// The number of the first entry that it may hold.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// The latest time of any entry before.
-    pub(super) latest: Timestamp,
+    pub(crate) latest: Timestamp,
 }
 
 impl FileHead {
     /// One with a mark of its own.
-    pub(super) fn new(first: u64, latest: Timestamp) -> io::Result<Self> {
+    pub(crate) fn new(first: u64, latest: Timestamp) -> io::Result<Self> {
         let mut mark = Mark::default();
         getrandom(&mut mark, GetRandomFlags::empty())?;
         Ok(Self { mark, first, latest })
     }
 
-    pub(super) fn to_bytes(self) -> [u8; FILE_HEAD] {
+    pub(crate) fn to_bytes(self) -> [u8; FILE_HEAD] {
         let mut bytes = [0; FILE_HEAD];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.mark);
@@ -58,7 +58,7 @@ impl FileHead {
     }
 
     /// None where the file is empty, torn, or none of ours.
-    pub(super) fn read(file: &File) -> io::Result<Option<Self>> {
+    pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
         let mut bytes = [0; FILE_HEAD];
         if read_at(file, &mut bytes, 0)? < FILE_HEAD {
             return Ok(None);
@@ -78,34 +78,34 @@ impl FileHead {
 
 /// What a block begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The number of its first entry.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// The latest time of all entries up to its end.
-    pub(super) latest: Timestamp,
+    pub(crate) latest: Timestamp,
     /// How many entries it holds.
-    pub(super) count: u32,
+    pub(crate) count: u32,
     /// The length of its entries.
-    pub(super) raw: u32,
+    pub(crate) raw: u32,
     /// The length of its body, as it is in the file.
-    pub(super) stored: u32,
-    pub(super) how: How,
+    pub(crate) stored: u32,
+    pub(crate) how: How,
     /// The checksum of its body.
-    pub(super) sum: u32,
+    pub(crate) sum: u32,
 }
 
 impl Head {
     /// The number after that of its last entry.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.first + u64::from(self.count)
     }
 
     /// The length of the whole block.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         HEAD as u64 + u64::from(self.stored)
     }
 
-    pub(super) fn to_bytes(self, mark: Mark) -> [u8; HEAD] {
+    pub(crate) fn to_bytes(self, mark: Mark) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
         bytes[..8].copy_from_slice(&mark);
         bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
@@ -121,7 +121,7 @@ impl Head {
     }
 
     /// None where these bytes are no head, or one that no writer makes.
-    pub(super) fn parse(bytes: &[u8; HEAD], mark: Mark) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8; HEAD], mark: Mark) -> Option<Self> {
         if !bytes.starts_with(&mark) || crc32fast::hash(&bytes[..44]) != u32_at(bytes, 44) {
             return None;
         }
@@ -151,7 +151,7 @@ impl Head {
 
 /// Makes a block of entries, whose bytes follow [`HEAD`] bytes of room in `body`. With `compress` it is made in a
 /// buffer of its own, if that is shorter.
-pub(super) fn seal(
+pub(crate) fn seal(
     mut body: Vec<u8>,
     mark: Mark,
     (first, count): (u64, u32),
@@ -170,7 +170,7 @@ pub(super) fn seal(
 }
 
 /// Puts a sealed block into another file than it was made for.
-pub(super) fn mark_again(block: &mut [u8], mark: Mark) {
+pub(crate) fn mark_again(block: &mut [u8], mark: Mark) {
     block[..8].copy_from_slice(&mark);
     let sum = crc32fast::hash(&block[..44]);
     block[44..HEAD].copy_from_slice(&sum.to_le_bytes());
@@ -188,7 +188,7 @@ fn pack(raw: &[u8]) -> Option<Vec<u8>> {
 
 /// Reads the body of a block whose head was at `offset`, and makes entries of it in `raw`. False where it is not (yet)
 /// what was written.
-pub(super) fn open(
+pub(crate) fn open(
     file: &File,
     offset: u64,
     head: &Head,
@@ -209,7 +209,7 @@ pub(super) fn open(
 }
 
 /// Reads until the buffer is full or the file ends, and returns how much it was.
-pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut read = 0;
     while read < buffer.len() {
         match file.read_at(&mut buffer[read..], offset + read as u64) {

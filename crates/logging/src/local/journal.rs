@@ -39,7 +39,7 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn end(&self) -> u64 {
-        self.first + u64::from(self.count)
+        self.first.saturating_add(self.count.into())
     }
 }
 

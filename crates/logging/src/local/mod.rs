@@ -33,6 +33,12 @@ mod seek;
 mod tests;
 mod writer;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    //! What makes files for fuzzing.
+    pub(crate) use super::block::{FileHead, HEAD, seal};
+}
+
 pub(crate) use journal::tail_path;
 pub(crate) use reader::LocalReader;
 pub(crate) use writer::{LocalFile, start_over};

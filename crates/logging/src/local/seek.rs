@@ -34,7 +34,8 @@ fn sequences_of(path: &Path) -> io::Result<Range<u64>> {
         }
     }
     let (end, _) = end_of(&files, &tail)?;
-    Ok(first.or_else(|| tail.blocks.first().map(|block| block.start)).unwrap_or(end)..end)
+    let first = first.or_else(|| tail.blocks.first().map(|block| block.start));
+    Ok(first.map_or(end, |first| first.min(end))..end)
 }
 
 /// The number that comes next, and the latest time of all before.

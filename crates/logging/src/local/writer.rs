@@ -88,7 +88,7 @@ impl LocalFile {
 
     /// Gives up what waits. Its numbers stay unused: so a reader sees how many are missing.
     pub(crate) fn drop_batch(&mut self) {
-        self.next += u64::from(self.batch.count);
+        self.next = self.next.saturating_add(self.batch.count.into());
         self.batch = Batch::EMPTY;
     }
 
@@ -103,7 +103,7 @@ impl LocalFile {
             Some(open) => open,
             None => {
                 let (open, next, latest) = restore(&self.config.path)?;
-                self.next = if self.known { self.next.max(next) } else { self.next + next };
+                self.next = if self.known { self.next.max(next) } else { self.next.saturating_add(next) };
                 self.known = true;
                 self.latest = self.latest.max(latest);
                 self.open.insert(open)
@@ -120,7 +120,7 @@ impl LocalFile {
             self.batch.body = block;
             written?;
         }
-        self.next += u64::from(self.batch.count);
+        self.next = self.next.saturating_add(self.batch.count.into());
         self.latest = latest;
         self.rest();
         Ok(())
