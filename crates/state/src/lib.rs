@@ -11,6 +11,7 @@ pub mod events;
 pub mod instance;
 pub mod lock;
 pub mod mounts;
+pub mod netd;
 pub mod options;
 pub mod protocol;
 
