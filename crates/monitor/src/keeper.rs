@@ -14,12 +14,14 @@ use rustix::net::{SocketFlags, accept_with};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use rustix::process::Signal;
 use state::container::HealthStatus;
+use state::netd::Registration;
 use state::options::{OnUnhealthy, RestartPolicy};
 use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
 use crate::command::Command;
 use crate::health;
+use crate::names::Names;
 use crate::notes::note;
 use crate::restart::Wanted;
 
@@ -57,6 +59,12 @@ pub(crate) struct Keeper {
     /// Who wants it to end, if somebody does.
     pub(crate) wanted: Option<Wanted>,
     pub(crate) health: Option<health::Watch>,
+    /// What it is called, and who is told so, while it runs.
+    pub(crate) names: Option<Names>,
+    /// The same, for the run after this one.
+    pub(crate) called: Option<Registration>,
+    /// It runs already, and has got its first name now.
+    named_late: bool,
     /// When the command is killed that was told to end because of its health.
     kill_at: Option<Instant>,
 }
@@ -70,6 +78,7 @@ enum Source {
     Signals,
     ProbeEnd,
     ProbeOutput,
+    Names,
     Client(usize),
 }
 
@@ -85,6 +94,9 @@ impl Keeper {
             policy: RestartPolicy::No,
             wanted: None,
             health: None,
+            names: None,
+            called: None,
+            named_late: false,
             kill_at: None,
         }
     }
@@ -119,7 +131,18 @@ impl Keeper {
             }
             if let Some(request) = request {
                 self.see_to_health(command, request, &mut buffer);
+                self.see_to_names(command, request);
             }
+        }
+    }
+
+    /// Gives sockets to a container that was on no network with names when it was started.
+    fn see_to_names(&mut self, command: &Command, request: &Request) {
+        if std::mem::take(&mut self.named_late)
+            && let Some(called) = &self.called
+        {
+            // Where it cannot be done now, it is done when the container is started again.
+            self.names = Names::open(&request.instance, called.clone(), command.pid).ok();
         }
     }
 
@@ -134,7 +157,12 @@ impl Keeper {
 
     /// Waits until something can be served, or something is due, and serves it. Whether the command has ended.
     fn turn(&mut self, command: Option<&mut Command>, next: Option<Instant>, buffer: &mut [u8]) -> bool {
-        let due = [next, self.kill_at, self.health.as_ref().and_then(health::Watch::next)];
+        let due = [
+            next,
+            self.kill_at,
+            self.health.as_ref().and_then(health::Watch::next),
+            self.names.as_ref().and_then(Names::next),
+        ];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
         let mut command = command;
@@ -143,6 +171,9 @@ impl Keeper {
             self.serve(*source, command.as_deref_mut(), buffer);
         }
         self.drop_gone_clients(command);
+        if let Some(names) = &mut self.names {
+            names.look_after();
+        }
         ready.contains(&Source::Process)
     }
 
@@ -269,6 +300,10 @@ impl Keeper {
                 set.add(Source::ProbeOutput, fd, PollFlags::IN);
             }
         }
+        if let Some(fd) = self.names.as_ref().and_then(Names::descriptor) {
+            // Nothing is ever said there; that it hangs up is told in any case.
+            set.add(Source::Names, fd, PollFlags::empty());
+        }
         for (n, client) in self.clients.iter().enumerate() {
             let read = if waiting_input < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
             let write = if client.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
@@ -298,6 +333,11 @@ impl Keeper {
             (Source::ProbeOutput, _) => {
                 if let Some(watch) = &mut self.health {
                     watch.read(buffer);
+                }
+            }
+            (Source::Names, _) => {
+                if let Some(names) = &mut self.names {
+                    names.lost();
                 }
             }
             (Source::Client(n), command) => self.serve_client(n, command, buffer),
@@ -378,6 +418,13 @@ impl Keeper {
                 }
                 (Wish::Stop(wanted), _) => self.wanted = Some(wanted),
                 (Wish::Policy(policy), _) => self.policy = policy,
+                (Wish::Names(called), _) => {
+                    match &mut self.names {
+                        Some(names) => names.replace((*called).clone()),
+                        None => self.named_late = true,
+                    }
+                    self.called = Some(*called);
+                }
                 (Wish::Input(bytes), Some(command)) => command.feed(&bytes),
                 (Wish::InputEnd, Some(command)) => command.end_input(),
                 (Wish::Resize { rows, columns }, Some(command)) => command.resize(rows, columns),

@@ -13,12 +13,12 @@
 //!                                                   └───────────────────────────┘ namespace, so on its own route
 //! ```
 //!
-//! - [`wire`]: messages.
-//! - [`names`]: who is called what on which network; [`verdict`]: what becomes of a question.
-//! - [`cache`]: what servers outside have said.
-//! - [`server`]: one thread that polls, and all the sockets.
+//! - `wire`: messages.
+//! - `names`: who is called what on which network; `verdict`: what becomes of a question.
+//! - `cache`: what servers outside have said.
+//! - `server`: one thread that polls, and all the sockets.
 //!
-//! What it does not do: it decides no policy (the one place where that will be asked is [`verdict`]), keeps no zone, checks
+//! What it does not do: it decides no policy (the one place where that will be asked is `verdict`), keeps no zone, checks
 //! no signature (DNSSEC's records and flags are passed on), and never tells a container anything of a network that it is not on.
 
 pub mod cache;

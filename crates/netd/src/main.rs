@@ -11,6 +11,7 @@ use netd::server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use state::Instance;
 use state::lock::Lock;
+use sys::process::Cloned;
 
 fn main() -> ExitCode {
     // Readable in ps: executed by descriptor, the kernel would call us by its number.
@@ -20,6 +21,12 @@ fn main() -> ExitCode {
     let (Ok(directory), Ok(listener)) = (sys::process::inherited(3), sys::process::inherited(4)) else {
         return usage();
     };
+    // Nobody's child: the monitor that has started us keeps a container, and may stay for longer than we do.
+    match sys::process::fork() {
+        Ok(Cloned::Child) => {}
+        Ok(Cloned::Parent { .. }) => return ExitCode::SUCCESS,
+        Err(_) => return ExitCode::FAILURE,
+    }
     rustix::process::chdir("/").ok();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // Four descriptors for each container, and one for each question that is on its way.

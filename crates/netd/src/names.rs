@@ -21,9 +21,12 @@ pub struct Names {
     /// Behind the number of a network a name in its wire form: whose it is.
     targets: HashMap<Box<[u8]>, Vec<Target>>,
     /// What an address is called.
-    addresses: HashMap<(u32, IpAddr), Vec<(Key, Box<[u8]>)>>,
+    addresses: HashMap<(u32, IpAddr), Vec<Called>>,
     askers: HashMap<Key, Asker>,
 }
+
+/// Who has an address, and as what in its wire form.
+type Called = (Key, Box<[u8]>);
 
 #[derive(Debug)]
 struct Network {

@@ -8,6 +8,7 @@
 //!       │ ── Hold … LetGo ─────────────────────▶ │   it is frozen between the two, or until the door hangs up
 //!       │ ── Stop ─────────────────────────────▶ │   before the signal that is to end it for good
 //!       │ ── Policy ───────────────────────────▶ │   what is done when it ends, from now on
+//!       │ ── Names ────────────────────────────▶ │   what it is called, from now on
 //!       │ ◀──────────────────── Output, Errors ──│   any time after, if attached
 //!       │ ◀───────────────────────── Exited ─────│   last of all
 //! ```
@@ -48,6 +49,8 @@ pub enum Tag {
     Stop = 8,
     /// Door: another [`crate::options::RestartPolicy`], as JSON.
     Policy = 9,
+    /// Door: another [`crate::netd::Registration`], as JSON: it is called otherwise now, or on other networks.
+    Names = 10,
     /// Monitor: the pid, little-endian u32.
     Started = 16,
     /// Monitor: [`StartFailure`] as JSON; then it hangs up.
@@ -73,6 +76,7 @@ impl Tag {
             7 => Self::LetGo,
             8 => Self::Stop,
             9 => Self::Policy,
+            10 => Self::Names,
             16 => Self::Started,
             17 => Self::Failed,
             18 => Self::Output,

@@ -194,6 +194,7 @@ impl Engine {
             stop_timeout: record.resolved.stop_timeout,
             attributes: notes::attributes(record),
             joins,
+            names: None,
         };
         Ok((request, warnings))
     }

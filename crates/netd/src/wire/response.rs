@@ -87,7 +87,7 @@ impl Response {
                 }
                 let seconds = be32(message, lifetime)?;
                 // The highest bit makes it nothing (RFC 2181).
-                let seconds = if seconds > i32::MAX as u32 { 0 } else { seconds };
+                let seconds = if i32::try_from(seconds).is_ok() { seconds } else { 0 };
                 lifetimes.push(lifetime as u16);
                 life = life.min(seconds);
                 if kind == kind::SOA && section == 1 {
@@ -153,7 +153,7 @@ impl Response {
         for &at in &self.lifetimes {
             let at = usize::from(at);
             if let Some(place) = message.get_mut(at..at + 4) {
-                let left = be32(place, 0).filter(|left| *left <= i32::MAX as u32).unwrap_or(0);
+                let left = be32(place, 0).filter(|left| i32::try_from(*left).is_ok()).unwrap_or(0);
                 // What a server gives more than we keep is not passed on either.
                 place.copy_from_slice(&left.min(LONGEST_LIFE).saturating_sub(age).to_be_bytes());
             }
