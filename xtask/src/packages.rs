@@ -51,6 +51,9 @@ pub(crate) const TEST: &[Package] = &[
     package("curl", "curl"),
     package("zstd", "zstd"),
     package("python3-minimal", "python3"),
+    package("bind9-dnsutils", "dig"),
+    package("dnsmasq-base", "dnsmasq"),
+    package("dnsperf", "dnsperf"),
 ];
 
 /// Whose runtime ours becomes in the tests, beside [`daemons`], and the runtimes it is compared with. None of them

@@ -14,8 +14,8 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use state::Instance;
 use state::container::file;
-use state::netd;
 use state::lock::Lock;
+use state::netd;
 use sys::mount::{Change, attributes, change};
 use sys::process::{Arguments, Spawn};
 

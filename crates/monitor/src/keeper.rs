@@ -421,7 +421,9 @@ impl Keeper {
                 (Wish::Names(called), _) => {
                     match &mut self.names {
                         Some(names) => names.replace((*called).clone()),
-                        None => self.named_late = true,
+                        None => {
+                            self.named_late = called.networks.iter().any(|network| !network.names.is_empty())
+                        }
                     }
                     self.called = Some(*called);
                 }

@@ -186,16 +186,17 @@ impl Names {
     /// What an address on one of the asker's networks is called.
     pub fn called(&self, asker: Key, address: IpAddr) -> Option<&[u8]> {
         let mut places = self.askers.get(&asker)?.places.iter();
-        let (_, name) =
-            places.find_map(|place| self.addresses.get(&(place.number, address))?.first())?;
+        let (_, name) = places.find_map(|place| self.addresses.get(&(place.number, address))?.first())?;
         Some(name)
     }
 
     /// Whether all addresses that begin with these bits are of one network of ours, whoever is on it.
     pub fn is_ours(&self, address: IpAddr, bits: u8) -> bool {
-        self.askers.values().flat_map(|asker| &asker.places).flat_map(|place| &place.subnets).any(|subnet| {
-            subnet.contains(address, bits)
-        })
+        self.askers
+            .values()
+            .flat_map(|asker| &asker.places)
+            .flat_map(|place| &place.subnets)
+            .any(|subnet| subnet.contains(address, bits))
     }
 }
 
@@ -232,7 +233,8 @@ pub(crate) mod tests {
     fn find(names: &Names, asker: u32, name: &str) -> Vec<String> {
         let mut found = Vec::new();
         names.find(owner(asker), &Name::from_text(name).unwrap(), &mut found);
-        let mut found: Vec<String> = found.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect();
+        let mut found: Vec<String> =
+            found.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect();
         found.sort();
         found
     }

@@ -111,8 +111,7 @@ fn address<'a>(names: &'a Names, asker: Key, name: &Name, kind: u16) -> Option<(
     let (address, bits) = name.reversed_address()?;
     let whole = bits == if address.is_ipv4() { 32 } else { 128 };
     if whole && address.is_loopback() {
-        let verdict =
-            if kind == kind::PTR { Verdict::Pointer(b"\x09localhost\0") } else { Verdict::NoData };
+        let verdict = if kind == kind::PTR { Verdict::Pointer(b"\x09localhost\0") } else { Verdict::NoData };
         return Some((verdict, Certainty::Final));
     }
     if whole && let Some(called) = names.called(asker, address) {

@@ -26,6 +26,7 @@ mod resolver;
 mod store;
 mod subnet;
 mod subnet6;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,6 +46,7 @@ pub use resolver::Resolver;
 pub use store::{Store, new_id};
 pub use subnet::Subnet;
 pub use subnet6::Subnet6;
+pub use upstreams::{Resolving, resolving};
 
 /// Bridge and table outlive their last user by this, so that one container after the other finds them.
 pub const QUIET: Duration = Duration::from_secs(2);

@@ -68,8 +68,7 @@ fn sockets() -> std::result::Result<(OwnedFd, OwnedFd), Refusal> {
 }
 
 fn bound(kind: SocketType) -> std::result::Result<OwnedFd, Errno> {
-    let socket =
-        socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     // The loopback link may not be up yet.
     set_ip_freebind(&socket, true)?;
     bind(&socket, &SocketAddrV4::new(ADDRESS, 0))?;

@@ -145,6 +145,8 @@ mod tests {
         let id = "a".repeat(64);
         let text = format!(r#"{{"version":1,"container":"{id}","networks":[]}}"#);
         let registration: Registration = serde_json::from_str(&text).unwrap();
-        assert!(!registration.leads_out() && registration.upstreams.is_empty() && registration.hosts.is_empty());
+        assert!(
+            !registration.leads_out() && registration.upstreams.is_empty() && registration.hosts.is_empty()
+        );
     }
 }

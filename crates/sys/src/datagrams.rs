@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn many_are_received_and_answered_at_once() {
-        let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (ours, theirs) =
+            (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let SocketAddr::V4(address) = theirs.local_addr().unwrap() else { panic!() };
         let mut datagrams = Datagrams::new(4);
         assert_eq!(datagrams.receive(ours.as_fd()).unwrap(), 0);

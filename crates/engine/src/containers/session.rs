@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use state::netd::Registration;
 use state::options::RestartPolicy;
 use state::protocol::{Ended, Frames, Tag, frame};
 
@@ -187,6 +188,11 @@ impl Session {
     /// What is done when it ends, from now on.
     pub(crate) fn set_policy(&self, policy: RestartPolicy) -> io::Result<()> {
         self.sender.send(Tag::Policy, &serde_json::to_vec(&policy).unwrap_or_default())
+    }
+
+    /// What it is called, from now on.
+    pub(crate) fn set_names(&self, names: &Registration) -> io::Result<()> {
+        self.sender.send(Tag::Names, &serde_json::to_vec(names).unwrap_or_default())
     }
 
     /// Waits for what the monitor says as long as it takes.

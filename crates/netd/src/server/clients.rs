@@ -8,9 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, accept_with, recvmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, accept_with, recvmsg};
 use state::netd::{MAX_MESSAGE, Registration, VERSION};
 
 use super::Server;
@@ -143,8 +141,12 @@ impl Server {
         for ask in of_it {
             self.drop_ask(ask);
         }
-        let streams: Vec<Key> =
-            self.streams.iter().filter(|(_, stream)| stream.client == key).map(|(stream, _)| stream).collect();
+        let streams: Vec<Key> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.client == key)
+            .map(|(stream, _)| stream)
+            .collect();
         for stream in streams {
             self.close_stream(stream);
         }

@@ -362,7 +362,11 @@ impl Attempt {
                 Ok((_, length)) => {
                     let message = &buffer[..length.min(buffer.len())];
                     if answers(message, self.id, question) {
-                        return if is_truncated(message) { Outcome::Truncated } else { self.understand(message) };
+                        return if is_truncated(message) {
+                            Outcome::Truncated
+                        } else {
+                            self.understand(message)
+                        };
                     }
                 }
                 Err(Errno::INTR) => {}

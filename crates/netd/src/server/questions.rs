@@ -93,7 +93,13 @@ impl Server {
     }
 
     /// What is answered at once is written to `out`.
-    pub(super) fn question(&mut self, client: Key, origin: Origin, message: &[u8], out: &mut Vec<u8>) -> Reply {
+    pub(super) fn question(
+        &mut self,
+        client: Key,
+        origin: Origin,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Reply {
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(Wrong::Silence) => return Reply::Never,
@@ -161,8 +167,7 @@ impl Server {
             return Reply::Now;
         }
         // Who does not want others to be asked gets what we have, and no more.
-        let refused =
-            if query.has(flag::RECURSION_DESIRED) { None } else { Some(code::REFUSED) };
+        let refused = if query.has(flag::RECURSION_DESIRED) { None } else { Some(code::REFUSED) };
         let refused = refused.or_else(|| self.ask_outside(client, origin, question, query, message, now));
         let Some(code) = refused else { return Reply::Later };
         Answer::to(query, limit, out).code(code).finish();

@@ -192,9 +192,7 @@ impl Server {
 
     pub(super) fn close_stream(&mut self, key: Key) {
         let Some(stream) = self.streams.remove(key) else { return };
-        if let Some(served) =
-            self.clients.get_mut(stream.client).and_then(|client| client.served.as_mut())
-        {
+        if let Some(served) = self.clients.get_mut(stream.client).and_then(|client| client.served.as_mut()) {
             served.streams = served.streams.saturating_sub(1);
         }
     }

@@ -205,7 +205,8 @@ mod tests {
         assert_eq!(reversed("4.3.2.10.in-addr.arpa"), Some(("10.2.3.4".to_owned(), 32)));
         assert_eq!(reversed("2.10.IN-ADDR.arpa"), Some(("10.2.0.0".to_owned(), 16)));
         assert_eq!(reversed("in-addr.arpa"), Some(("0.0.0.0".to_owned(), 0)));
-        for bad in ["5.4.3.2.1.in-addr.arpa", "256.in-addr.arpa", "01.in-addr.arpa", "x.in-addr.arpa", "arpa"] {
+        for bad in ["5.4.3.2.1.in-addr.arpa", "256.in-addr.arpa", "01.in-addr.arpa", "x.in-addr.arpa", "arpa"]
+        {
             assert_eq!(reversed(bad), None, "{bad}");
         }
         let six = format!("1.{}d.f.ip6.arpa", "0.".repeat(29));

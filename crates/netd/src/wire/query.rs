@@ -142,7 +142,10 @@ pub(crate) mod tests {
     fn a_question_is_read() {
         let message = question(7, "web", kind::AAAA, Some(Edns { size: 1232, dnssec: true }));
         let query = Query::parse(&message).unwrap();
-        assert_eq!((query.id, query.kind, query.class, query.name()), (7, kind::AAAA, class::IN, &b"\x03web\0"[..]));
+        assert_eq!(
+            (query.id, query.kind, query.class, query.name()),
+            (7, kind::AAAA, class::IN, &b"\x03web\0"[..])
+        );
         assert_eq!((query.size(), query.dnssec()), (1232, true));
         let message = question(7, "web", kind::A, None);
         assert_eq!(Query::parse(&message).unwrap().size(), 512);

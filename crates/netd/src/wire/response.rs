@@ -25,8 +25,7 @@ pub struct Response {
 
 /// Whether a message is the answer to what we have asked: our number, and our question, to the letter but for its case.
 pub fn answers(message: &[u8], id: u16, question: &[u8]) -> bool {
-    let (Some(theirs), Some(flags), Some(questions)) =
-        (be16(message, 0), be16(message, 2), be16(message, 4))
+    let (Some(theirs), Some(flags), Some(questions)) = (be16(message, 0), be16(message, 2), be16(message, 4))
     else {
         return false;
     };
@@ -39,7 +38,9 @@ pub fn answers(message: &[u8], id: u16, question: &[u8]) -> bool {
     }
     let Some(asked) = message.get(HEADER..HEADER + question.len()) else { return false };
     let name = question.len() - 4;
-    questions == 1 && asked[..name].eq_ignore_ascii_case(&question[..name]) && asked[name..] == question[name..]
+    questions == 1
+        && asked[..name].eq_ignore_ascii_case(&question[..name])
+        && asked[name..] == question[name..]
 }
 
 /// Whether the message was cut off.
@@ -197,7 +198,9 @@ fn cut(message: &mut [u8], room: usize) -> usize {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use hickory_proto::op::{Edns as TheirEdns, Message, MessageType, OpCode, Query as TheirQuery, ResponseCode};
+    use hickory_proto::op::{
+        Edns as TheirEdns, Message, MessageType, OpCode, Query as TheirQuery, ResponseCode,
+    };
     use hickory_proto::rr::rdata::{A, CNAME, SOA};
     use hickory_proto::rr::{Name as TheirName, RData, Record as TheirRecord, RecordType};
     use proptest::prelude::*;
@@ -218,13 +221,18 @@ mod tests {
         message.metadata.authentic_data = true;
         for n in 0..answers {
             let alias = their_name("alias.example.com.");
-            let data = if n == 0 { RData::CNAME(CNAME(alias.clone())) } else { RData::A(A(Ipv4Addr::new(192, 0, 2, n))) };
+            let data = if n == 0 {
+                RData::CNAME(CNAME(alias.clone()))
+            } else {
+                RData::A(A(Ipv4Addr::new(192, 0, 2, n)))
+            };
             let owner = if n == 0 { name.clone() } else { alias };
             message.add_answer(TheirRecord::from_rdata(owner, 100 + u32::from(n), data));
         }
         if denial {
             message.metadata.response_code = ResponseCode::NXDomain;
-            let soa = SOA::new(their_name("ns.example.com."), their_name("mail.example.com."), 1, 2, 3, 4, 60);
+            let soa =
+                SOA::new(their_name("ns.example.com."), their_name("mail.example.com."), 1, 2, 3, 4, 60);
             message.add_authority(TheirRecord::from_rdata(their_name("example.com."), 900, RData::SOA(soa)));
         }
         if edns {
