@@ -5,6 +5,7 @@
 //! in a process that does nothing else (see `stopwatch`).
 
 mod contenders;
+mod dns;
 mod memory;
 mod pairs;
 mod parallel;
@@ -45,6 +46,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--no-build" => build = false,
             "--memory" => what = "memory",
             "--parallel" => what = "parallel",
+            "--dns" => what = "dns",
             "--pull" => what = "pull",
             "--save" => what = "save",
             "--runtime" => {
@@ -82,6 +84,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match what {
         "memory" => memory::run(),
         "parallel" => parallel::run(),
+        "dns" => dns::run(),
         "pull" => pull::run(runs.unwrap_or(5), part.as_deref()),
         "save" => save::run(runs.unwrap_or(5), part.as_deref()),
         "runtime" => runtimes::run(&runtimes::Request { pairs: runs.unwrap_or(200), binary, part }),

@@ -18,6 +18,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("config", 16384),
     ("layer", 32768),
     ("manifest", 16384),
+    ("names", 4096),
     ("reference", 800),
     ("routes", 1024),
     ("seccomp", 8192),

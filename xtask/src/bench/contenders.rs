@@ -188,9 +188,15 @@ impl Field {
     /// Docker: the one that runs, or one of ours, in a network namespace of its own so that its bridge and
     /// its firewall rules go with it.
     fn enter_docker(&mut self) -> Result<()> {
+        let command = self.docker()?;
+        self.enter_engine(&command)
+    }
+
+    /// The beginning of a docker command line, with a daemon behind it.
+    pub(crate) fn docker(&mut self) -> Result<Vec<String>> {
         shell::find("docker").context("not installed")?;
         if shell::quiet(shell::program("docker").arg("info")).is_ok() {
-            return self.enter_engine(&words("docker", &[]));
+            return Ok(words("docker", &[]));
         }
         let daemon = shell::find("dockerd").context("no daemon runs and none is installed")?;
         let socket = format!("unix://{}", self.path("docker.sock")?);
@@ -213,7 +219,7 @@ impl Field {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        self.enter_engine(&words("docker", &["--host", &socket]))
+        Ok(words("docker", &["--host", &socket]))
     }
 
     fn enter_engine(&mut self, start: &[String]) -> Result<()> {

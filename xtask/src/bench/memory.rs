@@ -58,7 +58,7 @@ fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<f64> {
 
 /// The processes of that name that hold something open below the place, or name it on their command line:
 /// others of the name may run beside ours.
-fn processes(name: &str, place: &Path) -> Vec<u32> {
+pub(super) fn processes(name: &str, place: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
@@ -75,7 +75,7 @@ fn processes(name: &str, place: &Path) -> Vec<u32> {
 }
 
 /// In KiB.
-fn pss(pid: u32) -> Result<u64> {
+pub(super) fn pss(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in it")?;
