@@ -5,6 +5,7 @@
 //! in a process that does nothing else (see `stopwatch`).
 
 mod contenders;
+mod dns;
 mod life;
 mod memory;
 mod pairs;
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--no-build" => build = false,
             "--memory" => what = "memory",
             "--parallel" => what = "parallel",
+            "--dns" => what = "dns",
             "--pull" => what = "pull",
             "--save" => what = "save",
             "--life" => what = "life",
@@ -89,6 +91,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match what {
         "memory" => memory::run(),
         "parallel" => parallel::run(),
+        "dns" => dns::run(),
         "pull" => pull::run(runs.unwrap_or(5), part.as_deref()),
         "save" => save::run(runs.unwrap_or(5), part.as_deref()),
         "life" => life::run(&life::Request { runs: runs.unwrap_or(20), part, quick }),

@@ -19,6 +19,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("layer", 32768),
     ("log", 8192),
     ("manifest", 16384),
+    ("names", 4096),
     ("reference", 800),
     ("routes", 1024),
     ("seccomp", 8192),

@@ -51,7 +51,12 @@ pub(crate) const TEST: &[Package] = &[
     package("curl", "curl"),
     package("zstd", "zstd"),
     package("python3-minimal", "python3"),
+    package("bind9-dnsutils", "dig"),
+    package("dnsmasq-base", "dnsmasq"),
 ];
+
+/// Who asks for names, very often.
+pub(crate) const NAMES: &[Package] = &[package("dnsperf", "dnsperf"), package("util-linux", "nsenter")];
 
 /// Whose runtime ours becomes in the tests, beside [`daemons`], and the runtimes it is compared with. None of them
 /// brings a service that starts by itself.

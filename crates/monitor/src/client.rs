@@ -1,6 +1,6 @@
 //! The doors' side: start a monitor, or find the one that runs.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use state::Instance;
 use state::container::file;
 use state::lock::Lock;
+use state::netd;
 use sys::mount::{Change, attributes, change};
 use sys::process::{Arguments, Spawn};
 
@@ -23,16 +24,16 @@ use crate::request::{ExecRequest, Request};
 /// The monitor's program, beside the program that runs or in `../libexec/dhow`.
 const PROGRAM: &str = "dhow-monitor";
 
-/// Why a monitor could not be started.
+/// Why a monitor, or the name server, could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The program is nowhere where it should be.
-    #[error("cannot find {program} beside {} or in ../libexec/dhow", dir.display())]
+    #[error("cannot find {name} beside {} or in ../libexec/dhow", beside.display())]
     Missing {
-        /// Its name.
-        program: &'static str,
-        /// Where the program that looks for it is.
-        dir: PathBuf,
+        /// What it is called.
+        name: &'static str,
+        /// Where it should be.
+        beside: PathBuf,
     },
     /// A file of ours could not be used.
     #[error(transparent)]
@@ -80,7 +81,7 @@ pub fn spawn(request: &Request, owner: Lock) -> Result<UnixStream, SpawnError> {
     let bytes = serde_json::to_vec(request).map_err(SpawnError::Encode)?;
     fs::create_new(&live.join(file::REQUEST), &bytes, 0o600)?;
     let (ours, theirs) = pair(&live)?;
-    start(&request.instance, "run", &[owner.as_fd(), theirs.as_fd()])?;
+    start(&request.instance, PROGRAM, &["run"], &[owner.as_fd(), theirs.as_fd()])?;
     // The monitor has its own copy of the lock by now; ours must not outlive this call.
     drop(owner);
     Ok(ours.into())
@@ -98,7 +99,7 @@ pub fn spawn_exec(request: &ExecRequest) -> Result<UnixStream, SpawnError> {
         let written = rustix::io::write(&memory, rest).at("write a request in", &live)?;
         rest = &rest[written..];
     }
-    start(&request.instance, "exec", &[memory.as_fd(), theirs.as_fd()])?;
+    start(&request.instance, PROGRAM, &["exec"], &[memory.as_fd(), theirs.as_fd()])?;
     Ok(ours.into())
 }
 
@@ -117,8 +118,13 @@ pub fn connect_to(instance: &Instance, id: &Id) -> io::Result<UnixStream> {
 /// The address of the monitor's socket in an open live directory. A Unix address holds 108 bytes, and roots may
 /// be deep: so it is reached through the descriptor.
 pub fn short_address(live: rustix::fd::BorrowedFd<'_>) -> io::Result<SocketAddrUnix> {
+    address_in(live, file::SOCKET)
+}
+
+/// The address of a socket in an open directory.
+pub fn address_in(directory: rustix::fd::BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
     use std::os::fd::AsRawFd;
-    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{}", live.as_raw_fd(), file::SOCKET))?)
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
 }
 
 fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
@@ -126,14 +132,27 @@ fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
         .at("make a socket for", live)?)
 }
 
-fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]) -> Result<(), SpawnError> {
-    let program = find_program(PROGRAM)?;
+/// Starts the name server of an instance's networks. It goes on holding the lock, and listens on the socket. The process
+/// that is returned ends at once: it leaves the server behind, which is nobody's child.
+pub fn spawn_netd(instance: &Instance, lock: &Lock, listener: &OwnedFd) -> Result<OwnedFd, SpawnError> {
+    let directories = [instance.root(), instance.run()].map(Path::as_os_str);
+    start(instance, netd::PROGRAM, &directories, &[lock.as_fd(), listener.as_fd()])
+}
+
+fn start<S: AsRef<OsStr>>(
+    instance: &Instance,
+    name: &'static str,
+    arguments: &[S],
+    inherit: &[rustix::fd::BorrowedFd<'_>],
+) -> Result<OwnedFd, SpawnError> {
+    let program = find_program(name)?;
     let failed = |source: io::Error| SpawnError::Start { program: program.clone(), source };
     let file = unwritable(&program).map_err(failed)?;
     let null =
         openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
-    let strings = [PROGRAM, role].map(|s| CString::new(s).unwrap_or_default()).to_vec();
-    born_in(
+    let all = std::iter::once(OsStr::new(name)).chain(arguments.iter().map(AsRef::as_ref));
+    let strings: Vec<CString> = all.map(|s| CString::new(s.as_bytes()).unwrap_or_default()).collect();
+    let (_, process) = born_in(
         || monitors_group(instance),
         |cgroup| {
             let spawn = Spawn {
@@ -147,7 +166,7 @@ fn start(instance: &Instance, role: &str, inherit: &[rustix::fd::BorrowedFd<'_>]
         },
     )
     .map_err(failed)?;
-    Ok(())
+    Ok(process)
 }
 
 /// Starts a process in a group that others may remove at any moment: the monitor that was the last sweeps the group away
@@ -167,18 +186,18 @@ fn born_in<T>(
     start(None)
 }
 
-pub(crate) fn find_program(program: &'static str) -> Result<PathBuf, SpawnError> {
+pub(crate) fn find_program(name: &'static str) -> Result<PathBuf, SpawnError> {
     let me = std::env::current_exe().at("find", "/proc/self/exe")?;
     let dir = me.parent().unwrap_or(Path::new("/"));
-    let beside = dir.join(program);
+    let beside = dir.join(name);
     if rustix::fs::access(&beside, rustix::fs::Access::EXEC_OK).is_ok() {
         return Ok(beside);
     }
-    let installed = dir.join("../libexec/dhow").join(program);
+    let installed = dir.join("../libexec/dhow").join(name);
     if rustix::fs::access(&installed, rustix::fs::Access::EXEC_OK).is_ok() {
         return Ok(installed);
     }
-    Err(SpawnError::Missing { program, dir: dir.to_owned() })
+    Err(SpawnError::Missing { name, beside: dir.to_owned() })
 }
 
 /// The program, opened through a private read-only mount of its own.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use state::netd::Registration;
 use state::options::RestartPolicy;
 use state::protocol::{Change, Frames, Hello, Tag, frame};
 
@@ -42,6 +43,8 @@ pub(crate) enum Wish {
     Stop(Wanted),
     /// What is done when it ends, from now on.
     Policy(RestartPolicy),
+    /// What it is called, from now on.
+    Names(Box<Registration>),
     /// It has said hello: it is to be told that the command runs.
     Greeted,
 }
@@ -146,6 +149,7 @@ impl Client {
                 // What cannot be read is of a later release: not for us.
                 wishes.extend(serde_json::from_slice(payload).ok().map(Wish::Policy));
             }
+            (Tag::Names, payload) => wishes.extend(serde_json::from_slice(payload).ok().map(Wish::Names)),
             // A tag of a later release, or nonsense: not for us.
             _ => {}
         }

@@ -104,7 +104,7 @@ fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
     add_sysctls(&mut request.bundle, &request.network);
     let ports = request.network.reserve_ports().map_err(boxed)?;
     let mut listener = None;
-    let run = launch(request, None, &mut || {
+    let run = launch(request, None, request.names.as_ref(), &mut || {
         listener = Some(listen_in(live)?);
         Ok(())
     })?;
@@ -123,6 +123,7 @@ impl Started {
         keeper.paused = Some(request.instance.live(&request.id).join(file::PAUSED));
         keeper.policy = request.restart;
         keeper.ports = ports;
+        keeper.called.clone_from(&request.names);
         keeper.clients.push(door);
         let mut backoff = Backoff::default();
         let mut restarts = 0;
@@ -174,6 +175,7 @@ fn keep(keeper: &mut Keeper, request: &mut Request, run: &mut Launched, restarts
     let file = request.instance.live(&request.id).join(file::HEALTH);
     let group = request.bundle.cgroup.clone();
     keeper.health = request.health.clone().map(|health| health::Watch::new(health, group, file));
+    keeper.names = run.names.take();
     let parent = request.instance.global_name();
     let code = keeper.keep(&mut run.command, Some(request), || {
         // On v1 we are still in the caller's groups, which may be ended with the shell or service that started
@@ -185,6 +187,8 @@ fn keep(keeper: &mut Keeper, request: &mut Request, run: &mut Launched, restarts
         }
     });
     keeper.health = None;
+    // Nobody is called so any more. Its network namespace, which the sockets keep, goes as well.
+    keeper.names = None;
     let oom_killed = code != 0 && run.group.as_ref().is_some_and(runtime::cgroup::Group::oom_killed);
     Exit {
         format: FORMAT,
@@ -216,7 +220,7 @@ fn next_run(
     mut delay: Duration,
     restarts: &mut u32,
 ) -> Next {
-    let Launched { command, group, mounts, began } = ended;
+    let Launched { command, group, mounts, began, names: _ } = ended;
     drop(command);
     drop(mounts);
     let mut backoff = Backoff::default();
@@ -245,7 +249,7 @@ fn next_run(
             }
             None => {}
         }
-        match launch(request, Some(*restarts), &mut || Ok(())) {
+        match launch(request, Some(*restarts), keeper.called.as_ref(), &mut || Ok(())) {
             Ok(run) => {
                 // How the last run ended is not how this one does, should the power go.
                 fs::remove_file(&request.instance.container(&request.id).join(file::EXIT)).ok();

@@ -15,11 +15,13 @@ use rustix::net::{SocketFlags, accept_with};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use rustix::process::Signal;
 use state::container::HealthStatus;
+use state::netd::Registration;
 use state::options::{OnUnhealthy, RestartPolicy};
 use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
 use crate::command::Command;
+use crate::names::Names;
 use crate::notes::note;
 use crate::restart::Wanted;
 use crate::ship::Shipping;
@@ -63,6 +65,12 @@ pub(crate) struct Keeper {
     pub(crate) health: Option<health::Watch>,
     /// The host's ports that are held for it.
     pub(crate) ports: PortReservations,
+    /// What it is called, and who is told so, while it runs.
+    pub(crate) names: Option<Names>,
+    /// The same, for the run after this one.
+    pub(crate) called: Option<Registration>,
+    /// It runs already, and has got its first name now.
+    named_late: bool,
     /// When the command is killed that was told to end because of its health.
     kill_at: Option<Instant>,
 }
@@ -77,6 +85,7 @@ enum Source {
     Signals,
     ProbeEnd,
     ProbeOutput,
+    Names,
     Client(usize),
 }
 
@@ -94,6 +103,9 @@ impl Keeper {
             wanted: None,
             health: None,
             ports: PortReservations::default(),
+            names: None,
+            called: None,
+            named_late: false,
             kill_at: None,
         }
     }
@@ -129,7 +141,18 @@ impl Keeper {
             if let Some(request) = &mut request {
                 self.see_to_changes(request, true);
                 self.see_to_health(command, request, &mut buffer);
+                self.see_to_names(command, request);
             }
+        }
+    }
+
+    /// Gives sockets to a container that was on no network with names when it was started.
+    fn see_to_names(&mut self, command: &Command, request: &Request) {
+        if std::mem::take(&mut self.named_late)
+            && let Some(called) = &self.called
+        {
+            // Where it cannot be done now, it is done when the container is started again.
+            self.names = Names::open(&request.instance, called.clone(), command.pid).ok();
         }
     }
 
@@ -155,8 +178,13 @@ impl Keeper {
         if let Some(shipping) = &mut self.shipping {
             shipping.tick();
         }
-        let shipping = self.shipping.as_ref().and_then(Shipping::next);
-        let due = [next, self.kill_at, self.health.as_ref().and_then(health::Watch::next), shipping];
+        let due = [
+            next,
+            self.kill_at,
+            self.health.as_ref().and_then(health::Watch::next),
+            self.shipping.as_ref().and_then(Shipping::next),
+            self.names.as_ref().and_then(Names::next),
+        ];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
         let mut command = command;
@@ -165,6 +193,9 @@ impl Keeper {
             self.serve(*source, command.as_deref_mut(), buffer);
         }
         self.drop_gone_clients(command);
+        if let Some(names) = &mut self.names {
+            names.look_after();
+        }
         ready.contains(&Source::Process)
     }
 
@@ -294,6 +325,10 @@ impl Keeper {
                 set.add(Source::ProbeOutput, fd, PollFlags::IN);
             }
         }
+        if let Some(fd) = self.names.as_ref().and_then(Names::descriptor) {
+            // Nothing is ever said there; that it hangs up is told in any case.
+            set.add(Source::Names, fd, PollFlags::empty());
+        }
         for (n, client) in self.clients.iter().enumerate() {
             let read = if waiting_input < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
             let write = if client.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
@@ -328,6 +363,11 @@ impl Keeper {
             (Source::ProbeOutput, _) => {
                 if let Some(watch) = &mut self.health {
                     watch.read(buffer);
+                }
+            }
+            (Source::Names, _) => {
+                if let Some(names) = &mut self.names {
+                    names.lost();
                 }
             }
             (Source::Client(n), command) => self.serve_client(n, command, buffer),
@@ -411,6 +451,15 @@ impl Keeper {
                 }
                 (Wish::Stop(wanted), _) => self.wanted = Some(wanted),
                 (Wish::Policy(policy), _) => self.policy = policy,
+                (Wish::Names(called), _) => {
+                    match &mut self.names {
+                        Some(names) => names.replace((*called).clone()),
+                        None => {
+                            self.named_late = called.networks.iter().any(|network| !network.names.is_empty())
+                        }
+                    }
+                    self.called = Some(*called);
+                }
                 (Wish::Input(bytes), Some(command)) => command.feed(&bytes),
                 (Wish::InputEnd, Some(command)) => command.end_input(),
                 (Wish::Resize { rows, columns }, Some(command)) => command.resize(rows, columns),

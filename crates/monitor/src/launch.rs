@@ -7,9 +7,11 @@ use base::{Failure, Kind, Timestamp};
 use monitor::{REQUEST_VERSION, Request};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use state::container::{FORMAT, Live, file};
+use state::netd::Registration;
 
 use crate::command::{Command, plumb};
 use crate::joined;
+use crate::names::Names;
 
 /// Why a container did not start, beyond what the stages say.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +54,15 @@ pub(crate) struct Launched {
     /// Its mounts go when this does, at the latest.
     pub(crate) mounts: Option<OwnedFd>,
     pub(crate) began: Timestamp,
+    /// Its names, where it has some.
+    pub(crate) names: Option<Names>,
 }
 
 /// Starts the container: for the first time, or again, after its policy has done so `restarts` times. `meanwhile` is done while its root is mounted.
 pub(crate) fn launch(
     request: &Request,
     restarts: Option<u32>,
+    called: Option<&Registration>,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Launched> {
     let (mut bundle, joined) = joined::bundle(request, restarts.is_some())?;
@@ -69,15 +74,23 @@ pub(crate) fn launch(
     let terminal = bundle.spec.process.as_ref().is_some_and(|p| p.terminal);
     let (stdio, input, outputs) = plumb(terminal, request.interactive).map_err(plumbing)?;
     let mut began = Timestamp::now();
+    let mut names = None;
     let mut steps = |pid| {
         network.attach(pid).map_err(boxed)?;
+        names = called.map(|called| Names::open(&request.instance, called.clone(), pid)).transpose()?;
         meanwhile()?;
         began = Timestamp::now();
         write_live(request, &Live { restarts: restarts.unwrap_or(0), ..live(request, pid, began) })
     };
     let running = runtime::launch(plan, stdio, &mut steps).map_err(boxed)?;
     let command = Command::new(running.pid, running.pidfd, running.terminal, input, outputs);
-    Ok(Launched { command: command.map_err(plumbing)?, group: running.group, mounts: running.mounts, began })
+    Ok(Launched {
+        command: command.map_err(plumbing)?,
+        group: running.group,
+        mounts: running.mounts,
+        began,
+        names,
+    })
 }
 
 /// That it runs, as records say it.

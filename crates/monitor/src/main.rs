@@ -16,6 +16,7 @@ mod joined;
 mod keep;
 mod keeper;
 mod launch;
+mod names;
 mod notes;
 mod release;
 mod restart;

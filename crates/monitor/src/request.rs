@@ -59,6 +59,9 @@ pub struct Request {
     /// Namespaces of other containers that it joins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joins: Vec<Join>,
+    /// What it is called on networks of its own, which then answers what it asks at 127.0.0.11.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<state::netd::Registration>,
 }
 
 /// What stands in a path below `/proc` for the process whose namespaces are joined: no process is called so, and the

@@ -9,13 +9,13 @@ use state::options::{DnsOptions, HostEntry, NetworkMode};
 
 use crate::{Error, Result};
 
-const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved lists the resolvers behind its stub on 127.0.0.53.
 const BEHIND_SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 /// A resolver configuration larger than this is none.
 const MAX_SIZE: usize = 64 * 1024;
 /// What Docker falls back to, and so what users of `-p` and `--rm` on a laptop are used to.
-const FALLBACK: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4, 4)];
+pub(crate) const FALLBACK: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4, 4)];
 
 /// The content of `/etc/hosts`. With the host's network: the host's own file.
 pub fn hosts(mode: &NetworkMode, hostname: &str, addresses: &[IpAddr]) -> Result<String> {
@@ -77,7 +77,7 @@ pub fn resolv_conf(mode: &NetworkMode, dns: &DnsOptions) -> Result<ResolvConf> {
 }
 
 /// A `resolv.conf` with what the user wants otherwise.
-fn as_told(text: &str, dns: &DnsOptions) -> String {
+pub(crate) fn as_told(text: &str, dns: &DnsOptions) -> String {
     if dns.is_default() {
         return text.to_owned();
     }
@@ -129,7 +129,7 @@ pub(crate) fn host_resolvers() -> Vec<Ipv4Addr> {
 }
 
 /// A file's content; empty if there is none, or if it is absurdly long.
-fn text(path: &Path) -> Result<String> {
+pub(crate) fn text(path: &Path) -> Result<String> {
     let content = fs::read_if_exists(path)?.filter(|content| content.len() <= MAX_SIZE).unwrap_or_default();
     Ok(String::from_utf8_lossy(&content).into_owned())
 }

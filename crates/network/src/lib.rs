@@ -24,9 +24,11 @@ mod nft;
 mod plan;
 mod ports;
 mod republish;
+mod resolver;
 mod store;
 mod subnet;
 mod subnet6;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -43,9 +45,11 @@ pub use netlink::Refusal;
 pub use plan::{Batch, DISABLE_IPV6, Plan, prepare, prepare_on};
 pub use ports::PortReservations;
 pub use republish::are_free;
+pub use resolver::Resolver;
 pub use store::{Store, new_id};
 pub use subnet::Subnet;
 pub use subnet6::Subnet6;
+pub use upstreams::{Resolving, resolving};
 
 /// Bridge and table outlive their last user by this, so that one container after the other finds them.
 pub const QUIET: Duration = Duration::from_secs(2);

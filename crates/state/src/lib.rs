@@ -12,6 +12,7 @@ pub mod exit;
 pub mod instance;
 pub mod lock;
 pub mod mounts;
+pub mod netd;
 pub mod options;
 pub mod protocol;
 pub mod shipping;

@@ -10,6 +10,7 @@
 //!       │ ── Policy ───────────────────────────▶ │   what is done when it ends, from now on
 //!       │ ── Change ───────────────────────────▶ │   of version 2: what of it is to be different
 //!       │ ◀────────────────── Changed | Refused ─│   the answer
+//!       │ ── Names ────────────────────────────▶ │   what it is called, from now on
 //!       │ ◀──────────────────── Output, Errors ──│   any time after, if attached
 //!       │ ◀───────────────────────── Exited ─────│   last of all
 //! ```
@@ -59,6 +60,8 @@ pub enum Tag {
     Policy = 9,
     /// Door: [`Change`] as JSON. It is answered, and takes effect as a whole or not at all.
     Change = 10,
+    /// Door: another [`crate::netd::Registration`], as JSON: it is called otherwise now, or on other networks.
+    Names = 11,
     /// Monitor: the pid, little-endian u32.
     Started = 16,
     /// Monitor: [`StartFailure`] as JSON; then it hangs up.
@@ -89,6 +92,7 @@ impl Tag {
             8 => Self::Stop,
             9 => Self::Policy,
             10 => Self::Change,
+            11 => Self::Names,
             16 => Self::Started,
             17 => Self::Failed,
             18 => Self::Output,

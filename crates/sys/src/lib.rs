@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod confine;
+pub mod datagrams;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

@@ -85,7 +85,7 @@ pub(super) fn processes(name: &str, place: &Path) -> Vec<u32> {
 }
 
 /// In KiB.
-fn pss(pid: u32) -> Result<u64> {
+pub(super) fn pss(pid: u32) -> Result<u64> {
     number_in(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 

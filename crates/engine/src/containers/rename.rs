@@ -42,6 +42,7 @@ impl Engine {
             }
         };
         claim::release(&claims, &old, id.as_str())?;
+        self.tell_names(&record)?;
         self.note_container("rename", &record, &[("oldName", format!("/{old}"))]);
         Ok(())
     }

@@ -206,7 +206,7 @@ impl Engine {
         Ok(())
     }
 
-    fn connect_if_up(&self, found: &Found) -> Result<Option<Session>> {
+    pub(crate) fn connect_if_up(&self, found: &Found) -> Result<Option<Session>> {
         if found.status.is_up() { self.connect(found, false) } else { Ok(None) }
     }
 }

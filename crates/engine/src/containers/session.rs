@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use state::netd::Registration;
 use state::options::RestartPolicy;
 use state::protocol::{Change, Ended, Frames, StartFailure, Tag, frame};
 
@@ -202,6 +203,11 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    /// What it is called, from now on.
+    pub(crate) fn set_names(&self, names: &Registration) -> io::Result<()> {
+        self.sender.send(Tag::Names, &serde_json::to_vec(names).unwrap_or_default())
     }
 
     /// Waits for what the monitor says as long as it takes.

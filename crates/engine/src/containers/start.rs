@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use base::fs;
 use base::{Failure, Id, Kind};
 use monitor::{REQUEST_VERSION, Request};
+use network::files::ResolvConf;
 use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
 use state::container::{Exit, Record};
@@ -23,6 +24,7 @@ use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
 use crate::containers::{health, notes, records};
 use crate::error::{Error, Reported, Result};
+use crate::networks;
 use crate::networks::connect::{addresses, files_of};
 
 /// How to start.
@@ -143,7 +145,11 @@ impl Engine {
     ) -> Result<(Request, Vec<String>)> {
         let options = &record.options;
         let mut warnings = network.warnings().to_vec();
-        warnings.extend(provide_files(live, record, &network)?);
+        let (names, resolver) = match networks::names::of(record, &network)? {
+            Some((names, made)) => (Some(names), ResolvConf { text: made.text, warnings: made.warnings }),
+            None => (None, network::files::resolv_conf(&options.network, &options.dns)?),
+        };
+        warnings.extend(provide_files(live, record, &network, resolver)?);
         warnings.extend(degraded);
         let host = OnHost::find(options)?;
         let joins = self.joins(options)?;
@@ -197,6 +203,7 @@ impl Engine {
             stop_timeout: record.resolved.stop_timeout,
             attributes: notes::attributes(record),
             joins,
+            names,
         };
         Ok((request, warnings))
     }
@@ -295,11 +302,15 @@ pub(crate) fn published(record: &Record) -> Vec<PortMapping> {
 
 /// Writes hosts, resolv.conf and hostname, as the specification's mounts expect them; returns what the user
 /// should be told about them.
-fn provide_files(live: &Path, record: &Record, network: &network::Plan) -> Result<Vec<String>> {
+fn provide_files(
+    live: &Path,
+    record: &Record,
+    network: &network::Plan,
+    resolver: ResolvConf,
+) -> Result<Vec<String>> {
     let mode = &record.options.network;
     let hostname = &record.resolved.hostname;
     let addresses: Vec<IpAddr> = network.endpoints().flat_map(addresses).collect();
-    let resolver = network::files::resolv_conf(mode, &record.options.dns)?;
     let mut hosts = network::files::hosts(mode, hostname, &addresses)?;
     let gateway = network.address().map(|a| a.gateway);
     hosts.push_str(&network::files::more_hosts(mode, &record.options.hosts, gateway)?);

@@ -112,12 +112,15 @@ impl Engine {
                 let (endpoint, said) = running.change().connect(&wish)?;
                 warnings = said;
                 let addresses = addresses(&endpoint);
-                self.edit_hosts(&record.id, |text| add_lines(text, &addresses, &record.resolved.hostname))?;
+                self.edit_file(&record.id, "hosts", |text| {
+                    add_lines(text, &addresses, &record.resolved.hostname)
+                })?;
             }
             all.push(asked.clone());
             set(&mut record.options, all);
             Ok(())
         })?;
+        self.tell_names(&record)?;
         self.note_network("connect", &definition, Some(&record.id));
         Ok(warnings)
     }
@@ -143,13 +146,14 @@ impl Engine {
                 if let Some(leaving) = leaving {
                     running.change().disconnect(&leaving)?;
                     let addresses = addresses(&leaving);
-                    self.edit_hosts(&record.id, |text| remove_lines(text, &addresses))?;
+                    self.edit_file(&record.id, "hosts", |text| remove_lines(text, &addresses))?;
                 }
             }
             all.remove(at);
             set(&mut record.options, all);
             Ok(())
         })?;
+        self.tell_names(&record)?;
         self.note_network("disconnect", &definition, Some(&record.id));
         Ok(())
     }
@@ -175,9 +179,9 @@ impl Engine {
         Ok(Live { engine: self, id: id.clone(), plan, ports: run.ports, namespace })
     }
 
-    /// Changes the container's `/etc/hosts`, in place: it is bound into the container.
-    fn edit_hosts(&self, id: &Id, edit: impl FnOnce(&str) -> String) -> Result<()> {
-        let path = self.instance.live(id).join("hosts");
+    /// Changes the container's `/etc/hosts`, or another file of that kind, in place: it is bound into the container.
+    pub(crate) fn edit_file(&self, id: &Id, name: &str, edit: impl FnOnce(&str) -> String) -> Result<()> {
+        let path = self.instance.live(id).join(name);
         let mut text = String::new();
         let mut file = File::options().read(true).write(true).open(&path).at("open", &path)?;
         // The container may have written into it; what is no text is none of ours.
@@ -185,6 +189,9 @@ impl Engine {
             return Ok(());
         }
         let new = edit(&text);
+        if new == text {
+            return Ok(());
+        }
         let write = |file: &mut File| {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(new.as_bytes())?;

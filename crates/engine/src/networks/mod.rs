@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod create;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod names;
 pub(crate) mod prune;
 pub(crate) mod remove;
 

@@ -6,10 +6,12 @@
 //! - [`senders`]: the table that keeps containers from sending in others' names.
 //! - [`set`]: sets and maps, and their elements.
 //! - [`elements`]: published ports, each one element of a map in that table.
+//! - [`resolver`]: the table within a container by which its questions about names find our server.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
 
 pub(crate) mod elements;
 pub(crate) mod others;
+pub(crate) mod resolver;
 mod rule;
 pub(crate) mod senders;
 mod set;
@@ -85,9 +87,19 @@ impl Transaction {
 
     /// Commits. The last message must be `last`, which is acknowledged: no kernel before 6.10 acknowledges the
     /// batch's end.
-    fn commit(mut self, message: u16, flags: u16, last: impl FnOnce(&mut Request)) -> Result<(), Refusal> {
+    fn commit(self, message: u16, flags: u16, last: impl FnOnce(&mut Request)) -> Result<(), Refusal> {
+        self.commit_of(INET, message, flags, last)
+    }
+
+    fn commit_of(
+        mut self,
+        of: u8,
+        message: u16,
+        flags: u16,
+        last: impl FnOnce(&mut Request),
+    ) -> Result<(), Refusal> {
         const BATCH_END: u16 = 17;
-        self.message(message, flags | ACK, last);
+        self.message_of(of, message, flags | ACK, last);
         self.request.message(BATCH_END, 0, &batch_header(), |_| {});
         Socket::open(Protocol::Netfilter)?.transact(&self.request, 1)
     }

@@ -61,6 +61,33 @@ pub(super) enum EtherType {
     Ipv6 = 0x86dd,
 }
 
+impl Address {
+    /// Where the port of this end is in a header of UDP or TCP.
+    fn port(self) -> u32 {
+        match self {
+            Self::Source => 0,
+            Self::Destination => 2,
+        }
+    }
+}
+
+/// A protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ported {
+    Tcp = 6,
+    Udp = 17,
+}
+
+impl Ported {
+    /// Where the checksum is in its header.
+    fn checksum(self) -> u32 {
+        match self {
+            Self::Tcp => 16,
+            Self::Udp => 6,
+        }
+    }
+}
+
 /// A version of the internet protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -158,6 +185,45 @@ impl<'a> Rule<'a> {
         self.compare(Is::Equal, &[ICMPV6]);
         self.payload(TRANSPORT_HEADER, 0, 1, REGISTER);
         self.compare(Is::Equal, &[ADVERTISEMENT])
+    }
+
+    /// The address of what is known to be an IPv4 packet is this one.
+    pub(super) fn is_address(&mut self, which: Address, ip: Ipv4Addr) -> &mut Self {
+        self.payload(NETWORK_HEADER, which.in_ipv4(), 4, REGISTER);
+        self.compare(Is::Equal, &ip.octets())
+    }
+
+    /// The packet is of this protocol, and the port, at this end, this one.
+    pub(super) fn is_port(&mut self, which: Address, protocol: Ported, port: u16) -> &mut Self {
+        self.meta(META_L4_PROTOCOL, REGISTER);
+        self.compare(Is::Equal, &[protocol as u8]);
+        self.payload(TRANSPORT_HEADER, which.port(), 2, REGISTER);
+        self.compare(Is::Equal, &port.to_be_bytes())
+    }
+
+    /// Writes another port into a packet of this protocol, and mends its checksum. No connection is tracked for that.
+    pub(super) fn set_port(&mut self, which: Address, protocol: Ported, port: u16) {
+        self.expression("immediate", |r| {
+            const DESTINATION: u16 = 1;
+            const DATA: u16 = 2;
+            r.be32(DESTINATION, REGISTER);
+            r.nest(DATA, |r| r.bytes(VALUE, &port.to_be_bytes()));
+        });
+        self.expression("payload", |r| {
+            const BASE: u16 = 2;
+            const OFFSET: u16 = 3;
+            const LENGTH: u16 = 4;
+            const SOURCE: u16 = 5;
+            const CHECKSUM: u16 = 6;
+            const CHECKSUM_OFFSET: u16 = 7;
+            const INTERNET: u32 = 1;
+            r.be32(SOURCE, REGISTER);
+            r.be32(BASE, TRANSPORT_HEADER);
+            r.be32(OFFSET, which.port());
+            r.be32(LENGTH, 2);
+            r.be32(CHECKSUM, INTERNET);
+            r.be32(CHECKSUM_OFFSET, protocol.checksum());
+        });
     }
 
     /// The destination is an address of this host.

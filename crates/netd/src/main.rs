@@ -1,0 +1,55 @@
+//! `dhow-netd`: the name server of an instance's networks. Started by the monitor of the first container that needs it:
+//!
+//! ```text
+//! dhow-netd ROOT RUN     3: the directory RUN/netd, locked    4: the socket in it, listening
+//! ```
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use netd::server::Server;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use state::Instance;
+use state::lock::Lock;
+use sys::process::Cloned;
+
+fn main() -> ExitCode {
+    // Readable in ps: executed by descriptor, the kernel would call us by its number.
+    rustix::thread::set_name(c"dhow-netd").ok();
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(root), Some(run)) = (arguments.next(), arguments.next()) else { return usage() };
+    let (Ok(directory), Ok(listener)) = (sys::process::inherited(3), sys::process::inherited(4)) else {
+        return usage();
+    };
+    // Nobody's child: the monitor that has started us keeps a container, and may stay for longer than we do.
+    match sys::process::fork() {
+        Ok(Cloned::Child) => {}
+        Ok(Cloned::Parent { .. }) => return ExitCode::SUCCESS,
+        Err(_) => return ExitCode::FAILURE,
+    }
+    rustix::process::chdir("/").ok();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Four descriptors for each container, and one for each question that is on its way.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
+    let instance = Instance::new(Path::new(&root), Path::new(&run));
+    // As long as this is held we are the one: the kernel lets go of it, however we end.
+    let lock = Lock::inherited(directory);
+    let parent = instance.global_name();
+    let served = Server::new(&instance, listener).and_then(|mut server| {
+        server.run(|| {
+            // On cgroup v1 we are still in the groups of whoever started the container. Where ours cannot be had, we stay.
+            if let Ok(hierarchy) = runtime::cgroup::Hierarchy::detect() {
+                runtime::cgroup::join_monitors(&hierarchy, &parent).ok();
+            }
+        })
+    });
+    // Whoever connects from now on is hung up on, and starts the next one.
+    drop(lock);
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("dhow-netd is started by dhow's monitors, one for all containers; it has no use on its own");
+    ExitCode::from(2)
+}
