@@ -21,6 +21,10 @@ const RELEASING: Duration = Duration::from_secs(10);
 const STARTING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How long one may take to let go that has hung up without a word, before it is asked again, and how often that is.
+const HUNG_UP: Duration = Duration::from_secs(3);
+const TRIES: u32 = 4;
+
 /// How long a monitor may take to answer: it starts the container's next run meanwhile, at most.
 const ANSWERING: Duration = Duration::from_secs(20);
 
@@ -102,8 +106,21 @@ impl Engine {
         if found.status.is_up() { Ok(found) } else { Err(StateError::NotRunning(name.to_owned()).into()) }
     }
 
-    /// A conversation with the container's monitor; `None` if there is none any more.
+    /// A conversation with the container's monitor; `None` if there is none any more. Between two runs it lets go of all who
+    /// listen, and may hang up on somebody who has just come: asked again, it answers.
     pub(crate) fn connect(&self, found: &Found, attach: bool) -> Result<Option<Session>> {
+        for _ in 1..TRIES {
+            match self.connect_once(found, attach) {
+                Err(error)
+                    if error.kind() == Kind::Internal
+                        && held(&self.instance, &found.record.id)? == Held::Owned => {}
+                other => return other,
+            }
+        }
+        self.connect_once(found, attach)
+    }
+
+    fn connect_once(&self, found: &Found, attach: bool) -> Result<Option<Session>> {
         let id = &found.record.id;
         let mut stream = match monitor::client::connect_to(&self.instance, id) {
             Ok(stream) => stream,
@@ -128,9 +145,9 @@ impl Engine {
                 session.be_patient().map_err(|source| MonitorError::Talk { id: id.clone(), source })?;
                 Ok(Some(session))
             }
-            // It hung up: it has died, or ended, and is just letting go.
+            // It hung up: it has died, or ended, and is just letting go; or goes on with another run.
             Err(error) => {
-                self.await_release(id)?;
+                self.await_release_for(id, HUNG_UP)?;
                 if held(&self.instance, id)? == Held::Owned { Err(error) } else { Ok(None) }
             }
         }
@@ -138,7 +155,11 @@ impl Engine {
 
     /// Waits until the owner lets go, or is dead; not for ever.
     pub(crate) fn await_release(&self, id: &Id) -> Result<()> {
-        let deadline = Instant::now() + RELEASING;
+        self.await_release_for(id, RELEASING)
+    }
+
+    fn await_release_for(&self, id: &Id, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         let mut pause = Duration::from_micros(200);
         while held(&self.instance, id)? == Held::Owned && Instant::now() < deadline {
             std::thread::sleep(pause);
