@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use state::container::Record;
 use state::lock::{Held, held};
 use state::options::{LogDriver, LogOptions};
-use state::shipping::{self, Destination, FORMAT, Manifest, Progress, Total, file};
+use state::shipping::{self, FORMAT, Manifest, Progress, Total, file};
 
 use crate::Engine;
 use crate::containers::inspect::rfc3339;
