@@ -89,11 +89,15 @@ impl Rsyslog {
         let (tls, input) = match self.transport {
             Transport::Udp => (
                 String::new(),
-                format!("module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\")"),
+                format!(
+                    "module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\")"
+                ),
             ),
             Transport::Tcp => (
                 String::new(),
-                format!("module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")"),
+                format!(
+                    "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")"
+                ),
             ),
             Transport::Tls => (
                 format!(
@@ -158,9 +162,9 @@ impl Collector for Rsyslog {
         eventually("rsyslog to listen", || match self.transport {
             Transport::Tcp | Transport::Tls => TcpStream::connect(("127.0.0.1", self.port)).map(drop).ok(),
             Transport::Udp => std::net::UdpSocket::bind(("127.0.0.1", self.port)).is_err().then_some(()),
-            Transport::Unixgram => std::os::unix::net::UnixDatagram::unbound()
-                .and_then(|s| s.connect(&socket))
-                .ok(),
+            Transport::Unixgram => {
+                std::os::unix::net::UnixDatagram::unbound().and_then(|s| s.connect(&socket)).ok()
+            }
         });
         self.process = Some(process);
     }
@@ -263,7 +267,11 @@ impl Collector for Journal {
                 // What is empty it takes for nothing.
                 other => other.as_str().unwrap_or_default().to_owned(),
             };
-            format!("{} {} {message}", entry["PRIORITY"].as_str().unwrap(), entry["SYSLOG_IDENTIFIER"].as_str().unwrap())
+            format!(
+                "{} {} {message}",
+                entry["PRIORITY"].as_str().unwrap(),
+                entry["SYSLOG_IDENTIFIER"].as_str().unwrap()
+            )
         };
         self.entries().iter().map(line).collect()
     }

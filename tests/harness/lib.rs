@@ -12,7 +12,7 @@
 //! - [`oci`]: bundles, and the runtime by runc's command line. [`callers`], [`containerd`]: machines for who calls it. [`spec`]: what
 //!   tests of the specification share. [`attack`]: what attackers bring along, and what they must not touch.
 //!
-//! - [`collectors`]: where logs are sent, real ones.
+//! - [`collectors`]: where logs are sent, real ones. [`shipped`]: what must be true of all of them.
 //!
 //! The programs are found beside the test program's target directory, or in `DHOW_BIN_DIR`.
 
@@ -33,6 +33,7 @@ pub mod odd;
 pub mod proxy;
 pub mod registry;
 pub mod served;
+pub mod shipped;
 pub mod spec;
 pub mod store;
 pub mod strange;

@@ -55,7 +55,7 @@ pub enum LogDriver {
 
 impl LogDriver {
     /// All of them.
-    pub const ALL: &[Self] = 
+    pub const ALL: &[Self] =
         &[Self::JsonFile, Self::Local, Self::Syslog, Self::Journald, Self::Fluentd, Self::None];
 
     /// The one of this name.

@@ -19,7 +19,8 @@ pub(super) fn check(options: &Options) -> Result<(), BadOption> {
         pattern(options, name)?;
     }
     // With values for all that may be named: what fails with these fails with all.
-    let names = ["ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "Command", "DaemonName", "Hostname"];
+    let names =
+        ["ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "Command", "DaemonName", "Hostname"];
     let samples = names.map(|name| (name, "x".to_owned()));
     fill_in(options, samples.into()).map(drop)
 }

@@ -19,8 +19,29 @@ const DEV_LOG: &str = "/dev/log";
 /// The journal's socket.
 const JOURNAL: &str = "/run/systemd/journal/socket";
 const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
-    "security", "console", "solaris-cron", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "authpriv",
+    "ftp",
+    "ntp",
+    "security",
+    "console",
+    "solaris-cron",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
     "local7",
 ];
 const DAEMON: u8 = 3;
@@ -47,9 +68,7 @@ fn syslog(options: &Options) -> Result<Syslog, BadOption> {
         None if text.is_empty() => Address::Unixgram(DEV_LOG.into()),
         Some(("udp", rest)) => Address::Udp(host(rest, Some(514)).ok_or_else(bad)?),
         Some(("tcp", rest)) => Address::Tcp(host(rest, Some(514)).ok_or_else(bad)?),
-        Some(("tcp+tls", rest)) => {
-            Address::Tls(host(rest, Some(6514)).ok_or_else(bad)?, tls(options)?)
-        }
+        Some(("tcp+tls", rest)) => Address::Tls(host(rest, Some(6514)).ok_or_else(bad)?, tls(options)?),
         Some(("unix", path)) => Address::Unix(absolute(name, path)?),
         Some(("unixgram", path)) => Address::Unixgram(absolute(name, path)?),
         _ => return Err(bad()),
@@ -93,7 +112,9 @@ fn tls(options: &Options) -> Result<Tls, BadOption> {
         skip_verify: boolean(options, "syslog-tls-skip-verify")?,
     };
     if tls.certificate.is_some() != tls.key.is_some() {
-        return Err(BadOption::Together("syslog-tls-cert goes with syslog-tls-key, and the other way around"));
+        return Err(BadOption::Together(
+            "syslog-tls-cert goes with syslog-tls-key, and the other way around",
+        ));
     }
     for (name, path) in
         [("syslog-tls-ca-cert", &tls.ca), ("syslog-tls-cert", &tls.certificate), ("syslog-tls-key", &tls.key)]
@@ -214,7 +235,9 @@ mod tests {
             assert_eq!((syslog.address.to_string(), syslog.message), (shown.to_owned(), message), "{text}");
             assert_eq!(syslog.facility, DAEMON);
         }
-        for bad in ["x", "http://x", "tcp://", "tcp://a b", "udp://x:0", "udp://x:y", "unix://rel", "tcp://[::1"] {
+        for bad in
+            ["x", "http://x", "tcp://", "tcp://a b", "udp://x:0", "udp://x:y", "unix://rel", "tcp://[::1"]
+        {
             assert!(of_syslog(&[("syslog-address", bad)]).is_err(), "{bad}");
         }
     }
