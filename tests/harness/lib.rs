@@ -12,12 +12,15 @@
 //! - [`oci`]: bundles, and the runtime by runc's command line. [`callers`], [`containerd`]: machines for who calls it. [`spec`]: what
 //!   tests of the specification share. [`attack`]: what attackers bring along, and what they must not touch.
 //!
+//! - [`collectors`]: where logs are sent, real ones. [`shipped`]: what must be true of all of them.
+//!
 //! The programs are found beside the test program's target directory, or in `DHOW_BIN_DIR`.
 
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 
 pub mod attack;
 pub mod callers;
+pub mod collectors;
 pub mod containerd;
 pub mod disk;
 pub mod entry;
@@ -31,6 +34,7 @@ pub mod odd;
 pub mod proxy;
 pub mod registry;
 pub mod served;
+pub mod shipped;
 pub mod spec;
 pub mod store;
 pub mod strange;

@@ -273,6 +273,15 @@ pub(crate) fn daemons() -> Result<Vec<PathBuf>> {
     Ok(places.into_iter().flat_map(|place| [place.join("usr/bin"), place.join("usr/sbin")]).collect())
 }
 
+/// A collector of logs for tests, as a directory for PATH. Installed it would become the machine's own.
+pub(crate) fn collectors() -> Result<Option<PathBuf>> {
+    if shell::find("rsyslogd").is_some() {
+        return Ok(None);
+    }
+    let place = unpack_layer("rsyslog", &["rsyslog", "rsyslog-openssl"], "usr/sbin/rsyslogd")?;
+    Ok(Some(place.join("usr/sbin")))
+}
+
 /// The registry for tests, a directory for PATH: the machine's own if it has one, else one unpacked, so that
 /// no service of it comes with the next boot.
 pub(crate) fn registry() -> Result<Option<PathBuf>> {

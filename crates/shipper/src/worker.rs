@@ -18,7 +18,7 @@ use base::Timestamp;
 use logging::{Format, Options, Reader};
 use state::Instance;
 use state::events::{Event, Kind, append};
-use state::shipping::{FORMAT, Manifest, Progress, file};
+use state::shipping::{Destination, FORMAT, Fluentd, Manifest, Progress, file};
 
 use crate::link::{self, Link, Lost};
 use crate::message::{Message, Pieces};
@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     reader: Option<Reader>,
     link: Option<Box<dyn Link>>,
     wait: Duration,
+    /// What is next is missing, and it is not yet known whether all before has arrived.
+    before_gap: bool,
     /// Losses of which nobody was told yet, and when somebody was.
     untold: u64,
     told: Option<Instant>,
@@ -61,6 +63,7 @@ impl Worker {
         progress: Progress,
         shared: Arc<Shared>,
     ) -> Self {
+        let wait = first_wait(&manifest);
         Self {
             instance: instance.clone(),
             dir,
@@ -71,7 +74,8 @@ impl Worker {
             progress: Progress { format: FORMAT, ..progress },
             reader: None,
             link: None,
-            wait: FIRST_WAIT,
+            wait,
+            before_gap: false,
             untold: 0,
             told: None,
         }
@@ -99,6 +103,9 @@ impl Worker {
 
     fn turn(&mut self) -> Result<(), Lost> {
         let batch = self.read()?;
+        if std::mem::take(&mut self.before_gap) {
+            return self.confirm(true);
+        }
         if batch.is_empty() {
             return self.rest();
         }
@@ -114,7 +121,7 @@ impl Worker {
         self.cursor = batch.last().map_or(self.cursor, Message::end);
         let arrived = link.arrived();
         self.advance(arrived);
-        self.wait = FIRST_WAIT;
+        self.wait = first_wait(&self.manifest);
         self.confirm(false)
     }
 
@@ -189,9 +196,10 @@ impl Worker {
             let Some(entry) = reader.read_now().map_err(std::io::Error::other)? else { break };
             let expected = batch.last().map_or(self.cursor, Message::end);
             if entry.sequence > expected {
-                if !batch.is_empty() {
-                    // First those before the gap: what has arrived is a number, and no list.
+                if !batch.is_empty() || self.cursor != self.progress.next {
+                    // First those before the gap: it must be passed over, and counted, once.
                     self.reader = None;
+                    self.before_gap = batch.is_empty();
                     break;
                 }
                 let missing = entry.sequence - expected;
@@ -251,5 +259,14 @@ impl Worker {
         // Nobody is there to be told that the journal is full; `inspect` has the number in any case.
         append(&self.instance, &[event]).ok();
         (self.untold, self.told) = (0, Some(Instant::now()));
+    }
+}
+
+fn first_wait(manifest: &Manifest) -> Duration {
+    match &manifest.destination {
+        Destination::Fluentd(Fluentd { retry_wait: Some(milliseconds), .. }) => {
+            Duration::from_millis(*milliseconds).clamp(FIRST_WAIT, LONGEST_WAIT)
+        }
+        _ => FIRST_WAIT,
     }
 }
