@@ -95,7 +95,8 @@ pub(super) fn places(model: &Model, area: Rect) -> Places {
 
 fn title(model: &Model) -> String {
     let loads: Vec<ContainerLoad> = model.containers.iter().filter_map(|c| c.load).collect();
-    let cpu: f64 = loads.iter().map(|load| load.cpu_percent).sum();
+    // The sum of nothing is less than nothing, for floats.
+    let cpu = loads.iter().map(|load| load.cpu_percent).fold(0.0, |sum, percent| sum + percent);
     let memory: u64 = loads.iter().map(|load| load.memory).sum();
     let others = match model.containers.len() - loads.len() {
         0 => String::new(),

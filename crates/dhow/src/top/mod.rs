@@ -15,6 +15,7 @@ mod watch;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,8 @@ struct Acting {
     action: Action,
     id: Id,
     name: String,
+    /// It has done what it does: the thread is about to end, and can be waited for.
+    done: Arc<AtomicBool>,
     thread: JoinHandle<engine::Result<()>>,
 }
 
@@ -222,10 +225,11 @@ impl Top<'_> {
 
     fn act(&mut self, action: Action, id: Id, name: String) {
         let (engine, ended) = (Arc::clone(self.engine), Arc::clone(&self.ended));
-        let target = id.clone();
+        let (target, done) = (id.clone(), Arc::new(AtomicBool::new(false)));
+        let end = Ending { done: Arc::clone(&done), ended };
         let thread = std::thread::spawn(move || {
             // Is said however it ends.
-            let _end = Ending(ended);
+            let _end = end;
             let id = target.as_str();
             match action {
                 Action::Stop => engine.stop(id, None, None),
@@ -235,17 +239,16 @@ impl Top<'_> {
                 Action::Unpause => engine.unpause(id),
             }
         });
-        self.actions.push(Acting { action, id, name, thread });
+        self.actions.push(Acting { action, id, name, done, thread });
     }
 
     /// Says how the actions went that have ended.
     fn finish(&mut self) {
         clear(&self.ended);
-        for Acting { action, id, name, thread } in std::mem::take(&mut self.actions) {
-            if !thread.is_finished() {
-                self.actions.push(Acting { action, id, name, thread });
-                continue;
-            }
+        let (done, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.actions).into_iter().partition(Acting::is_done);
+        self.actions = open;
+        for Acting { action, id, name, thread, .. } in done {
             match thread.join() {
                 Ok(Ok(())) => self.model.say(format!("{} {name}: done", action.verb()), false),
                 // It names whom it was asked for: an id, which would leave no room for what happened.
@@ -257,13 +260,23 @@ impl Top<'_> {
     }
 }
 
-/// Writes to the descriptor when it goes.
-struct Ending(Arc<OwnedFd>);
+impl Acting {
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+/// Says that something is done when it goes.
+struct Ending {
+    done: Arc<AtomicBool>,
+    ended: Arc<OwnedFd>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        self.done.store(true, Ordering::Release);
         // It counts far beyond the number of actions.
-        rustix::io::write(&*self.0, &1_u64.to_ne_bytes()).ok();
+        rustix::io::write(&*self.ended, &1_u64.to_ne_bytes()).ok();
     }
 }
 
@@ -276,7 +289,7 @@ fn clear(ended: &OwnedFd) {
 fn await_actions(mut actions: Vec<Acting>, signals: &OwnedFd, ended: &OwnedFd) -> Result<()> {
     let mut said = false;
     loop {
-        let (done, open): (Vec<_>, Vec<_>) = actions.into_iter().partition(|a| a.thread.is_finished());
+        let (done, open): (Vec<_>, Vec<_>) = actions.into_iter().partition(Acting::is_done);
         for Acting { thread, .. } in done {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
@@ -291,9 +304,7 @@ fn await_actions(mut actions: Vec<Acting>, signals: &OwnedFd, ended: &OwnedFd) -
             said = true;
         }
         let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
-        // The thread ends just after it has said so.
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(Error::Terminal("wait for actions", e.into())),
         }
