@@ -56,6 +56,12 @@ impl Dhow {
         Self::make(name, None)
     }
 
+    /// An instance without images whose host is a network namespace (of `ip netns`).
+    #[track_caller]
+    pub fn empty_in_namespace(name: &str, namespace: &str) -> Self {
+        Self::make(name, Some(namespace.to_owned()))
+    }
+
     /// An instance with the image `busybox` whose host is a network namespace (of `ip netns`).
     #[track_caller]
     pub fn in_namespace(name: &str, namespace: &str) -> Self {

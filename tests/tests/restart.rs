@@ -142,7 +142,8 @@ fn between_two_runs_it_is_restarting_and_can_be_stopped_and_removed() {
         dhow.ok(&[&args[..], &["sh", "-c", "exit 9"]].concat());
         // The pauses double: soon it is mostly waiting.
         eventually("a few runs", || (dhow.inspect(name)["RestartCount"].as_u64()? > 3).then_some(()));
-        await_state(&dhow, name, |s| s["Status"] == "restarting")
+        // Its code is written a moment after that it comes back.
+        await_state(&dhow, name, |s| s["Status"] == "restarting" && s["ExitCode"] == 9)
     };
     let state = run("box");
     assert_eq!((&state["Running"], &state["Restarting"]), (&json!(true), &json!(true)));
@@ -168,7 +169,10 @@ fn a_container_whose_files_were_taken_away_does_not_come_back() {
     let args = ["run", "-d", "--name", "box", "--network", "none", "--restart", "always", "busybox", "false"];
     let id = dhow.ok(&args);
     let monitor = dhow.monitor_pid("box");
-    std::fs::remove_dir_all(dhow.root().join("containers").join(&id)).unwrap();
+    // At once: its monitor writes there again and again.
+    let taken = dhow.scratch().join("taken");
+    std::fs::rename(dhow.root().join("containers").join(&id), &taken).unwrap();
+    std::fs::remove_dir_all(taken).unwrap();
     let path = std::path::PathBuf::from(format!("/proc/{monitor}/exe"));
     eventually("its monitor to end", || (!path.exists()).then_some(()));
     assert_eq!(dhow.ok(&["ps", "-aq"]), "");

@@ -33,6 +33,8 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "dhow-oci" => vec!["dhow-sys", "dhow-base"],
         "dhow-state" => vec!["dhow-sys", "dhow-base", "dhow-oci"],
         "dhow-monitor" => [GROUND, STAGES].concat(),
+        // a process of its own, which reads what the stage `logging` has written
+        "dhow-shipper" => [GROUND, &["dhow-logging", "dhow-runtime"]].concat(),
         // stands beside the containers, and leaves its caller's cgroup as a monitor does
         "dhow-netd" => [GROUND, &["dhow-runtime"]].concat(),
         "dhow-engine" => [GROUND, STAGES, &["dhow-monitor"]].concat(),

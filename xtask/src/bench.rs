@@ -6,6 +6,7 @@
 
 mod contenders;
 mod dns;
+mod life;
 mod memory;
 mod pairs;
 mod parallel;
@@ -35,7 +36,7 @@ const SETTLE: Duration = Duration::from_millis(30);
 /// Runs what was asked for.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut runs, mut build, mut what, mut vm) = (None, true, "start", false);
-    let (mut binary, mut part) = (None, None);
+    let (mut binary, mut part, mut quick) = (None, None, false);
     let mut words = args.iter().peekable();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -49,6 +50,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--dns" => what = "dns",
             "--pull" => what = "pull",
             "--save" => what = "save",
+            "--life" => what = "life",
+            "--quick" => quick = true,
             "--runtime" => {
                 what = "runtime";
                 binary = words.next_if(|word| !word.starts_with('-')).map(PathBuf::from);
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 let parts = match what {
                     "pull" => pull::PARTS,
                     "save" => save::PARTS,
+                    "life" => life::PARTS,
                     _ => runtimes::PARTS,
                 };
                 let name = words.next().filter(|name| parts.contains(&name.as_str()));
@@ -66,8 +70,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             other => bail!("`bench` has no option `{other}`"),
         }
     }
-    if what != "runtime" && (vm || part.is_some() && !matches!(what, "pull" | "save")) {
-        bail!("--vm belongs to --runtime, and --part to that, to --pull or to --save");
+    if what != "runtime" && (vm || part.is_some() && !matches!(what, "pull" | "save" | "life")) {
+        bail!("--vm belongs to --runtime, and --part to that, to --pull, to --save or to --life");
+    }
+    if quick && what != "life" {
+        bail!("--quick belongs to --life");
     }
     packages::ensure(&[packages::PEERS])?;
     if build {
@@ -87,6 +94,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "dns" => dns::run(),
         "pull" => pull::run(runs.unwrap_or(5), part.as_deref()),
         "save" => save::run(runs.unwrap_or(5), part.as_deref()),
+        "life" => life::run(&life::Request { runs: runs.unwrap_or(20), part, quick }),
         "runtime" => runtimes::run(&runtimes::Request { pairs: runs.unwrap_or(200), binary, part }),
         _ => starts(runs.unwrap_or(60)),
     }

@@ -17,6 +17,7 @@ use crate::{packages, shell};
 const TARGETS: &[(&str, u32)] = &[
     ("config", 16384),
     ("layer", 32768),
+    ("log", 8192),
     ("manifest", 16384),
     ("names", 4096),
     ("reference", 800),

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use crate::{packages, shell};
 
 /// The helpers that `dhow` starts.
-pub(crate) const HELPERS: &[&str] = &["dhow-monitor", "dhow-netd", "dhow-hello", "dhow-serve"];
+pub(crate) const HELPERS: &[&str] =
+    &["dhow-monitor", "dhow-netd", "dhow-hello", "dhow-serve", "dhow-shipper"];
 
 /// Those among them that talk to strangers for days: built apart, to lie elsewhere in memory each time they start. What
 /// that costs (0.3 ms) matters to programs that start with every container, not to these.

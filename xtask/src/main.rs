@@ -14,6 +14,7 @@ mod packages;
 mod shell;
 mod soak;
 mod test;
+mod upgrade;
 mod vm;
 
 use std::process::ExitCode;
@@ -48,7 +49,8 @@ Tasks:
   fuzz [TARGET…] [--seconds N]
                         look for inputs that break the runtime: config seccomp (default 30 s, all at once)
   fuzz TARGET FILE…     one target with these inputs
-  soak [NAME]           the long versions of the tests: kill points, power cuts, fuzzing (`soak fuzz`: that alone)
+  soak [NAME]           the long versions of the tests: kill points, power cuts, fuzzing (`soak fuzz`: that alone),
+                        containers of an earlier revision, which it builds (`soak upgrade`)
   install [--prefix DIR]
                         build for release and install below DIR (default /usr/local)
   arrows                check which crate may import which

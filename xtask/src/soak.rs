@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{fuzz, leaks, packages, shell, test};
+use crate::{fuzz, leaks, packages, shell, test, upgrade};
 
 /// Runs them: those whose name contains the word, or all that have a long version.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -18,6 +18,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     packages::ensure(&[packages::BUILD, packages::TEST, packages::CALLERS, packages::VM])?;
     shell::run(shell::cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
+    upgrade::ensure()?;
     let before = leaks::snapshot();
     // not by nextest: it would end what takes long
     let mut end_to_end = shell::cargo();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{arrows, fuzz, leaks, packages, shell, vm};
+use crate::{arrows, fuzz, leaks, packages, shell, upgrade, vm};
 
 /// cargo-deny reads tomorrow's licence names with tomorrow's release: pinned, so that a run is repeatable.
 const CARGO_DENY: &str = "0.20.2";
@@ -235,6 +235,7 @@ fn runs_without_nextest(programs: &[String]) -> [Vec<String>; 3] {
 pub(crate) fn prepare(cargo: &mut Command) -> Result<()> {
     let path = path()?;
     cargo.env("PATH", &path).env("DHOW_TEST_SKIPS", skips());
+    upgrade::tell(cargo);
     let prefix = shell::root_prefix()?;
     if !prefix.is_empty() {
         let arch = std::env::consts::ARCH.to_uppercase();

@@ -27,7 +27,7 @@ const QUICK: Selection = &[
 ];
 
 /// The same in the machine with systemd as process 1, and in the one with AppArmor.
-const QUICK_SYSTEMD: Selection = &[("oci_systemd", &[])];
+const QUICK_SYSTEMD: Selection = &[("oci_systemd", &[]), ("system_unit", &[])];
 const QUICK_APPARMOR: Selection = &[("oci_apparmor", &[])];
 
 /// Test programs, and of each the words in the names of its tests.

@@ -1,13 +1,15 @@
 //! What a system call costs where this runs: `dhow-syscost` prints a line per call, its name and nanoseconds.
 //!
 //! `dhow-syscost wait` waits for its end instead, as the command of a container that is only to be there;
+//! `dhow-syscost lines COUNT` says so many lines of a hundred bytes, each with its number, as fast as they are taken;
 //! `dhow-syscost profile` prints Dhow's default filter as the specification has it, so that other runtimes can be
 //! given the same.
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Calls in one measurement, and measurements of each call; the median counts.
 const CALLS: u32 = 20_000;
@@ -22,13 +24,31 @@ fn main() -> Result<()> {
         Some("wait") => loop {
             std::thread::sleep(Duration::from_hours(1));
         },
+        Some("lines") => {
+            let count = std::env::args().nth(2).context("how many lines?")?;
+            lines(count.parse().context("how many lines?")?)
+        }
         Some("profile") => {
             let filter = runtime::seccomp::default_profile(runtime::capability::Set::DEFAULT);
             println!("{}", serde_json::to_string(&filter)?);
             Ok(())
         }
-        Some(other) => bail!("`{other}` is none of: wait, profile"),
+        Some(other) => bail!("`{other}` is none of: wait, lines, profile"),
     }
+}
+
+/// Twelve digits, blanks, and the end of the line.
+fn lines(count: u64) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut bytes = Vec::with_capacity(1 << 16);
+    for number in 0..count {
+        writeln!(bytes, "{number:012} {:86}", "of a container that says a lot")?;
+        if bytes.len() + 100 > 1 << 16 || number + 1 == count {
+            out.write_all(&bytes)?;
+            bytes.clear();
+        }
+    }
+    Ok(out.flush()?)
 }
 
 fn measure() {

@@ -26,12 +26,7 @@ impl Failure for Error {
     }
 
     fn hints(&self) -> Vec<String> {
-        match self.source.kind() {
-            io::ErrorKind::StorageFull => {
-                vec![format!("free space on the file system of {}", self.path.display())]
-            }
-            _ => Vec::new(),
-        }
+        crate::space::hints(&self.source, &self.path)
     }
 }
 
@@ -95,28 +90,23 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
 }
 
 /// Makes a new file with this content. Atomic against other creators: only one wins, the others get
-/// `AlreadyExists`; but a reader may see it half-written.
+/// `AlreadyExists`; but a reader may see it half-written. Where the disk is full, there is no file.
 pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).at("create", path)?;
-    file.write_all(content).at("write", path)
+    let written = file.write_all(content).at("write", path);
+    if written.is_err() {
+        // Best effort: the error being reported matters more than the leftover.
+        fs::remove_file(path).ok();
+    }
+    written
 }
 
 /// Replaces a file by write and rename: a reader sees the old content or the new, never a mixture, and so
 /// does whoever looks after a crash.
 pub fn write_atomic(path: &Path, content: &[u8], durability: Durability) -> Result<()> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    // Unique per process and call, so that two writers never share one; leftovers start with a dot.
-    name.push(format!(".{}.{}", std::process::id(), counter()));
-    let temporary = path.with_file_name(name);
+    let (temporary, mut file) = beside(path)?;
     let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .at("create", &temporary)?;
         file.write_all(content).at("write", &temporary)?;
         if durability == Durability::Synced {
             file.sync_data().at("sync", &temporary)?;
@@ -132,6 +122,21 @@ pub fn write_atomic(path: &Path, content: &[u8], durability: Durability) -> Resu
         sync_dir(parent)?;
     }
     written
+}
+
+/// A new file beside a path, whose name starts with a dot. It is unique among those who live, by process and call, so that
+/// two writers never share one; who was killed may have left one of our number, which is passed over.
+fn beside(path: &Path) -> Result<(PathBuf, File)> {
+    loop {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.{}", std::process::id(), counter()));
+        let temporary = path.with_file_name(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.at("create", &temporary).map(|file| (temporary, file)),
+        }
+    }
 }
 
 fn counter() -> u64 {
@@ -206,6 +211,12 @@ mod tests {
         write_atomic(&file, b"two", Durability::Synced).unwrap();
         assert_eq!(read(&file).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        // A dead process of our number has left some.
+        for n in 0..50 {
+            std::fs::write(dir.join(format!(".record.{}.{n}", std::process::id())), "").unwrap();
+        }
+        write_atomic(&file, b"three", Durability::Volatile).unwrap();
+        assert_eq!(read(&file).unwrap(), b"three");
         remove_dir_all(&dir).unwrap();
     }
 }

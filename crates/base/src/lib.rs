@@ -7,9 +7,11 @@ pub mod digest;
 pub mod failure;
 pub mod fs;
 pub mod id;
+pub mod processes;
 pub mod progress;
 pub mod remove;
 pub mod root;
+pub mod space;
 pub mod time;
 
 pub use digest::{Digest, Hasher, Sha256Reader, Verifier};

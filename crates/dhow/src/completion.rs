@@ -134,6 +134,7 @@ mod tests {
         assert_eq!(verbs("im"), ["images", "import", "image"]);
         assert_eq!(after(&["run"], "--cap-"), ["--cap-add", "--cap-drop"]);
         assert_eq!(after(&["run", "--pull"], "m"), ["missing"]);
+        assert_eq!(after(&["ps"], "--tr"), ["--tree"]);
         assert_eq!(after(&["completion"], "z"), ["zsh"]);
         assert_eq!(after(&["container"], "r"), ["run", "restart", "rename", "rm", "remove"]);
         assert_eq!(after(&["container", "rm"], "--f"), ["--force"]);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base::failure::printable;
 use gotmpl::{Template, TemplateError, Value};
 use serde_json::Value as Json;
 
@@ -49,12 +50,23 @@ pub(crate) fn to_text(
         lines.push(execute(&template, header)?);
     }
     for row in rows {
-        lines.push(execute(&template, row.clone())?);
+        let row = if is_table { row.iter().map(for_a_terminal).collect() } else { row.clone() };
+        lines.push(execute(&template, row)?);
     }
     if is_table {
         return Ok(table::align(&lines));
     }
     Ok(lines.iter().flat_map(|line| [line, "\n"]).collect())
+}
+
+/// What others wrote (images, labels, command lines) does nothing to a terminal, and makes no lines or columns of its own.
+/// Templates and JSON are for programs, and say things as they are.
+fn for_a_terminal((key, value): (&String, &Json)) -> (String, Json) {
+    let value = match value {
+        Json::String(text) => Json::from(printable(text.clone())),
+        other => other.clone(),
+    };
+    (key.clone(), value)
 }
 
 /// Prints one value through a template, or as one line of JSON.

@@ -6,6 +6,7 @@
 //! output, talk to standard error, and [`error`] decides the exit code.
 
 mod attached;
+mod branches;
 mod commands;
 mod completion;
 mod detach_keys;
@@ -19,6 +20,7 @@ mod output;
 mod progress;
 mod table;
 mod terminal;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

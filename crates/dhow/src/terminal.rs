@@ -88,3 +88,18 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     let size = of(rustix::stdio::stdout()).or_else(|| of(rustix::stdio::stdin()))?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
+
+/// How wide standard output's terminal is, if it is one that says so.
+pub(crate) fn output_columns() -> Option<usize> {
+    let stdout = rustix::stdio::stdout();
+    let columns = tcgetwinsize(stdout).ok().filter(|_| isatty(stdout))?.ws_col;
+    (columns > 0).then_some(columns.into())
+}
+
+/// Whether the locale's characters are those of UTF-8.
+pub(crate) fn speaks_utf8() -> bool {
+    let said = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(said).unwrap_or_default();
+    let codeset = locale.to_ascii_lowercase();
+    codeset.contains("utf-8") || codeset.contains("utf8")
+}

@@ -8,6 +8,8 @@
 //! apparmor = "default"          # or "unconfined", or the name of a loaded profile
 //!
 //! [log]
+//! driver = "json-file"          # of containers that do not say; or another of --log-driver
+//! options = {}                  # of that driver, as with --log-opt: { syslog-address = "tcp://logs:514" }
 //! max_size = "20m"              # bytes at which a new file is begun
 //! max_files = 5                 # how many are kept
 //!
@@ -31,12 +33,14 @@
 //!
 //! An unknown key is an error that names it: a misspelt limit must not be a missing one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base::fs;
 use base::{Failure, Kind};
 use rootfs::{LONGEST_PATH, Limits};
 use serde::{Deserialize, Deserializer};
+use state::options::LogDriver;
 
 /// Where the file is, unless somebody says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/dhow/config.toml";
@@ -82,6 +86,10 @@ pub enum Confinement {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
+    /// Where it goes, unless a container says otherwise.
+    pub driver: LogDriver,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
     /// Bytes at which a new file is begun; none: never.
     #[serde(deserialize_with = "optional_size")]
     pub max_size: Option<u64>,
@@ -202,7 +210,7 @@ impl Default for Config {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { max_size: Some(20 << 20), max_files: 5 }
+        Self { driver: LogDriver::JsonFile, options: BTreeMap::new(), max_size: Some(20 << 20), max_files: 5 }
     }
 }
 
@@ -339,14 +347,15 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let text = "no_new_privileges = true\nmemory_reserve = \"1g\"\npids_limit = -1\nseccomp = \"unconfined\"\n\
-                    apparmor = \"mine\"\n[log]\nmax_size = \"10m\"\nmax_files = 3\n\
+                    apparmor = \"mine\"\n[log]\ndriver = \"local\"\nmax_size = \"10m\"\nmax_files = 3\n\
                     [images]\nbudget = \"20g\"\nkeep = [\"debian\"]\n\
                     [unpack]\nmax_size = \"2g\"\nmax_entries = 1000\nmax_path = 255\nmax_window = \"8m\"\n[pull]\nmax_downloads = 2\n";
         let config = load(text).unwrap();
         assert!(config.no_new_privileges);
         assert_eq!(config.memory_reserve, Some(1 << 30));
         assert_eq!(config.apparmor, Confinement::Profile("mine".to_owned()));
-        assert_eq!(config.log, Log { max_size: Some(10 << 20), max_files: 3 });
+        let log = Log { driver: LogDriver::Local, max_size: Some(10 << 20), max_files: 3, ..Log::default() };
+        assert_eq!(config.log, log);
         assert_eq!(config.images, Images { budget: Some(20 << 30), keep: vec!["debian".to_owned()] });
         assert_eq!(config.pull, Pull { max_downloads: 2, max_uploads: 4 });
         let limits = config.unpack.limits();

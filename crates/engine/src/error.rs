@@ -1,6 +1,6 @@
 //! The one error that doors see: any crate's failure, with its kind, its hints and its whole chain.
 
-use std::fmt;
+use std::{fmt, io};
 
 use base::failure::{Failure, Kind, chain};
 use state::protocol::StartFailure;
@@ -19,7 +19,27 @@ impl Error {
 
     /// What to do next, each a line that starts with a verb.
     pub fn hints(&self) -> Vec<String> {
-        self.0.hints()
+        let hints = self.0.hints();
+        if hints.is_empty() { self.of_the_kernel() } else { hints }
+    }
+
+    /// What to do about what the kernel lacks, where whoever met it does not say.
+    fn of_the_kernel(&self) -> Vec<String> {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                // Wrapped on its way through a reader or writer.
+                if let Some(file) = error.get_ref().and_then(|e| e.downcast_ref::<base::fs::Error>()) {
+                    return file.hints();
+                }
+                if error.kind() == io::ErrorKind::StorageFull {
+                    return vec![base::space::NEXT.to_owned()];
+                }
+                return base::processes::hints(error, &[]);
+            }
+            next = error.source();
+        }
+        Vec::new()
     }
 }
 

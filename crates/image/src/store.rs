@@ -141,6 +141,11 @@ impl Failure for Error {
         match self {
             Self::File(e) => e.hints(),
             Self::Document { source, .. } => source.hints(),
+            // Wrapped on its way through a reader: see ingest.
+            Self::Receive { source, .. } => source
+                .get_ref()
+                .and_then(|e| e.downcast_ref::<fs::Error>())
+                .map_or(Vec::new(), Failure::hints),
             Self::AmbiguousId { .. } => vec!["give more digits of the id".to_owned()],
             Self::MissingBlob(_) | Self::DamagedBlob { .. } => {
                 vec!["remove the image and pull or load it again".to_owned()]

@@ -1,5 +1,4 @@
-//! What a container says, kept in Docker's `json-file` format: one JSON object a line, in a file that is
-//! rotated by size.
+//! What a container says, kept in files that are rotated by size.
 //!
 //! ```text
 //! monitor ── Writer ──▶ log.json      {"log":"hello\n","stream":"stdout","time":"2026-11-21T01:02:03.5Z"}
@@ -7,24 +6,34 @@
 //! door    ◀── Reader ── log.json.2
 //! ```
 //!
+//! There are two formats: Docker's `json-file`, one JSON object a line, which [`json`] writes and reads; and ours,
+//! `local`, compressed, in which every entry has a number and is found by it or by its time ([`local`] draws it).
+//!
 //! The [`Writer`] belongs to the monitor, which must stay tiny: no thread, no serde, one reused buffer.
 //! A full disk never stops a container: what cannot be written is retried, then dropped and counted. The
 //! [`Reader`] belongs to the doors: it finds the last lines from the end, follows across rotations, and takes
-//! a torn last line (a crash, or a writer in the middle of it) for what it is.
+//! a torn last entry (a crash, or a writer in the middle of it) for what it is.
 
+mod clear;
 mod entry;
+mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod json;
+mod local;
 mod reader;
 mod rfc3339;
-mod tail;
 mod watch;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use clear::clear;
 pub use entry::Entry;
-pub use reader::{Options, Reader};
+pub use local::sequences;
+pub use reader::{Next, Options, Reader};
 pub use rfc3339::{format as format_time, parse as parse_time};
 pub use watch::Watch;
 pub use writer::Writer;
@@ -42,13 +51,34 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// How many files there may be, the current one included; at least 1.
     pub max_files: u32,
+    /// How entries are written.
+    #[serde(default)]
+    pub format: Format,
+    /// Whether [`Format::Local`] compresses.
+    #[serde(default = "yes")]
+    pub compress: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Config {
     /// A log without bounds, Docker's default.
-    pub fn unbounded(path: PathBuf) -> Self {
-        Self { path, max_size: None, max_files: 1 }
+    pub fn unbounded(path: PathBuf, format: Format) -> Self {
+        Self { path, max_size: None, max_files: 1, format, compress: true }
     }
+}
+
+/// How entries are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Docker's: a JSON object a line.
+    #[default]
+    JsonFile,
+    /// Ours: numbered, compressed, found by time.
+    Local,
 }
 
 /// Which of the container's streams.
@@ -67,14 +97,4 @@ impl Stream {
             Self::Stderr => "stderr",
         }
     }
-}
-
-/// The name of the `n`th older file; 0 is the current one.
-fn rotated(path: &Path, n: u32) -> PathBuf {
-    if n == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    PathBuf::from(name)
 }

@@ -1,37 +1,35 @@
-//! The monitor's half: bytes in, lines of JSON out, and never an error that stops the container.
+//! The monitor's half: bytes in, entries out, and never an error that stops the container.
 //!
-//! What arrives is cut into lines; an unfinished line waits in memory until its newline, its end or
-//! [`MAX_PIECE`] bytes. Whole entries gather in one buffer that is written with one call, so a file never
-//! holds half an entry unless the disk filled up in the middle of one: then it is cut off again, and the
-//! entries stay in the buffer for the next attempt, up to [`MAX_BACKLOG`].
-
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+//! What arrives is cut into lines; an unfinished line waits in memory until its newline, its end or [`MAX_PIECE`] bytes.
+//! What becomes of the entries is the format's business, but where they cannot be written: then they are kept for the
+//! next attempt, up to [`MAX_BACKLOG`].
 
 use base::Timestamp;
 
-use crate::{Config, MAX_PIECE, Stream, entry, rfc3339, rotated};
+use crate::json::JsonFile;
+use crate::local::LocalFile;
+use crate::{Config, Format, MAX_PIECE, Stream};
 
 /// Entries are written once this many bytes of them have gathered.
-const FLUSH_AT: usize = 128 * 1024;
+pub(crate) const FLUSH_AT: usize = 128 * 1024;
 /// How much is kept for later while the disk is full.
 const MAX_BACKLOG: usize = 512 * 1024;
 
 /// Writes a container's log.
 #[derive(Debug)]
 pub struct Writer {
-    config: Config,
-    /// None before the first byte, and after an error that a new file may mend.
-    file: Option<File>,
-    size: u64,
+    to: To,
     unfinished: [Vec<u8>; 2],
-    out: Vec<u8>,
-    time: Vec<u8>,
     /// How much gathers before it is written: less where files are short, which a batch should not make longer.
     flush_at: usize,
     errors: u64,
     lost: u64,
+}
+
+#[derive(Debug)]
+enum To {
+    Json(JsonFile),
+    Local(LocalFile),
 }
 
 impl Writer {
@@ -41,12 +39,11 @@ impl Writer {
             config.max_size.map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX));
         Self {
             flush_at: FLUSH_AT.min(quarter),
-            config,
-            file: None,
-            size: 0,
+            to: match config.format {
+                Format::JsonFile => To::Json(JsonFile::new(config)),
+                Format::Local => To::Local(LocalFile::new(config)),
+            },
             unfinished: [Vec::new(), Vec::new()],
-            out: Vec::new(),
-            time: Vec::new(),
             errors: 0,
             lost: 0,
         }
@@ -68,28 +65,26 @@ impl Writer {
     }
 
     fn write_at(&mut self, stream: Stream, mut bytes: &[u8], now: Timestamp) {
-        self.time.clear();
-        rfc3339::format(now, &mut self.time);
         while !bytes.is_empty() {
             let pending = &mut self.unfinished[stream as usize];
             let room = MAX_PIECE - pending.len();
             let window = &bytes[..bytes.len().min(room)];
-            let taken = match memchr::memchr(b'\n', window) {
-                Some(newline) => newline + 1,
+            let (taken, partial) = match memchr::memchr(b'\n', window) {
+                Some(newline) => (newline + 1, false),
                 // The piece is full: cut it, but not within a character.
                 None if window.len() == room => {
                     let cut = whole_characters(window);
-                    if cut == 0 && pending.is_empty() { room } else { cut }
+                    (if cut == 0 && pending.is_empty() { room } else { cut }, true)
                 }
                 None => {
                     pending.extend_from_slice(bytes);
                     break;
                 }
             };
-            entry::encode(stream, [pending, &bytes[..taken]], &self.time, &mut self.out);
+            self.to.put(stream, [pending, &bytes[..taken]], partial, now);
             pending.clear();
             bytes = &bytes[taken..];
-            if self.out.len() >= self.flush_at {
+            if self.to.waiting() >= self.flush_at {
                 self.flush();
             }
         }
@@ -98,12 +93,11 @@ impl Writer {
 
     /// The streams have ended: writes what is unfinished, without a newline, as Docker does.
     pub fn finish(&mut self) {
-        self.time.clear();
-        rfc3339::format(Timestamp::now(), &mut self.time);
+        let now = Timestamp::now();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let pending = &mut self.unfinished[stream as usize];
             if !pending.is_empty() {
-                entry::encode(stream, [pending, b""], &self.time, &mut self.out);
+                self.to.put(stream, [pending, b""], false, now);
                 pending.clear();
             }
         }
@@ -112,62 +106,44 @@ impl Writer {
 
     /// Writes the gathered entries, or keeps them for the next time.
     fn flush(&mut self) {
-        if self.out.is_empty() {
-            return;
-        }
-        if self.try_flush().is_ok() {
-            self.out.clear();
-        } else {
+        if self.to.flush().is_err() {
             self.errors += 1;
-            if self.out.len() > MAX_BACKLOG {
-                self.lost += self.out.len() as u64;
-                self.out.clear();
+            let waiting = self.to.waiting();
+            if waiting > MAX_BACKLOG {
+                self.lost += waiting as u64;
+                self.to.drop_batch();
             }
         }
-        // One burst must not cost memory for the rest of a container's life.
-        if self.out.is_empty() && self.out.capacity() > 2 * FLUSH_AT {
-            self.out.shrink_to(FLUSH_AT);
+    }
+}
+
+impl To {
+    fn put(&mut self, stream: Stream, pieces: [&[u8]; 2], partial: bool, time: Timestamp) {
+        match self {
+            Self::Json(file) => file.put(stream, pieces, time),
+            Self::Local(file) => file.put(stream, pieces, partial, time),
         }
     }
 
-    fn try_flush(&mut self) -> io::Result<()> {
-        let full = self.config.max_size.is_some_and(|max| self.size + self.out.len() as u64 > max);
-        if self.file.is_some() && self.size > 0 && full {
-            self.rotate()?;
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Json(file) => file.flush(),
+            Self::Local(file) => file.flush(),
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let (file, size) = open(&self.config)?;
-                self.size = size;
-                none.insert(file)
-            }
-        };
-        if let Err(error) = file.write_all(&self.out) {
-            // Half an entry may have made it. If it cannot be cut off either, a reader skips it.
-            file.set_len(self.size).ok();
-            return Err(error);
-        }
-        self.size += self.out.len() as u64;
-        Ok(())
     }
 
-    /// `log.json.1` becomes `.2` and so on, the oldest goes, the current one becomes `.1`. With a single file
-    /// it is removed rather than emptied, so that a follower can still read it to its end.
-    fn rotate(&mut self) -> io::Result<()> {
-        let last = self.config.max_files.max(1) - 1;
-        for n in (0..last).rev() {
-            match fs::rename(rotated(&self.config.path, n), rotated(&self.config.path, n + 1)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+    fn waiting(&self) -> usize {
+        match self {
+            Self::Json(file) => file.waiting(),
+            Self::Local(file) => file.waiting(),
         }
-        if last == 0 {
-            fs::remove_file(&self.config.path)?;
+    }
+
+    fn drop_batch(&mut self) {
+        match self {
+            Self::Json(file) => file.drop_batch(),
+            Self::Local(file) => file.drop_batch(),
         }
-        self.file = None;
-        self.size = 0;
-        Ok(())
     }
 }
 
@@ -175,18 +151,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-/// Opens the log at its end. A torn last line, left by a crash, is closed, so that it spoils only itself.
-fn open(config: &Config) -> io::Result<(File, u64)> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&config.path)?;
-    let mut size = file.metadata()?.len();
-    let mut last = [0];
-    if size > 0 && file.read_at(&mut last, size - 1)? == 1 && last[0] != b'\n' {
-        file.write_all(b"\n")?;
-        size += 1;
-    }
-    Ok((file, size))
 }
 
 /// How much of `bytes` is left when a character that is cut off at the end is not counted; all of it where
@@ -208,17 +172,19 @@ fn whole_characters(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use super::*;
+    use crate::files::rotated;
     use crate::reader::{Options, Reader};
 
     fn config(dir: &Path) -> Config {
-        Config::unbounded(dir.join("log.json"))
+        Config::unbounded(dir.join("log.json"), Format::JsonFile)
     }
 
     fn texts(path: &Path) -> Vec<(Stream, String)> {
-        let mut reader = Reader::open(path, Options::default(), || true).unwrap();
+        let mut reader = Reader::open(path, Format::JsonFile, Options::default(), || true).unwrap();
         let mut all = Vec::new();
         while let Some(entry) = reader.read().unwrap() {
             all.push((entry.stream, String::from_utf8(entry.text.clone()).unwrap()));
@@ -294,7 +260,7 @@ mod tests {
     #[test]
     fn errors_are_counted_and_what_could_not_be_written_is_retried() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config::unbounded(dir.path().join("not yet/log.json"));
+        let config = Config::unbounded(dir.path().join("not yet/log.json"), Format::JsonFile);
         let mut writer = Writer::open(config.clone());
         writer.write(Stream::Stdout, b"early\n");
         assert_eq!(writer.errors(), 1);
@@ -306,12 +272,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_bounded_memory() {
-        let mut writer = Writer::open(Config::unbounded("/dev/full".into()));
+        let mut writer = Writer::open(Config::unbounded("/dev/full".into(), Format::JsonFile));
         for _ in 0..2000 {
             writer.write(Stream::Stdout, &[b'x'; 1000]);
             writer.write(Stream::Stdout, b"\n");
         }
         assert!(writer.errors() > 0 && writer.lost() > 0);
-        assert!(writer.out.len() <= MAX_BACKLOG + 8 * MAX_PIECE);
+        assert!(writer.to.waiting() <= MAX_BACKLOG + 8 * MAX_PIECE);
     }
 }

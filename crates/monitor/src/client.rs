@@ -55,6 +55,7 @@ impl Failure for SpawnError {
     fn kind(&self) -> Kind {
         match self {
             Self::File(e) => e.kind(),
+            Self::Start { source, .. } if base::processes::are_exhausted(source) => Kind::Exhausted,
             Self::Start { source, .. } => base::failure::kind_of_io(source),
             Self::Missing { .. } | Self::Encode(_) => Kind::Internal,
         }
@@ -66,7 +67,8 @@ impl Failure for SpawnError {
                 vec!["install all of Dhow's programs together: cargo xtask install".to_owned()]
             }
             Self::File(e) => e.hints(),
-            _ => Vec::new(),
+            Self::Start { source, .. } => base::processes::hints(source, &[]),
+            Self::Encode(_) => Vec::new(),
         }
     }
 }
@@ -184,7 +186,7 @@ fn born_in<T>(
     start(None)
 }
 
-fn find_program(name: &'static str) -> Result<PathBuf, SpawnError> {
+pub(crate) fn find_program(name: &'static str) -> Result<PathBuf, SpawnError> {
     let me = std::env::current_exe().at("find", "/proc/self/exe")?;
     let dir = me.parent().unwrap_or(Path::new("/"));
     let beside = dir.join(name);

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use state::netd::Registration;
 use state::options::RestartPolicy;
-use state::protocol::{Frames, Hello, Tag, frame};
+use state::protocol::{Change, Frames, Hello, Tag, frame};
 
 use crate::restart::Wanted;
 
@@ -24,6 +24,8 @@ pub(crate) struct Client {
     feeder: bool,
     greeted: bool,
     holds: bool,
+    /// What it has asked to be different, as it was written.
+    change: Option<Vec<u8>>,
     gone: bool,
 }
 
@@ -60,6 +62,7 @@ impl Client {
             feeder: false,
             greeted: false,
             holds: false,
+            change: None,
             gone: false,
         })
     }
@@ -133,6 +136,7 @@ impl Client {
             (Tag::InputEnd, _) => wishes.push(Wish::InputEnd),
             (Tag::Hold, _) => self.holds = true,
             (Tag::LetGo, _) => self.holds = false,
+            (Tag::Change, _) => self.change = Some(payload),
             (Tag::Resize, &[a, b, c, d]) => wishes
                 .push(Wish::Resize { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) }),
             (Tag::Signal, &[a, b, c, d]) => wishes.push(Wish::Signal(i32::from_le_bytes([a, b, c, d]))),
@@ -149,6 +153,11 @@ impl Client {
             // A tag of a later release, or nonsense: not for us.
             _ => {}
         }
+    }
+
+    /// What it wants to be different, once.
+    pub(crate) fn take_change(&mut self) -> Option<Result<Change, serde_json::Error>> {
+        self.change.take().map(|payload| serde_json::from_slice(&payload))
     }
 
     /// Tells the door something.

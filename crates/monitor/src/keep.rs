@@ -11,14 +11,15 @@ use runtime::{Bundle, RootSource};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::Signal;
 use state::container::{Exit, FORMAT, Live, file};
-use state::protocol::{Ended, StartFailure, Tag};
+use state::protocol::{Ended, Tag};
 
 use crate::clients::Client;
 use crate::keeper::Keeper;
 use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_live};
 use crate::notes::{self, note};
 use crate::restart::{Backoff, Wanted, again};
-use crate::{health, joined, read_json, release};
+use crate::ship::Shipping;
+use crate::{change, health, joined, read_json, release};
 
 /// Signals that whoever manages this machine sends to a process that should end: the container gets them.
 const SIGNALS: [i32; 4] =
@@ -46,7 +47,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
             door.tell(Tag::Started, &pid.to_le_bytes());
             // Only now: nobody waits for it.
             note(&request, "start", &[]);
-            started.live(&request, live, door)
+            started.live(&mut request, live, door)
         }
         Err(error) => {
             let exit = Exit {
@@ -69,12 +70,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
 }
 
 fn tell_failure(door: &mut Client, error: &dyn Failure) {
-    let failure = StartFailure {
-        message: base::failure::chain(error),
-        hints: error.hints(),
-        kind: error.kind().into(),
-    };
-    door.tell(Tag::Failed, &serde_json::to_vec(&failure).unwrap_or_default());
+    door.tell(Tag::Failed, &change::words(error));
 }
 
 fn read_request(live: &OwnedFd) -> Result<Request, StartError> {
@@ -117,14 +113,16 @@ fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
 
 impl Started {
     /// One run after the other, until no more follows; then everything is given back.
-    fn live(self, request: &Request, live: OwnedFd, door: Client) -> ExitCode {
+    fn live(self, request: &mut Request, live: OwnedFd, door: Client) -> ExitCode {
         let Self { mut run, listener, signals, ports } = self;
         let mut keeper = Keeper::new(signals);
         keeper.listener = listener;
         keeper.log = request.log.clone().map(logging::Writer::open);
+        keeper.shipping = Shipping::of(request);
         keeper.cgroup.clone_from(&request.bundle.cgroup);
         keeper.paused = Some(request.instance.live(&request.id).join(file::PAUSED));
         keeper.policy = request.restart;
+        keeper.ports = ports;
         keeper.called.clone_from(&request.names);
         keeper.clients.push(door);
         let mut backoff = Backoff::default();
@@ -154,13 +152,17 @@ impl Started {
         }
         // Those that listen hear of it when the names are free, and before what takes time.
         keeper.listener = None;
-        drop(ports);
+        drop(std::mem::take(&mut keeper.ports));
         let name = notes::name(request);
         release::quickly(request, &name, &exit);
         // Before those who wait are told: what they do next comes after it.
         notes::ended(request, &name, &exit, ran, true);
         keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });
+        let shipping = keeper.shipping.take();
         drop(keeper);
+        if let Some(shipping) = shipping {
+            shipping.finish();
+        }
         // Taking the mounts down is what this descriptor was kept for: nobody waits for it now.
         drop(mounts);
         release::slowly(request, group, live);
@@ -169,7 +171,7 @@ impl Started {
 }
 
 /// One run, to its end.
-fn keep(keeper: &mut Keeper, request: &Request, run: &mut Launched, restarts: u32) -> Exit {
+fn keep(keeper: &mut Keeper, request: &mut Request, run: &mut Launched, restarts: u32) -> Exit {
     let file = request.instance.live(&request.id).join(file::HEALTH);
     let group = request.bundle.cgroup.clone();
     keeper.health = request.health.clone().map(|health| health::Watch::new(health, group, file));
@@ -212,7 +214,7 @@ enum Next {
 /// Waits as long as it should, and starts the container again, as often as it takes.
 fn next_run(
     keeper: &mut Keeper,
-    request: &Request,
+    request: &mut Request,
     ended: Launched,
     mut exit: Exit,
     mut delay: Duration,
@@ -233,7 +235,7 @@ fn next_run(
         // Whoever froze it froze the run that has ended.
         fs::remove_file(&request.instance.live(&request.id).join(file::PAUSED)).ok();
         allow_mount(&request.bundle.root);
-        keeper.rest(delay);
+        keeper.rest(delay, request);
         // Whoever took its directory away has no use for another run, nor a way to tell us.
         if !request.instance.container(&request.id).is_dir() {
             return Next::Ends { exit, group };

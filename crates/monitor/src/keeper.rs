@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use logging::{Stream, Writer};
 use monitor::Request;
+use network::PortReservations;
 use runtime::cgroup::{Group, Hierarchy, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,10 +21,11 @@ use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
 use crate::command::Command;
-use crate::health;
 use crate::names::Names;
 use crate::notes::note;
 use crate::restart::Wanted;
+use crate::ship::Shipping;
+use crate::{change, health};
 
 /// The most doors at once: more are hung up on.
 const MOST_CLIENTS: usize = 256;
@@ -46,6 +48,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// What is connected to a command, and outlives it where the command is started again.
 pub(crate) struct Keeper {
     pub(crate) log: Option<Writer>,
+    /// The tie to who sends the log on, if somebody does.
+    pub(crate) shipping: Option<Shipping>,
     pub(crate) listener: Option<OwnedFd>,
     /// Signals sent to us, which are for the command.
     pub(crate) signals: OwnedFd,
@@ -59,6 +63,8 @@ pub(crate) struct Keeper {
     /// Who wants it to end, if somebody does.
     pub(crate) wanted: Option<Wanted>,
     pub(crate) health: Option<health::Watch>,
+    /// The host's ports that are held for it.
+    pub(crate) ports: PortReservations,
     /// What it is called, and who is told so, while it runs.
     pub(crate) names: Option<Names>,
     /// The same, for the run after this one.
@@ -75,6 +81,7 @@ enum Source {
     Output(usize),
     Input,
     Listener,
+    Shipper,
     Signals,
     ProbeEnd,
     ProbeOutput,
@@ -86,6 +93,7 @@ impl Keeper {
     pub(crate) fn new(signals: OwnedFd) -> Self {
         Self {
             log: None,
+            shipping: None,
             listener: None,
             signals,
             clients: Vec::new(),
@@ -94,6 +102,7 @@ impl Keeper {
             policy: RestartPolicy::No,
             wanted: None,
             health: None,
+            ports: PortReservations::default(),
             names: None,
             called: None,
             named_late: false,
@@ -110,7 +119,7 @@ impl Keeper {
     pub(crate) fn keep(
         &mut self,
         command: &mut Command,
-        request: Option<&Request>,
+        mut request: Option<&mut Request>,
         settled: impl FnOnce(),
     ) -> i32 {
         let mut settled = Some((settled, Instant::now() + SETTLED));
@@ -129,7 +138,8 @@ impl Keeper {
             {
                 work();
             }
-            if let Some(request) = request {
+            if let Some(request) = &mut request {
+                self.see_to_changes(request, true);
                 self.see_to_health(command, request, &mut buffer);
                 self.see_to_names(command, request);
             }
@@ -147,20 +157,32 @@ impl Keeper {
     }
 
     /// Serves doors while no command runs, for so long at most, or until somebody wants the container to stay ended.
-    pub(crate) fn rest(&mut self, delay: Duration) {
+    pub(crate) fn rest(&mut self, delay: Duration, request: &mut Request) {
         let until = Instant::now() + delay;
         let mut buffer = [0; 4096];
         while self.wanted.is_none() && Instant::now() < until {
             self.turn(None, Some(until), &mut buffer);
+            self.see_to_changes(request, false);
+        }
+    }
+
+    /// Does what doors have asked to be different.
+    fn see_to_changes(&mut self, request: &mut Request, running: bool) {
+        for client in &mut self.clients {
+            change::serve(client, request, &mut self.ports, running);
         }
     }
 
     /// Waits until something can be served, or something is due, and serves it. Whether the command has ended.
     fn turn(&mut self, command: Option<&mut Command>, next: Option<Instant>, buffer: &mut [u8]) -> bool {
+        if let Some(shipping) = &mut self.shipping {
+            shipping.tick();
+        }
         let due = [
             next,
             self.kill_at,
             self.health.as_ref().and_then(health::Watch::next),
+            self.shipping.as_ref().and_then(Shipping::next),
             self.names.as_ref().and_then(Names::next),
         ];
         let due = due.into_iter().flatten().min();
@@ -291,6 +313,9 @@ impl Keeper {
         if let Some(fd) = &self.listener {
             set.add(Source::Listener, fd.as_fd(), PollFlags::IN);
         }
+        if let Some(link) = self.shipping.as_ref().and_then(Shipping::link) {
+            set.add(Source::Shipper, link, PollFlags::IN);
+        }
         if let Some(watch) = &self.health {
             let (end, output) = watch.descriptors();
             if let Some(fd) = end {
@@ -330,6 +355,11 @@ impl Keeper {
             }
             (Source::Input, Some(command)) => command.write_input(),
             (Source::Listener, _) => self.accept(),
+            (Source::Shipper, _) => {
+                if let Some(shipping) = &mut self.shipping {
+                    shipping.lost();
+                }
+            }
             (Source::ProbeOutput, _) => {
                 if let Some(watch) = &mut self.health {
                     watch.read(buffer);
@@ -359,6 +389,9 @@ impl Keeper {
                 let (stream, tag) = [(Stream::Stdout, Tag::Output), (Stream::Stderr, Tag::Errors)][n];
                 if let Some(log) = &mut self.log {
                     log.write(stream, &buffer[..read]);
+                }
+                if let Some(shipping) = &mut self.shipping {
+                    shipping.said();
                 }
                 for client in &mut self.clients {
                     client.tell_output(tag, &buffer[..read]);

@@ -104,6 +104,7 @@ pub(crate) fn live(request: &Request, pid: u32, started: Timestamp) -> Live {
         ports: request.network.ports().to_vec(),
         restarts: 0,
         restarting: false,
+        protocol: state::protocol::VERSION,
     }
 }
 

@@ -8,5 +8,6 @@
 
 pub mod client;
 mod request;
+pub mod shipper;
 
 pub use request::{ExecRequest, HealthRequest, JOINED, Join, REQUEST_VERSION, Request, VolumeUse};

@@ -7,6 +7,7 @@
 //! dhow-monitor exec    3: the request                   4: the door's socket
 //! ```
 
+mod change;
 mod clients;
 mod command;
 mod exec;
@@ -19,6 +20,7 @@ mod names;
 mod notes;
 mod release;
 mod restart;
+mod ship;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;

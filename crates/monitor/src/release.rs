@@ -6,11 +6,12 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use base::fs::{self, Durability};
+use base::fs;
 use monitor::Request;
 use runtime::cgroup::{self, Group, Hierarchy};
 use state::claim;
-use state::container::{Exit, file};
+use state::container::Exit;
+use state::exit::{self, Kept};
 use state::lock::Lock;
 
 use crate::notes;
@@ -29,17 +30,19 @@ const ROUNDS: u32 = 5;
 /// Records the end (or, with `--rm`, takes the container out of sight with one rename), releases its claims, and
 /// takes the live directory away. Each step is tried whatever became of the one before; what fails is left for the
 /// reconciler, which does the same for monitors that died.
-pub(crate) fn quickly(request: &Request, name: &str, exit: &Exit) {
+pub(crate) fn quickly(request: &Request, name: &str, end: &Exit) {
     let instance = &request.instance;
     let dir = instance.container(&request.id);
     if request.auto_remove {
         fs::rename(&dir, &instance.removing().join(request.id.as_str())).ok();
         claim::release(&instance.container_names(), name, request.id.as_str()).ok();
-    } else {
-        let bytes = serde_json::to_vec(exit).unwrap_or_default();
-        fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile).ok();
     }
+    let kept = if request.auto_remove { Ok(Kept::InPlace) } else { exit::write(instance, &request.id, end) };
     request.network.release(instance, &request.id).ok();
+    if matches!(kept, Ok(Kept::Live)) {
+        // The next command finds it abandoned, and our word of its end in it.
+        return;
+    }
     // A name with a dot is no container's: one rename, and it does not run any more.
     let live = instance.live(&request.id);
     fs::rename(&live, &instance.live_containers().join(format!(".{}", request.id))).ok();

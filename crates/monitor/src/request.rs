@@ -29,6 +29,9 @@ pub struct Request {
     pub network: network::Plan,
     /// Its log; none: what it says is not kept.
     pub log: Option<logging::Config>,
+    /// The program that sends its log to a collector, if it goes to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipper: Option<std::path::PathBuf>,
     /// Removed when it ends.
     pub auto_remove: bool,
     /// Standard input stays open (`-i`).

@@ -59,7 +59,7 @@ impl Running<'_> {
                 // The first error is what matters; what cannot be undone is released with the container.
                 endpoint.unlink().ok();
                 Plan::write_endpoints(self.instance, self.id, &before).ok();
-                endpoint.release(self.id, true).ok();
+                endpoint.release(self.id).ok();
                 Err(error)
             }
         }
@@ -93,7 +93,7 @@ impl Running<'_> {
         leaving.unlink()?;
         // Written down first: what was given back is another's.
         Plan::write_endpoints(self.instance, self.id, &after)?;
-        leaving.release(self.id, was_first)?;
+        leaving.release(self.id)?;
         let Some(first) = after.first().filter(|_| was_first && next.is_some()) else { return Ok(()) };
         let mut request = Request::new();
         first.default_route(&mut request);

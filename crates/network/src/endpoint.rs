@@ -18,6 +18,7 @@ use crate::definition::Definition;
 use crate::error::Attempt;
 use crate::link::{self, Pair, Target};
 use crate::netlink::Request;
+use crate::nft::elements::Published;
 use crate::nft::senders::Owner;
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
@@ -59,10 +60,10 @@ impl<'a> Wish<'a> {
 /// A place on a network's bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    ip: Ipv4Addr,
+    pub(crate) ip: Ipv4Addr,
     subnet: Subnet,
     mtu: u32,
-    bridge: Bridge,
+    pub(crate) bridge: Bridge,
     /// The bridge's interface index.
     index: u32,
     /// The name of the link's end on the host.
@@ -266,24 +267,35 @@ impl Endpoint {
         link::delete_name(&self.link).link(|| format!("remove the link `{}`", self.link))
     }
 
-    /// Opens the published ports.
+    /// Opens its published ports.
     pub(crate) fn publish(&self, mappings: &[PortMapping]) -> Result<()> {
-        link::reflect(subnet::link_index(self.ip))
-            .link(|| format!("prepare the link `{}` for published ports", self.link))?;
-        let published = ports::published(mappings, self.ip, self.ipv6.as_ref().map(|place| place.ip));
+        let published = self.published(mappings);
         // First the file, then what it speaks of: whoever cleans up after a crash finds all of it.
         ports::remember(&self.bridge.dir, self.ip, &published)?;
-        self.bridge.publish(self.ip, &published)?;
-        conntrack::forget(&published).firewall(|| "forget the flows to published ports".to_owned())
+        self.open(&published)
+    }
+
+    /// These ports as they lead to it.
+    pub(crate) fn published(&self, mappings: &[PortMapping]) -> Vec<Published> {
+        ports::published(mappings, self.ip, self.ipv6.as_ref().map(|place| place.ip))
+    }
+
+    /// Opens published ports; what may be open of them already leads to us, whose sockets hold them.
+    pub(crate) fn open(&self, published: &[Published]) -> Result<()> {
+        link::reflect(subnet::link_index(self.ip))
+            .link(|| format!("prepare the link `{}` for published ports", self.link))?;
+        self.bridge.publish(self.ip, published)?;
+        conntrack::forget(published).firewall(|| "forget the flows to published ports".to_owned())
     }
 
     /// Gives address and ports back. May be called any number of times.
-    pub(crate) fn release(&self, id: &Id, has_ports: bool) -> Result<()> {
+    pub(crate) fn release(&self, id: &Id) -> Result<()> {
         let addresses = self.bridge.addresses();
         if !addresses.held(self.ip.into(), id)? {
             return Ok(());
         }
-        if has_ports {
+        // What was published while it ran is not in the request.
+        if ports::are_remembered(&self.bridge.dir, self.ip) {
             let _lock = Lock::shared(&self.bridge.dir)?;
             self.bridge.unpublish(self.ip)?;
         }

@@ -3,7 +3,8 @@
 //! The command that makes a container calls [`prepare`]: it claims an address and makes sure that the bridge
 //! and the firewall table stand. The [`Plan`] it gives is written into the monitor's request. The monitor
 //! calls [`Plan::reserve_ports`] before the clone and [`Plan::attach`] while the child mounts its root; the
-//! child then sends [`Plan::child_messages`] from inside its namespace. When the container has ended,
+//! child then sends [`Plan::child_messages`] from inside its namespace. While it runs, [`Plan::republish`] changes what is
+//! published. When the container has ended,
 //! [`Plan::release`] gives everything back, and [`sweep`] removes bridge and table with their last user.
 //!
 //! Everything goes through netlink, in-process and blocking. Of the host's firewall nothing is touched but
@@ -22,6 +23,7 @@ mod netlink;
 mod nft;
 mod plan;
 mod ports;
+mod republish;
 mod resolver;
 mod store;
 mod subnet;
@@ -42,6 +44,7 @@ pub use error::{Error, HostPort, Result};
 pub use netlink::Refusal;
 pub use plan::{Batch, DISABLE_IPV6, Plan, prepare, prepare_on};
 pub use ports::PortReservations;
+pub use republish::are_free;
 pub use resolver::Resolver;
 pub use store::{Store, new_id};
 pub use subnet::Subnet;

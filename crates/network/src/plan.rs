@@ -29,11 +29,11 @@ pub struct Batch {
 pub struct Plan {
     mode: NetworkMode,
     /// The first network: where its ports are published and its default route leads.
-    bridge: Option<Endpoint>,
+    pub(crate) bridge: Option<Endpoint>,
     /// The others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     more: Vec<Endpoint>,
-    ports: Vec<PortMapping>,
+    pub(crate) ports: Vec<PortMapping>,
     warnings: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub fn prepare_on(
             Err(error) => {
                 for endpoint in &endpoints {
                     // The first error matters more; claims go with the container's live directory.
-                    endpoint.release(id, false).ok();
+                    endpoint.release(id).ok();
                 }
                 return Err(error);
             }
@@ -186,13 +186,13 @@ impl Plan {
     /// it dead. The links go with the container's namespace.
     pub fn release(&self, instance: &Instance, id: &Id) -> Result<()> {
         let Some(first) = &self.bridge else { return Ok(()) };
-        let mut result = first.release(id, !self.ports.is_empty());
+        let mut result = first.release(id);
         for endpoint in &self.more {
-            result = result.and(endpoint.release(id, false));
+            result = result.and(endpoint.release(id));
         }
         // Those that it was connected to while it ran.
         for endpoint in read_endpoints(&instance.live(id))?.unwrap_or_default() {
-            result = result.and(endpoint.release(id, true));
+            result = result.and(endpoint.release(id));
         }
         result
     }

@@ -19,23 +19,80 @@ use crate::{Error, Result};
 /// The host's side of published ports: sockets that hold them, until this is dropped.
 #[derive(Debug, Default)]
 pub struct PortReservations {
+    held: Vec<Held>,
+    /// They are held for IPv6, too.
+    ipv6: bool,
+}
+
+/// A port that is held.
+#[derive(Debug)]
+struct Held {
+    mapping: PortMapping,
     sockets: Vec<OwnedFd>,
 }
 
 impl PortReservations {
     /// Binds each port; `0` becomes the port that the kernel chose. With `ipv6` also there.
     pub(crate) fn bind(ports: &mut [PortMapping], ipv6: bool) -> Result<Self> {
-        let mut sockets = Vec::with_capacity(ports.len());
+        let mut held = Vec::with_capacity(ports.len());
         for mapping in ports {
-            sockets.extend(hold(mapping, ipv6)?);
+            let sockets = hold(mapping, ipv6)?;
+            held.push(Held { mapping: mapping.clone(), sockets });
         }
-        Ok(Self { sockets })
+        Ok(Self { held, ipv6 })
+    }
+
+    /// Lets go of what is in the way of `ports` and is none of them: the same port on other addresses.
+    pub(crate) fn make_way(&mut self, ports: &[PortMapping]) -> Vec<PortMapping> {
+        let in_the_way = |held: &Held| {
+            let same = |port: &PortMapping| {
+                (port.host_port, port.protocol) == (held.mapping.host_port, held.mapping.protocol)
+            };
+            ports.iter().any(same) && ports.iter().all(|port| host_side(port) != host_side(&held.mapping))
+        };
+        let (gone, held) = std::mem::take(&mut self.held).into_iter().partition(in_the_way);
+        self.held = held;
+        gone.into_iter().map(|held: Held| held.mapping).collect()
+    }
+
+    /// Binds those of `ports` that are not held yet.
+    pub(crate) fn bind_more(&self, ports: &mut [PortMapping]) -> Result<Self> {
+        let mut more = Self { held: Vec::new(), ipv6: self.ipv6 };
+        for mapping in ports.iter_mut().filter(|mapping| !self.holds(mapping)) {
+            more.held.extend(Self::bind(std::slice::from_mut(mapping), self.ipv6)?.held);
+        }
+        Ok(more)
+    }
+
+    /// Whether the host's side of this port is held, wherever it leads.
+    fn holds(&self, mapping: &PortMapping) -> bool {
+        self.held.iter().any(|held| host_side(&held.mapping) == host_side(mapping))
+    }
+
+    /// Binds what was let go of, as far as nobody has taken it.
+    pub(crate) fn hold_again(&mut self, ports: Vec<PortMapping>) {
+        for mut mapping in ports {
+            if let Ok(again) = Self::bind(std::slice::from_mut(&mut mapping), self.ipv6) {
+                self.held.extend(again.held);
+            }
+        }
+    }
+
+    /// Takes over others, and lets go of what is not one of `ports` any more.
+    pub(crate) fn replace(&mut self, more: Self, ports: &[PortMapping]) {
+        self.held.extend(more.held);
+        self.held.retain(|held| ports.iter().any(|port| host_side(port) == host_side(&held.mapping)));
     }
 
     /// The sockets, for whoever must keep them across an exec.
     pub fn into_sockets(self) -> Vec<OwnedFd> {
-        self.sockets
+        self.held.into_iter().flat_map(|held| held.sockets).collect()
     }
+}
+
+/// What of a published port nobody else can have.
+fn host_side(mapping: &PortMapping) -> (Option<IpAddr>, u16, Protocol) {
+    (mapping.host_ip.filter(|ip| !ip.is_unspecified()), mapping.host_port, mapping.protocol)
 }
 
 /// How often a port of the kernel's choice is tried, which must be free in both versions of the protocol.
@@ -173,6 +230,11 @@ pub(crate) fn remembered(network: &Path, ip: impl Into<IpAddr>) -> Result<Vec<Pu
         }
         None => Ok(Vec::new()),
     }
+}
+
+/// Whether anything is published for the container at `ip`.
+pub(crate) fn are_remembered(network: &Path, ip: Ipv4Addr) -> bool {
+    rustix::fs::access(file(network, ip.into()), rustix::fs::Access::EXISTS).is_ok()
 }
 
 pub(crate) fn forget(network: &Path, ip: Ipv4Addr) -> Result<()> {

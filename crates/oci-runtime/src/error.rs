@@ -198,7 +198,7 @@ mod tests {
     fn child(kind: Kind, errno: Option<i32>) -> String {
         let source = errno.map(io::Error::from_raw_os_error);
         let what = "cannot execute `x` in the container".to_owned();
-        let source = LaunchError::Child { what, kind, source };
+        let source = LaunchError::Child { what, kind, source, hints: Vec::new() };
         Error::Launch { command: "x".to_owned(), source }.in_one_line()
     }
 

@@ -1,5 +1,7 @@
 //! What can go wrong with layers.
 
+use std::path::PathBuf;
+
 use base::{Digest, Failure, Kind, fs};
 
 use crate::unpack::UnpackError;
@@ -33,8 +35,10 @@ pub enum Error {
     Unpack {
         /// Its diff id.
         layer: Digest,
+        /// Where it was to be.
+        place: PathBuf,
         /// Why.
-        source: UnpackError,
+        source: Box<UnpackError>,
     },
 }
 
@@ -55,7 +59,10 @@ impl Failure for Error {
             Self::Pack(e) => e.hints(),
             Self::Missing(_) => vec!["pull or load the image again".to_owned()],
             Self::TooDeep { .. } => vec!["squash the image into fewer layers".to_owned()],
-            Self::Unpack { source, .. } => source.hints(),
+            Self::Unpack { source, place, .. } => match source.system() {
+                Some(system) => base::space::hints(system, place),
+                None => source.hints(),
+            },
         }
     }
 }

@@ -69,7 +69,8 @@ impl LayerStore {
         blob: impl Read,
         advance: &dyn Fn(u64),
     ) -> Result<bool> {
-        let failed = |source| Error::Unpack { layer: *diff_id, source };
+        let failed =
+            |source| Error::Unpack { layer: *diff_id, place: self.layers.clone(), source: Box::new(source) };
         if self.has(diff_id) {
             drain(blob, advance).map_err(|e| failed(unpack::UnpackError::Blob(e)))?;
             return Ok(false);

@@ -60,6 +60,7 @@ impl Failure for UnpackError {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsupported(_) => Kind::Unsupported,
+            Self::Thread(e) if base::processes::are_exhausted(e) => Kind::Exhausted,
             Self::Blob(e) | Self::Thread(e) => kind_of_io(e),
             Self::Stream(..) | Self::Content(_) | Self::Exceeded(_) => Kind::Corrupt,
             Self::Apply(e) => match e.system() {
@@ -72,9 +73,20 @@ impl Failure for UnpackError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Stream(..) | Self::Content(_) => vec!["pull or load the image again".to_owned()],
+            Self::Thread(e) => base::processes::hints(e, &[]),
             Self::Exceeded(bound) => vec![bound.hint()],
             Self::Apply(e) => e.exceeded().map(|bound| bound.hint()).into_iter().collect(),
             _ => Vec::new(),
+        }
+    }
+}
+
+impl UnpackError {
+    /// What the kernel said to what was to be written, where it was the kernel.
+    pub(crate) fn system(&self) -> Option<&io::Error> {
+        match self {
+            Self::Apply(e) => e.system(),
+            _ => None,
         }
     }
 }

@@ -137,8 +137,9 @@ impl LayerStore {
         let mut verified =
             Verified { store: self, diff_id: *diff_id, fresh, differences: Vec::new(), untold: 0 };
         let root = verified.fresh.fd.try_clone().at("open", &verified.fresh.path)?;
-        unpack::unpack(root, diff_id, media_type, blob, self.limits(), advance)
-            .map_err(|source| Error::Unpack { layer: *diff_id, source })?;
+        unpack::unpack(root, diff_id, media_type, blob, self.limits(), advance).map_err(|source| {
+            Error::Unpack { layer: *diff_id, place: self.layers.clone(), source: Box::new(source) }
+        })?;
         let path = self.path(diff_id);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {

@@ -21,7 +21,9 @@ use crate::bundle::Manner;
 use crate::cgroup::Group;
 use crate::child::{self, During, Outcome, Streams, begin_session, errno};
 use crate::handshake::{Course, Progress, Step};
-use crate::launch::{LaunchError, Running, Stdio, Turn, handshake_pair, kill_and_reap, shake_hands};
+use crate::launch::{
+    LaunchError, Running, Stdio, Turn, handshake_pair, kill_and_reap, no_process, shake_hands,
+};
 use crate::plan::{Circumstances, PlanError, ProcessPlan, open, plan_process, setgroups_denied};
 use crate::words::describe_process;
 use crate::{outside, seccomp};
@@ -171,7 +173,7 @@ pub fn join_with_listener(
             Err(error)
         }
     });
-    let (pid, pidfd) = match cloned.map_err(LaunchError::Clone)? {
+    let (pid, pidfd) = match cloned.map_err(|e| no_process(e, plan.group.as_ref()))? {
         Cloned::Child => {
             // Or it would never see the end of the stream when we die, while it waits for us to say something.
             drop(ours);

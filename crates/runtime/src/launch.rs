@@ -68,6 +68,14 @@ pub enum LaunchError {
     /// The kernel made no process.
     #[error("cannot make a process in new namespaces")]
     Clone(#[source] io::Error),
+    /// The kernel made no process, since there are as many as there may be.
+    #[error("cannot make one process more")]
+    NoProcess {
+        /// What the kernel said.
+        source: io::Error,
+        /// Which limit it is, as far as that can be seen.
+        hints: Vec<String>,
+    },
     /// The groups could not be made.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -86,6 +94,8 @@ pub enum LaunchError {
         kind: Kind,
         /// What the kernel said, where it was the kernel that refused.
         source: Option<io::Error>,
+        /// What to do.
+        hints: Vec<String>,
     },
     /// There is no process that waits to be started.
     #[error("the container's process does not wait to be started")]
@@ -99,6 +109,7 @@ impl Failure for LaunchError {
     fn kind(&self) -> Kind {
         match self {
             Self::Clone(e) => base::failure::kind_of_io(e),
+            Self::NoProcess { .. } => Kind::Exhausted,
             Self::Cgroup(e) => e.kind(),
             Self::Users(e) => e.kind(),
             Self::Meanwhile(e) => e.kind(),
@@ -112,9 +123,20 @@ impl Failure for LaunchError {
         match self {
             Self::Cgroup(e) => e.hints(),
             Self::Meanwhile(e) => e.hints(),
+            Self::Child { hints, .. } | Self::NoProcess { hints, .. } => hints.clone(),
             _ => Vec::new(),
         }
     }
+}
+
+/// A process that the kernel did not make. `group`: the container's, where it was to be born in it.
+pub(crate) fn no_process(source: io::Error, group: Option<&Group>) -> LaunchError {
+    if !base::processes::are_exhausted(&source) {
+        return LaunchError::Clone(source);
+    }
+    let groups: Vec<_> = group.map(|group| group.paths().into_values().collect()).unwrap_or_default();
+    let hints = base::processes::hints(&source, &groups);
+    LaunchError::NoProcess { source, hints }
 }
 
 /// What the caller does at the turning points of a start. A closure is [`Steps::born`] alone.
@@ -185,7 +207,7 @@ pub fn launch(mut plan: LaunchPlan, stdio: Stdio, steps: &mut dyn Steps) -> Resu
             begin(&mut plan, theirs.as_fd(), stdio.streams())
         }
         Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
-        Err(e) => Err(LaunchError::Clone(e)),
+        Err(e) => Err(no_process(e, early.as_ref())),
     };
     drop((theirs, stdio));
     let cloned = match cloned {

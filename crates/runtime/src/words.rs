@@ -9,6 +9,11 @@ use crate::handshake::{Failed, Step};
 use crate::launch::LaunchError;
 use crate::plan::LaunchPlan;
 
+/// `MAX_ARG_STRLEN`: the longest argument or variable that the kernel takes, with its end.
+const LONGEST_STRING: usize = 128 << 10;
+/// How much of a command's name is repeated.
+const MOST_OF_A_COMMAND: usize = 200;
+
 /// The words for a failed step of a container's start.
 pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
     let n = usize::from(failed.index);
@@ -20,6 +25,7 @@ pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
         Step::Time => "cannot make a time namespace".to_owned(),
         Step::Session => "cannot begin a session".to_owned(),
         Step::Propagation => "cannot make the mount namespace private".to_owned(),
+        Step::Root if failed.errno == Errno::ROFS => return read_only(plan),
         Step::Root => {
             format!("cannot mount the root file system at {}", plan.root.mountpoint.to_string_lossy())
         }
@@ -61,6 +67,29 @@ pub(crate) fn describe(plan: &LaunchPlan, failed: Failed) -> LaunchError {
     child_error(what, failed)
 }
 
+/// Overlayfs had to do without what it is to write to (`child::mounts::writable`). A full disk is why, or it is told
+/// only to the kernel's log.
+fn read_only(plan: &LaunchPlan) -> LaunchError {
+    let Some(upper) = plan.root.source.upper() else {
+        return child_error(
+            "cannot mount the root file system".to_owned(),
+            Failed::new(Step::Root, 0, Errno::ROFS),
+        );
+    };
+    let full = base::space::is_full(upper);
+    let errno = if full { Errno::NOSPC } else { Errno::ROFS };
+    let what = format!("cannot mount the root file system with its writable layer {}", upper.display());
+    let mut error = child_error(what, Failed::new(Step::Root, 0, errno));
+    if let LaunchError::Child { hints, source: Some(source), .. } = &mut error {
+        *hints = if full {
+            base::space::hints(source, upper)
+        } else {
+            vec!["look for `overlayfs` in the kernel's log: dmesg".to_owned()]
+        };
+    }
+    error
+}
+
 /// The mount and the option that the child means by a number that counts the options of all mounts.
 fn nth_parameter(plan: &LaunchPlan, mut n: usize) -> (String, String) {
     for mount in &plan.mounts {
@@ -99,7 +128,10 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
     if failed.step == Step::Exec && failed.errno == Errno::NOENT && !command().contains('/') {
         // Found out by looking along the path: of no single file has the kernel said that it is missing.
         let what = format!("cannot execute `{}`: no such command along the container's PATH", command());
-        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None };
+        return LaunchError::Child { what, kind: Kind::CommandNotFound, source: None, hints: Vec::new() };
+    }
+    if failed.step == Step::Exec && failed.errno == Errno::TOOBIG {
+        return too_big(process, command());
     }
     if let Some(what) = crate::plan::attribute_words(process, failed) {
         return child_error(what, failed);
@@ -149,6 +181,34 @@ pub(crate) fn describe_process(process: &crate::plan::ProcessPlan, failed: Faile
     child_error(what, failed)
 }
 
+/// More than `execve(2)` takes.
+fn too_big(process: &crate::plan::ProcessPlan, command: String) -> LaunchError {
+    let sizes = |strings: &[std::ffi::CString]| {
+        let sizes = strings.iter().map(|string| string.as_bytes_with_nul().len());
+        (sizes.clone().sum::<usize>(), sizes.max().unwrap_or(0))
+    };
+    let (arguments, longest) = sizes(process.arguments.strings());
+    let (environment, longest_variable) = sizes(process.environment.strings());
+    let what = format!(
+        "cannot execute `{}` in the container with arguments of {arguments} bytes and an environment of {environment}",
+        command.chars().take(MOST_OF_A_COMMAND).collect::<String>()
+    );
+    let mut error = child_error(what, Failed::new(Step::Exec, 0, Errno::TOOBIG));
+    if let LaunchError::Child { hints, .. } = &mut error {
+        *hints = if longest.max(longest_variable) > LONGEST_STRING {
+            vec![format!(
+                "shorten what is longer than {LONGEST_STRING} bytes, or pass it in a file: the kernel takes no \
+                          longer argument or variable"
+            )]
+        } else {
+            vec!["pass less, or pass it in a file: the kernel takes a quarter of the limit of the stack (--ulimit \
+                  stack=…), and 6 MiB at the most"
+                .to_owned()]
+        };
+    }
+    error
+}
+
 /// The words for what a held process could not do once it was told to go on. Its plan was somebody else's.
 pub(crate) fn describe_held(failed: Failed) -> LaunchError {
     let what = match failed.step {
@@ -186,5 +246,5 @@ fn child_error(what: String, failed: Failed) -> LaunchError {
     };
     // A name that is not in a file is nothing that the kernel has said.
     let source = (!matches!(failed.step, Step::UnknownUser | Step::UnknownGroup)).then_some(source);
-    LaunchError::Child { what, kind, source }
+    LaunchError::Child { what, kind, source, hints: Vec::new() }
 }

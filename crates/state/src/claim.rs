@@ -9,7 +9,11 @@ pub fn take(dir: &Path, name: &str, owner: &str) -> fs::Result<bool> {
     // Written first and linked second: whoever sees the claim sees its owner, also after a crash.
     let path = dir.join(name);
     let temporary: PathBuf = dir.join(format!(".{owner}.{name}"));
-    std::fs::write(&temporary, owner).at("write", &temporary)?;
+    if let Err(error) = std::fs::write(&temporary, owner).at("write", &temporary) {
+        // Where the disk is full there may be a file nevertheless, an empty one.
+        fs::remove_file(&temporary).ok();
+        return Err(error);
+    }
     let linked = std::fs::hard_link(&temporary, &path);
     fs::remove_file(&temporary)?;
     match linked {

@@ -3,7 +3,7 @@
 //! | file | where | written by | says |
 //! |---|---|---|---|
 //! | `record.json` | ROOT/containers/ID | the command that creates it, and those that change it | what was asked and resolved |
-//! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended |
+//! | `exit.json` | ROOT/containers/ID | the monitor (or whoever finds it dead) | how the last run ended; on a full disk in RUN: [`crate::exit`] |
 //! | `live.json` | RUN/containers/ID | the monitor | that it runs, since when, as which process |
 //! | `health.json` | RUN/containers/ID | the monitor | what the probes of its health have found |
 //! | `paused` | RUN/containers/ID | `pause` | that it stands still |
@@ -21,7 +21,7 @@ use crate::options::{ContainerOptions, ExposedPort, HealthCheck, PortMapping};
 /// The newest record format that this code reads and the one that it writes.
 pub const FORMAT: u32 = 1;
 
-/// What a container is. Written when it is created, and replaced by `rename` and `update`.
+/// What a container is. Written when it is created, and replaced by `rename`, `update` and `set`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`] of the writer; a reader refuses what is newer than itself.
@@ -122,6 +122,9 @@ pub struct Live {
     /// Its command has ended, and its monitor waits to start it again.
     #[serde(default)]
     pub restarting: bool,
+    /// [`crate::protocol::VERSION`] of its monitor; 0: of the first one, which did not say.
+    #[serde(default)]
+    pub protocol: u32,
 }
 
 /// An address on a bridge.
@@ -297,8 +300,10 @@ pub mod file {
     pub const UPPER: &str = "upper";
     /// Overlayfs' own.
     pub const WORK: &str = "work";
-    /// The log.
+    /// The log of the driver `json-file`.
     pub const LOG: &str = "log.json";
+    /// The log of the driver `local`.
+    pub const LOCAL_LOG: &str = "log.local";
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 //! ROOT/events/journal.1    what it was before it grew too long; then the one before goes
 //! ```
 //!
+//! Where the disk is full, events are lost: half a line may be left, to which the next event is appended, and readers
+//! find that one none the less.
+//!
 //! Whoever does a thing writes its event: commands and monitors alike. Nothing is synced: after a power cut the last
 //! events may be missing.
 
@@ -26,6 +29,8 @@ use crate::lock::Lock;
 const LONGEST: u64 = 4 << 20;
 /// Its name.
 pub const JOURNAL: &str = "journal";
+/// How a line begins.
+const BEGIN: &[u8] = br#"{"time":"#;
 /// The name of the one before.
 pub const BEFORE: &str = "journal.1";
 
@@ -142,10 +147,18 @@ fn put_aside(dir: &Path) -> fs::Result<()> {
 /// leave one) is passed over.
 pub fn take_lines(bytes: &mut Vec<u8>) -> Vec<Event> {
     let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else { return Vec::new() };
-    let events =
-        bytes[..end].split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let events = bytes[..end].split(|b| *b == b'\n').filter_map(event_of).collect();
     bytes.drain(..=end);
     events
+}
+
+/// Where the disk was full, half a line may stand before a whole one. The beginning of a line is nowhere else: in a
+/// string its quotes would be escaped.
+fn event_of(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice(line).ok().or_else(|| {
+        let begin = line.windows(BEGIN.len()).rposition(|part| part == BEGIN)?;
+        serde_json::from_slice(&line[begin..]).ok()
+    })
 }
 
 #[cfg(test)]
@@ -196,5 +209,11 @@ mod tests {
         let events = take_lines(&mut bytes);
         assert_eq!((events.len(), &*events[0].attributes["driver"]), (1, "local"));
         assert_eq!(bytes, line[..9]);
+
+        // A disk that was full, twice: the next event is whole none the less, whatever its texts look like.
+        let tricky = Event::new(Kind::Volume, "create", "v").with("label", r#"{"time":"#);
+        let line = serde_json::to_vec(&tricky).unwrap();
+        let mut bytes = [&line[..20], &line[..60], &line, b"\n"].concat();
+        assert_eq!(take_lines(&mut bytes), [tricky]);
     }
 }

@@ -13,6 +13,7 @@
 //!   cache/                            what can be made again: compiled seccomp programs, …
 //! RUN (/run/dhow)                     what does not
 //!   containers/<id>/                  request.json, live.json, socket, hosts, …; its flock: the monitor's life
+//!   spare/                            an empty directory, which becomes one of those where there is no inode for one
 //!   networks/<id>/                    the address claims of running containers (of the default one: bridge/)
 //!   volumes/<name>/                   the claims of those who run with a volume that is mounted on the host
 //! ```
@@ -69,7 +70,7 @@ impl Instance {
         for dir in ["containers", "networks"] {
             fs::create_dir_all(&self.run.join(dir), 0o700)?;
         }
-        Ok(())
+        fs::create_dir_all(&self.spare(), 0o700)
     }
 
     /// What survives a reboot.
@@ -116,6 +117,11 @@ impl Instance {
     /// that makes it, then its monitor.
     pub fn live(&self, id: &Id) -> PathBuf {
         self.live_containers().join(id.as_str())
+    }
+
+    /// A directory that becomes the live directory of a container that is to be removed, where RUN has no room for one.
+    pub fn spare(&self) -> PathBuf {
+        self.run.join("spare")
     }
 
     /// Claims of containers' names: a file per name, its content the id.

@@ -8,11 +8,13 @@
 pub mod claim;
 pub mod container;
 pub mod events;
+pub mod exit;
 pub mod instance;
 pub mod lock;
 pub mod mounts;
 pub mod netd;
 pub mod options;
 pub mod protocol;
+pub mod shipping;
 
 pub use instance::Instance;

@@ -8,6 +8,8 @@
 //!       │ ── Hold … LetGo ─────────────────────▶ │   it is frozen between the two, or until the door hangs up
 //!       │ ── Stop ─────────────────────────────▶ │   before the signal that is to end it for good
 //!       │ ── Policy ───────────────────────────▶ │   what is done when it ends, from now on
+//!       │ ── Change ───────────────────────────▶ │   of version 2: what of it is to be different
+//!       │ ◀────────────────── Changed | Refused ─│   the answer
 //!       │ ── Names ────────────────────────────▶ │   what it is called, from now on
 //!       │ ◀──────────────────── Output, Errors ──│   any time after, if attached
 //!       │ ◀───────────────────────── Exited ─────│   last of all
@@ -15,14 +17,21 @@
 //!
 //! A frame is one byte of type, four bytes of length (little-endian) and the payload. Either side may hang up
 //! at any time: a monitor goes on without the door, a door that loses its monitor reads the records. A new
-//! `dhow` talks to monitors of the release before: types are only ever added, and an unknown one is skipped.
+//! `dhow` talks to monitors of the release before: types are only ever added, and an unknown one is skipped. What a
+//! monitor understands is in its `live.json` ([`crate::container::Live::protocol`]): a door asks for nothing that would
+//! never be answered.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::options::PortMapping;
+
 /// The version of the protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The first version that has [`Tag::Change`].
+pub const CHANGES: u32 = 2;
 /// The longest payload that is accepted. Streams are cut into less.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 
@@ -49,8 +58,10 @@ pub enum Tag {
     Stop = 8,
     /// Door: another [`crate::options::RestartPolicy`], as JSON.
     Policy = 9,
+    /// Door: [`Change`] as JSON. It is answered, and takes effect as a whole or not at all.
+    Change = 10,
     /// Door: another [`crate::netd::Registration`], as JSON: it is called otherwise now, or on other networks.
-    Names = 10,
+    Names = 11,
     /// Monitor: the pid, little-endian u32.
     Started = 16,
     /// Monitor: [`StartFailure`] as JSON; then it hangs up.
@@ -61,6 +72,10 @@ pub enum Tag {
     Errors = 19,
     /// Monitor: [`Ended`] as JSON; then it hangs up.
     Exited = 20,
+    /// Monitor: nothing. The change is in force.
+    Changed = 21,
+    /// Monitor: [`StartFailure`] as JSON. All is as it was.
+    Refused = 22,
 }
 
 impl Tag {
@@ -76,12 +91,15 @@ impl Tag {
             7 => Self::LetGo,
             8 => Self::Stop,
             9 => Self::Policy,
-            10 => Self::Names,
+            10 => Self::Change,
+            11 => Self::Names,
             16 => Self::Started,
             17 => Self::Failed,
             18 => Self::Output,
             19 => Self::Errors,
             20 => Self::Exited,
+            21 => Self::Changed,
+            22 => Self::Refused,
             _ => return None,
         })
     }
@@ -96,7 +114,20 @@ pub struct Hello {
     pub attach: bool,
 }
 
-/// Why a container did not start.
+/// What is to be different about a container while it runs; what is none stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// The ports that it publishes from now on, and no others. Those that stay are written as `live.json` has them; of a
+    /// new one the host's may be 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<PortMapping>>,
+    /// What its events say of it beside its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<BTreeMap<String, String>>,
+}
+
+/// Why a container did not start, or was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFailure {
     /// The whole chain of causes, for people.

@@ -40,6 +40,41 @@ pub fn peer_user<Fd: AsFd>(socket: Fd) -> Result<u32> {
     if result == 0 { Ok(found.uid) } else { Err(last()) }
 }
 
+/// How many bytes of what was sent its receiver has not taken yet (`SIOCOUTQ`): of TCP, what its host has not
+/// acknowledged; of a Unix socket, what lies in the receiver's queue.
+pub fn unsent<Fd: AsFd>(socket: Fd) -> Result<u32> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one C int, and the descriptor is open while borrowed.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if result == 0 { Ok(count.max(0).cast_unsigned()) } else { Err(last()) }
+}
+
+/// How many bytes of a TCP connection the other host has acknowledged since it was made (`tcpi_bytes_acked`). It can
+/// be asked when the connection has broken, too.
+pub fn tcp_acknowledged<Fd: AsFd>(socket: Fd) -> Result<u64> {
+    // struct tcp_info of linux/tcp.h (libc knows only its beginning); the field is there since 4.1.
+    const FIELD: usize = 120;
+    let mut info = [0_u8; FIELD + 8];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into an array of just that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(last());
+    }
+    match info.last_chunk::<8>() {
+        Some(field) if length as usize >= info.len() => Ok(u64::from_ne_bytes(*field)),
+        _ => Err(Errno::OPNOTSUPP),
+    }
+}
+
 fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
@@ -58,6 +93,36 @@ fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<(
 mod tests {
     use std::net::UdpSocket;
     use std::time::Duration;
+
+    #[test]
+    fn what_was_taken_is_known() {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixDatagram;
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let before = super::tcp_acknowledged(&client).unwrap();
+        client.write_all(b"twelve bytes").unwrap();
+        server.read_exact(&mut [0; 12]).unwrap();
+        drop(server);
+        // The end of the stream comes after the acknowledgement.
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        assert_eq!(super::tcp_acknowledged(&client).unwrap() - before, 12);
+        // What comes too late is not acknowledged, and the count is still to be had after the reset.
+        client.write_all(b"too late").unwrap();
+        while client.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(super::tcp_acknowledged(&client).unwrap() - before, 12);
+
+        let (one, other) = UnixDatagram::pair().unwrap();
+        assert_eq!(super::unsent(&one).unwrap(), 0);
+        one.send(b"x").unwrap();
+        assert!(super::unsent(&one).unwrap() > 0);
+        other.recv(&mut [0; 1]).unwrap();
+        assert_eq!(super::unsent(&one).unwrap(), 0);
+    }
 
     #[test]
     fn a_discarding_socket_receives_nothing() {

@@ -67,6 +67,8 @@ pub enum Error {
         name: String,
         /// Where in the image.
         path: String,
+        /// The volume's directory.
+        place: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -120,8 +122,10 @@ impl Failure for Error {
             }
             Self::TooNew { .. } => vec!["use the version that wrote it".to_owned()],
             Self::File(e) => e.hints(),
-            Self::Fill { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                vec!["free space on the file system of the volumes, or do not copy: nocopy".to_owned()]
+            Self::Fill { source, place, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                let mut hints = base::space::hints(source, place);
+                hints.push("or do not copy what the image has there: nocopy".to_owned());
+                hints
             }
             _ => Vec::new(),
         }

@@ -54,6 +54,7 @@ impl Held {
         let failed = |source: std::io::Error| Error::Fill {
             name: self.volume.record.name.clone(),
             path: path.display().to_string(),
+            place: self.dir.clone(),
             source,
         };
         fs::remove_dir_all(&self.dir.join(PART))?;

@@ -222,7 +222,7 @@ impl Store {
     }
 
     /// Removes the directories of makers that died. Those that live are left alone, and errors wait for the next.
-    fn sweep(&self) {
+    pub fn sweep(&self) {
         for entry in std::fs::read_dir(&self.volumes).into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
                 && let Ok(Some(_lock)) = try_lock(&entry.path())

@@ -188,12 +188,21 @@ impl Field {
     /// Docker: the one that runs, or one of ours, in a network namespace of its own so that its bridge and
     /// its firewall rules go with it.
     fn enter_docker(&mut self) -> Result<()> {
-        let command = self.docker()?;
-        self.enter_engine(&command)
+        let start = self.docker_words()?;
+        self.enter_engine(&start)
     }
 
-    /// The beginning of a docker command line, with a daemon behind it.
+    /// The same, with the image loaded.
     pub(crate) fn docker(&mut self) -> Result<Vec<String>> {
+        let start = self.docker_words()?;
+        let mut load = start.clone();
+        load.extend(["load".to_owned(), "--input".to_owned(), self.path("image.tar")?]);
+        self.act(&load)?;
+        Ok(start)
+    }
+
+    /// The beginning of a docker command line.
+    fn docker_words(&mut self) -> Result<Vec<String>> {
         shell::find("docker").context("not installed")?;
         if shell::quiet(shell::program("docker").arg("info")).is_ok() {
             return Ok(words("docker", &[]));

@@ -175,7 +175,7 @@ pub(super) fn time(field: &Field, words: &[String]) -> Result<(Duration, f64)> {
 }
 
 /// The most memory that a process has had so far, in MiB; 0 if there is none.
-fn peak(pid: u32) -> f64 {
+pub(super) fn peak(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0

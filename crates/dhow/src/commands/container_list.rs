@@ -120,7 +120,8 @@ fn mounts(c: &ContainerSummary, cut: bool) -> String {
     c.mounts.iter().map(|mount| shown(&mount.source)).collect::<Vec<_>>().join(",")
 }
 
-fn status(c: &ContainerSummary, now: Timestamp) -> String {
+/// `Up 3 seconds (healthy)`.
+pub(crate) fn status(c: &ContainerSummary, now: Timestamp) -> String {
     let up = || format!("Up {}", human::duration(now.since(c.started.unwrap_or(c.created))));
     match (c.status, &c.exit) {
         (Status::Running, _) => match c.health {
@@ -219,6 +220,7 @@ mod tests {
             networks: vec!["bridge".into()],
             labels: [("a".to_owned(), "b".to_owned())].into(),
             mounts: Vec::new(),
+            joins: Vec::new(),
         }
     }
 

@@ -1,7 +1,10 @@
 //! Verbs that do one thing to each of several names: a failure is said at once and does not stop the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+use base::processes::helpers;
 
 use crate::error::{Error, Result};
 use crate::output;
@@ -24,18 +27,20 @@ pub(super) fn at_once(names: &[String], act: impl Fn(&str) -> engine::Result<Str
         return one_by_one(names, act);
     }
     let next = AtomicUsize::new(0);
-    let mut results: Vec<(usize, engine::Result<String>)> = thread::scope(|scope| {
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(name) = names.get(at) else { return done };
-                done.push((at, act(name)));
-            }
-        };
-        let threads: Vec<_> = (0..names.len().min(MOST_THREADS)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|t| t.join().unwrap_or_default()).collect()
+    let results = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(name) = names.get(at) else { return };
+            let result = act(name);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+        }
+    };
+    thread::scope(|scope| {
+        helpers(scope, names.len().min(MOST_THREADS) - 1, work);
+        work();
     });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|(at, _)| *at);
     let mut code = u8::from(results.len() < names.len());
     for (_, result) in results {

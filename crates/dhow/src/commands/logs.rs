@@ -4,7 +4,7 @@ use std::io;
 
 use base::Timestamp;
 use clap::Parser;
-use engine::{LogOptions, LogStream};
+use engine::{JsonField, LogOptions, LogSearch, LogStream};
 
 use crate::commands::Run;
 use crate::error::{Error, Result};
@@ -31,8 +31,37 @@ pub(crate) struct Arguments {
     /// Begin each line with its time
     #[arg(short, long)]
     timestamps: bool,
+    /// Only lines that match; (?i) at its beginning ignores case. With --tail: the last ones that do
+    #[arg(long, value_name = "REGEX", help_heading = "Search")]
+    grep: Option<String>,
+    /// Only lines that do not match
+    #[arg(long, requires = "grep", help_heading = "Search")]
+    invert_match: bool,
+    /// Of lines that are JSON objects, show this field (again: those, with tabs between), or only those lines in which
+    /// it has the value. NAME may be a path such as a.b.0. Lines that are no JSON objects, and those without the field,
+    /// are left out
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Search", value_parser = json_field)]
+    json_field: Vec<JsonField>,
+    /// A line that matches begins an entry, to which the lines after it belong that do not: stack traces are found, shown
+    /// and counted as one
+    #[arg(long, value_name = "REGEX", help_heading = "Search")]
+    multiline: Option<String>,
+    /// Empty the log, also while the container runs
+    #[arg(long, conflicts_with_all = ["follow", "tail", "since", "until", "timestamps", "grep", "json_field", "multiline"])]
+    clear: bool,
     /// The container
     container: String,
+}
+
+fn json_field(text: &str) -> std::result::Result<JsonField, &'static str> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err("want NAME or NAME=VALUE");
+    }
+    Ok(JsonField { name: name.to_owned(), value })
 }
 
 /// How many lines; none: all.
@@ -56,11 +85,21 @@ const BATCH: usize = 64 * 1024;
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
+        if self.clear {
+            engine.clear_log(&self.container)?;
+            return Ok(0);
+        }
         let options = LogOptions {
             follow: self.follow,
             tail: self.tail.0,
             since: self.since.map(|When(time)| time),
             until: self.until.map(|When(time)| time),
+            search: LogSearch {
+                grep: self.grep,
+                invert: self.invert_match,
+                json_fields: self.json_field,
+                multiline: self.multiline,
+            },
         };
         let mut batch = Batch { stream: LogStream::Stdout, bytes: Vec::with_capacity(BATCH) };
         for line in engine.logs(&self.container, options)? {

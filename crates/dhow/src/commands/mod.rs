@@ -9,8 +9,9 @@ mod commit;
 mod complete;
 mod completion;
 mod confirm;
-mod container_list;
+pub(crate) mod container_list;
 mod container_prune;
+pub(crate) mod container_tree;
 mod cp;
 mod create;
 mod diff;
@@ -54,6 +55,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod set;
 mod start;
 mod stats;
 mod stop;
@@ -162,6 +164,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<top::Arguments>("top", Group::Containers, Names::Running),
     verb::<stats::Arguments>("stats", Group::Containers, Names::Running),
     verb::<update::Arguments>("update", Group::Containers, Names::Containers),
+    verb::<set::Arguments>("set", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
@@ -245,6 +248,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("top", &["top"]),
             ("stats", &["stats"]),
             ("update", &["update"]),
+            ("set", &["set"]),
             ("commit", &["commit"]),
             ("export", &["export"]),
             ("inspect", &["inspect", "--type=container"]),

@@ -4,11 +4,11 @@ use base::Timestamp;
 use clap::Parser;
 use engine::Engine;
 
-use crate::commands::{Run, container_list};
+use crate::commands::{Run, container_list, container_tree};
 use crate::error::Result;
 use crate::flags::filter::Filters;
 use crate::globals::Context;
-use crate::{format, human, output};
+use crate::{format, human, output, terminal};
 
 /// List containers.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// How much each takes of the disk, too
     #[arg(short, long)]
     size: bool,
+    /// As a tree: below each container its processes, and the containers that live in its namespaces
+    #[arg(long, conflicts_with_all = ["quiet", "size", "format"])]
+    tree: bool,
     /// A Go template, `table TEMPLATE`, or `json`
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -76,6 +79,12 @@ impl Run for Arguments {
         let around = Around::of(&engine, &filters)?;
         containers.retain(|c| around.contains(c.created) && container_list::matches(c, &filters));
         containers.truncate(last.unwrap_or(usize::MAX));
+        if self.tree {
+            let tree = engine.container_tree(containers)?;
+            let columns = terminal::output_columns().filter(|_| !self.no_trunc);
+            let look = container_tree::Look { utf8: terminal::speaks_utf8(), columns };
+            return output::text(&container_tree::draw(&tree, Timestamp::now(), look)).map(|()| 0);
+        }
         if self.quiet && self.format.is_none() {
             let ids = containers.iter().map(|c| if self.no_trunc { c.id.as_str() } else { c.id.short() });
             return output::text(&ids.flat_map(|id| [id, "\n"]).collect::<String>()).map(|()| 0);

@@ -1,16 +1,14 @@
 //! `-e` and `--env-file`: `NAME=value`, or `NAME` alone for the value that it has here.
 
-use std::fs;
-
 use crate::error::{Error, Result};
+use crate::flags::file;
 
 /// Puts files and single settings together, the files first: a later setting of a name wins.
 pub(crate) fn resolve(files: &[String], settings: &[String]) -> Result<Vec<String>> {
     let here = |name: &str| std::env::var(name).ok();
     let mut all = Vec::new();
     for path in files {
-        let content =
-            fs::read(path).map_err(|source| Error::File { action: "read", path: path.clone(), source })?;
+        let content = file::read(path)?;
         parse_file(path, &content, &here, &mut all)?;
     }
     for setting in settings {

@@ -1,10 +1,10 @@
 //! `--label key=value` and `--label-file`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::str::FromStr;
 
 use crate::error::{Error, Result as Outcome};
+use crate::flags::file;
 
 /// A label; without `=` its value is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,7 @@ impl FromStr for Label {
 pub(crate) fn read_files(paths: &[String]) -> Outcome<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for path in paths {
-        let content =
-            fs::read(path).map_err(|source| Error::File { action: "read", path: path.clone(), source })?;
+        let content = file::read(path)?;
         parse_file(path, &content, &mut all)?;
     }
     Ok(all)

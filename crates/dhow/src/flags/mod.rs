@@ -8,6 +8,7 @@ pub(crate) mod device;
 pub(crate) mod duration;
 pub(crate) mod environment;
 pub(crate) mod expose;
+pub(crate) mod file;
 pub(crate) mod filter;
 pub(crate) mod host_entry;
 pub(crate) mod id_map;

@@ -1,13 +1,12 @@
 //! `--security-opt`: an option that is not known is an error, never ignored.
 
-use std::fs;
-
 use state::options::{SeccompChoice, SecurityOptions};
 
 use crate::error::{Error, Result};
+use crate::flags::file;
 
 /// A seccomp profile that is larger is none.
-const MAX_PROFILE: u64 = 4 << 20;
+const MAX_PROFILE: usize = 4 << 20;
 
 /// Puts all `--security-opt`s together.
 pub(crate) fn resolve(options: &[String]) -> Result<SecurityOptions> {
@@ -39,15 +38,17 @@ pub(crate) fn resolve(options: &[String]) -> Result<SecurityOptions> {
 }
 
 fn profile(path: &str) -> Result<String> {
-    let failed = |source| Error::File { action: "read the seccomp profile", path: path.to_owned(), source };
-    if fs::metadata(path).map_err(failed)?.len() > MAX_PROFILE {
+    let content = file::read_as("read the seccomp profile", path)?;
+    if content.len() > MAX_PROFILE {
         return Err(Error::flag(format!("the seccomp profile {path} is larger than 4 MiB")));
     }
-    fs::read_to_string(path).map_err(failed)
+    String::from_utf8(content).map_err(|_| Error::flag(format!("the seccomp profile {path} is not UTF-8")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn parse(options: &[&str]) -> Result<SecurityOptions> {

@@ -17,6 +17,10 @@ use crate::error::Result;
 /// How long a monitor that has said `Exited` may take to release everything and let go.
 const RELEASING: Duration = Duration::from_secs(10);
 
+/// How long a start may take until something is seen of it, and how often that is looked at.
+const STARTING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(2);
+
 /// How long a monitor may take to answer: it starts the container's next run meanwhile, at most.
 const ANSWERING: Duration = Duration::from_secs(20);
 
@@ -67,6 +71,20 @@ impl Engine {
         let id = records::find(&self.instance, name)?;
         self.reconcile_one(&id)?;
         Ok(records::load(&self.instance, &id)?.ok_or_else(gone)?)
+    }
+
+    /// The same, but of one that is just being started (by a command that may be dead by now) what has become of it: it
+    /// runs, or does not.
+    pub(crate) fn find_started(&self, name: &str) -> Result<Found> {
+        let deadline = Instant::now() + STARTING;
+        loop {
+            let found = self.find(name)?;
+            let settled = found.status.is_up() || held(&self.instance, &found.record.id)? != Held::Owned;
+            if settled || Instant::now() >= deadline {
+                return Ok(found);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// The container of this name, which must run.
@@ -132,5 +150,10 @@ impl Engine {
     /// The ownership, as soon as its owner lets go.
     pub(crate) fn own(&self, id: &Id) -> Result<Option<Owner>> {
         Ok(Owner::wait(&self.instance, id, RELEASING)?)
+    }
+
+    /// The same for one who removes it, even where there is no room.
+    pub(crate) fn own_to_remove(&self, id: &Id) -> Result<Option<Owner>> {
+        Ok(Owner::wait_to_remove(&self.instance, id, RELEASING)?)
     }
 }

@@ -130,6 +130,7 @@ impl Engine {
         }
         self.check_joins(&options)?;
         let _networks_stay = self.resolve_networks(&mut options)?;
+        self.settle_log(&mut options.log)?;
         let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;
         refuse_artifact(&image, &options.image)?;
         self.image_store()?.note_use(&image);
@@ -319,7 +320,7 @@ fn is_for(has: &Platform, wanted: &Platform) -> bool {
 
 impl Engine {
     /// The machine as a container with these options will see it.
-    fn machine(&self, options: &ContainerOptions) -> Result<Machine> {
+    pub(crate) fn machine(&self, options: &ContainerOptions) -> Result<Machine> {
         let mut machine = machine(options);
         if let NetworkMode::Container(name) = &options.network {
             // Who shares its network shares its name.

@@ -51,6 +51,18 @@ impl Failure for Invalid {
     }
 }
 
+/// How much of a command line an event says: the journal holds a few MiB of everybody's.
+const MOST_OF_A_LINE: usize = 4096;
+
+/// A command line for an event.
+fn line_of(words: &[String]) -> String {
+    let line = words.join(" ");
+    match line.char_indices().nth(MOST_OF_A_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 impl Engine {
     /// Executes a command in a running container. Returns once it is executed, or has failed to be.
     pub fn exec(&self, name: &str, options: ExecOptions) -> Result<Session> {
@@ -96,7 +108,7 @@ impl Engine {
             interactive: options.interactive,
             detach: options.detach,
         };
-        let line = request.process.args.join(" ");
+        let line = line_of(&request.process.args);
         let stream = monitor::client::spawn_exec(&request)?;
         // While it starts; nobody can see it run before.
         self.note_container(&format!("exec_create: {line}"), record, &[]);

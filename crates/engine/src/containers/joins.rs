@@ -7,6 +7,7 @@ use state::container::Status;
 use state::options::{ContainerOptions, IpcMode, NetworkMode, PidMode};
 
 use crate::Engine;
+use crate::containers::list::JoinSummary;
 use crate::containers::records;
 use crate::error::Result;
 
@@ -46,6 +47,20 @@ fn asked(options: &ContainerOptions) -> impl Iterator<Item = (NamespaceKind, &st
         _ => None,
     };
     ipc.into_iter().chain(pid).chain(network)
+}
+
+/// Whose namespaces a container lives in; who shares its processes first.
+pub(crate) fn summary(options: &ContainerOptions) -> Vec<JoinSummary> {
+    let name = |kind| match kind {
+        NamespaceKind::Pid => "pid",
+        NamespaceKind::Network => "network",
+        _ => "ipc",
+    };
+    let summary =
+        |(kind, container): (_, &str)| JoinSummary { namespace: name(kind), container: container.to_owned() };
+    let mut joins: Vec<JoinSummary> = asked(options).map(summary).collect();
+    joins.reverse();
+    joins
 }
 
 impl Engine {

@@ -8,6 +8,7 @@ use state::container::{Address, Exit, HealthStatus, Status};
 use state::options::{ContainerOptions, PortMapping};
 
 use crate::Engine;
+use crate::containers::joins;
 use crate::containers::records::{self, Found};
 use crate::error::Result;
 use crate::networks;
@@ -45,6 +46,17 @@ pub struct ContainerSummary {
     pub labels: BTreeMap<String, String>,
     /// What is mounted of the host and of volumes.
     pub mounts: Vec<MountSummary>,
+    /// Whose namespaces it lives in.
+    pub joins: Vec<JoinSummary>,
+}
+
+/// A namespace that a container shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinSummary {
+    /// `pid`, `ipc`.
+    pub namespace: &'static str,
+    /// Whose it is, as the user wrote it.
+    pub container: String,
 }
 
 /// A mount of a container.
@@ -117,6 +129,7 @@ fn summary(found: Found) -> ContainerSummary {
         address,
         networks: networks::names(&record.options).into_iter().map(str::to_owned).collect(),
         mounts: mounts(&record.options),
+        joins: joins::summary(&record.options),
         labels: record.options.labels,
     }
 }

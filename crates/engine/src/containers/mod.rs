@@ -29,6 +29,8 @@ pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod restart;
 pub(crate) mod session;
+pub(crate) mod set;
+pub(crate) mod shipping;
 pub(crate) mod signal;
 pub(crate) mod spec;
 pub(crate) mod start;

@@ -5,13 +5,14 @@
 //! owner, so a lock that was won may be that of a directory that is gone by now: that is checked, and tried
 //! again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use base::Id;
 use base::fs::{self, At};
+use base::{Failure, Id, Kind};
 use rustix::fs::fstat;
 use state::Instance;
+use state::container::file;
 use state::lock::Lock;
 pub(crate) use state::lock::{Held, held as held_at};
 
@@ -19,7 +20,9 @@ pub(crate) use state::lock::{Held, held as held_at};
 #[derive(Debug)]
 pub(crate) struct Owner {
     lock: Option<Lock>,
-    live: std::path::PathBuf,
+    live: PathBuf,
+    /// Where the live directory came from, and goes in the end.
+    spare: Option<PathBuf>,
 }
 
 /// How often a lock is asked for again while it is waited for: `flock` itself cannot be given up on.
@@ -44,8 +47,25 @@ impl Owner {
                 Err(e) => return Err(e),
             };
             if fstat(&lock).at("examine", &live)?.st_nlink > 0 {
-                return Ok(Some(Self { lock: Some(lock), live }));
+                return Ok(Some(Self { lock: Some(lock), live, spare: None }));
             }
+        }
+    }
+
+    /// The same for one who makes room: where RUN has none for the live directory, the spare one becomes it. There is
+    /// one, so that removers may have to wait for each other.
+    pub(crate) fn take_to_remove(instance: &Instance, id: &Id) -> fs::Result<Option<Self>> {
+        let full = match Self::take(instance, id) {
+            Err(error) if error.kind() == Kind::Exhausted => error,
+            other => return other,
+        };
+        let spare = instance.spare();
+        // Locked first: nobody is to find it without an owner.
+        let Ok(Some(lock)) = Lock::try_exclusive(&spare) else { return Err(full) };
+        let live = instance.live(id);
+        match fs::rename(&spare, &live) {
+            Ok(()) => Ok(Some(Self { lock: Some(lock), live, spare: Some(spare) })),
+            Err(_) => Err(full),
         }
     }
 
@@ -57,6 +77,24 @@ impl Owner {
                 None if Instant::now() < deadline => std::thread::sleep(RETRY),
                 other => return Ok(other),
             }
+        }
+    }
+
+    /// The same for one who makes room.
+    pub(crate) fn wait_to_remove(
+        instance: &Instance,
+        id: &Id,
+        patience: Duration,
+    ) -> fs::Result<Option<Self>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::take_to_remove(instance, id) {
+                Ok(None) if Instant::now() < deadline => {}
+                // The spare directory is somebody else's just now.
+                Err(error) if error.kind() == Kind::Exhausted && Instant::now() < deadline => {}
+                other => return other,
+            }
+            std::thread::sleep(RETRY);
         }
     }
 
@@ -74,9 +112,13 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         // Removed while the lock is held, so that nobody finds it half empty and free.
-        if self.lock.is_some() {
+        // With an end in it that has found no room elsewhere it stays: see [`state::exit`].
+        if self.lock.is_some() && !self.live.join(file::EXIT).exists() {
             // What stays is abandoned, and the next command's to remove.
-            fs::remove_dir_all(&self.live).ok();
+            match &self.spare {
+                Some(spare) => fs::rename(&self.live, spare).ok(),
+                None => fs::remove_dir_all(&self.live).ok(),
+            };
         }
     }
 }

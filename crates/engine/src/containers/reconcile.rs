@@ -6,6 +6,7 @@
 //! | live directory abandoned, without it | the command was killed before it had a monitor | remove what was half made |
 //! | no live directory, no exit.json, but the root has been mounted | the machine was rebooted | write exit.json (255), as Docker does |
 //! | no live directory, `--rm` | the same, or killed between create and start (not if it was made by `create`) | remove the container |
+//! | live directory abandoned, with exit.json | the disk was full when it ended | move exit.json to where it belongs; nothing, as long as it is full |
 //! | a container without a (whole) record | the power was cut while it was made | remove it |
 //! | a claim of a name by an id that has neither | killed while it made or removed a container | release the claim |
 //!
@@ -15,8 +16,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use base::fs::{self, Durability};
-use base::{Id, Timestamp};
+use base::fs;
+use base::{Id, Kind, Timestamp};
 use monitor::Request;
 use runtime::cgroup::{self, Group, Hierarchy};
 use state::claim;
@@ -42,15 +43,19 @@ impl Engine {
             if let Ok(id) = name.parse::<Id>()
                 && self.settled(&id)? == Held::Abandoned
             {
-                self.reconcile_abandoned(&id)?;
+                bear_full_disk(self.reconcile_abandoned(&id))?;
             }
         }
+        // Whoever had it may have been killed.
+        fs::create_dir_all(&self.instance.spare(), 0o700).ok();
         self.sweep_released()?;
         self.sweep_half_made()?;
+        self.volume_store().sweep();
         self.sweep_names()?;
         self.sweep_removing();
         self.settle_layers();
         self.sweep_unused();
+        self.see_to_spools();
         Ok(())
     }
 
@@ -67,11 +72,11 @@ impl Engine {
 
     /// Puts one container right, if it has to be.
     pub(crate) fn reconcile_one(&self, id: &Id) -> Result<()> {
-        match self.settled(id)? {
+        bear_full_disk(match self.settled(id)? {
             Held::Owned => Ok(()),
             Held::Abandoned => self.reconcile_abandoned(id),
             Held::Absent => self.reconcile_rebooted(id),
-        }
+        })
     }
 
     /// Whether somebody owns the container, not counting an owner who is being killed: `kill -9` returns before
@@ -114,7 +119,7 @@ impl Engine {
             return self.remove_files(&record.id, &record.name, owner);
         }
         remove_group(&Group::existing(&Hierarchy::detect()?, &self.location(&record)))?;
-        write_exit(&dir, LOST, None, "the machine was restarted while it ran")
+        self.write_exit(id, LOST, None, "the machine was restarted while it ran")
     }
 
     fn reconcile_abandoned(&self, id: &Id) -> Result<()> {
@@ -188,14 +193,15 @@ impl Engine {
     }
 
     fn record_end(&self, record: &Record, had_monitor: bool) -> Result<()> {
+        state::exit::settle(&self.instance, &record.id)?;
+        state::exit::forget_torn(&self.instance, &record.id);
         let live = records::live(&self.instance, &record.id)?;
         let exit = records::exit(&self.instance, &record.id)?;
         let started = live.map(|l| l.started);
         // The monitor may have written the end before it was killed.
         let written = exit.is_some_and(|e| started.is_none_or(|s| e.started == Some(s)));
         if had_monitor && !written {
-            let dir = self.instance.container(&record.id);
-            write_exit(&dir, KILLED, started, "its monitor was killed")?;
+            self.write_exit(&record.id, KILLED, started, "its monitor was killed")?;
         }
         Ok(())
     }
@@ -311,7 +317,32 @@ impl Engine {
         }
         claim::release(&self.instance.container_names(), name, id.as_str())?;
         self.finish_removal(&removing)?;
+        // How it ended is nobody's concern any more.
+        fs::remove_file(&owner.live().join(file::EXIT))?;
         drop(owner);
+        self.wake_shipper(Some(id));
+        Ok(())
+    }
+
+    /// Writes how a run ended, in words of ours. The caller owns the container.
+    pub(crate) fn write_exit(
+        &self,
+        id: &Id,
+        code: i32,
+        started: Option<Timestamp>,
+        error: &str,
+    ) -> Result<()> {
+        let exit = Exit {
+            format: FORMAT,
+            code,
+            oom_killed: false,
+            started,
+            finished: Timestamp::now(),
+            error: Some(error.to_owned()),
+            stopped: false,
+            restarts: 0,
+        };
+        state::exit::write(&self.instance, id, &exit)?;
         Ok(())
     }
 
@@ -369,21 +400,13 @@ fn remove_group(group: &Group) -> Result<()> {
     }
 }
 
-/// Writes how a run ended, in words of ours.
-pub(crate) fn write_exit(dir: &Path, code: i32, started: Option<Timestamp>, error: &str) -> Result<()> {
-    let exit = Exit {
-        format: FORMAT,
-        code,
-        oom_killed: false,
-        started,
-        finished: Timestamp::now(),
-        error: Some(error.to_owned()),
-        stopped: false,
-        restarts: 0,
-    };
-    let bytes = serde_json::to_vec(&exit).map_err(Encode)?;
-    fs::write_atomic(&dir.join(file::EXIT), &bytes, Durability::Volatile)?;
-    Ok(())
+/// What cannot be put right because a disk is full stays as it is. It is no reason to refuse what was asked for: that
+/// may be what makes room.
+pub(crate) fn bear_full_disk(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.kind() == Kind::Exhausted => Ok(()),
+        other => other,
+    }
 }
 
 /// A record that could not be put into words.

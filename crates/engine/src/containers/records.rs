@@ -132,7 +132,11 @@ pub(crate) fn change<E: From<Error>>(
 
 /// How its last run ended.
 pub(crate) fn exit(instance: &Instance, id: &Id) -> Result<Option<Exit>> {
-    read(&instance.container(id).join(file::EXIT))
+    // Where the disk was full, it is kept there.
+    match read(&instance.live(id).join(file::EXIT))? {
+        None => read(&instance.container(id).join(file::EXIT)),
+        kept => Ok(kept),
+    }
 }
 
 /// That it runs.
@@ -154,11 +158,15 @@ pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
     let live = if owner == Held::Absent { None } else { live(instance, id)? };
     let exit = exit(instance, id)?;
     let Some(record) = record(instance, id)? else { return Ok(None) };
-    let ended = exit.as_ref().is_some_and(|e| live.as_ref().is_none_or(|l| e.started == Some(l.started)));
+    // Where the disk was full, its monitor has left how it ended where it ran, and nothing follows.
+    let kept = live.is_some() && instance.live(id).join(file::EXIT).exists();
+    let ended =
+        kept || exit.as_ref().is_some_and(|e| live.as_ref().is_none_or(|l| e.started == Some(l.started)));
     let status = match Status::of(owner != Held::Absent, live.is_some(), owner == Held::Owned, exit.is_some())
     {
         Status::Running if live.as_ref().is_some_and(|l| l.restarting) => Status::Restarting,
         Status::Running | Status::Created if ended => Status::Exited,
+        Status::Dead if kept => Status::Exited,
         Status::Running if instance.live(id).join(file::PAUSED).exists() => Status::Paused,
         other => other,
     };

@@ -25,7 +25,7 @@ impl Engine {
 
     /// Removes a container.
     pub fn remove_container(&self, name: &str, options: RemoveOptions) -> Result<()> {
-        let found = self.find(name)?;
+        let found = if options.force { self.find_started(name)? } else { self.find(name)? };
         let id = &found.record.id;
         if found.status.is_up() {
             if !options.force {
@@ -35,7 +35,7 @@ impl Engine {
         }
         // One that has just ended may be held by its monitor for a moment still.
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
-        let owner = self.own(id)?.ok_or_else(busy)?;
+        let owner = self.own_to_remove(id)?.ok_or_else(busy)?;
         if !records::exists(&self.instance, id) {
             // It removed itself, or somebody else was faster: what was asked for is so.
             return Ok(());

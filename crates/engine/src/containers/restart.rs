@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use base::{Failure, Id, Kind, fs};
 use state::container::{Status, file};
 use state::options::RestartPolicy;
+use state::protocol::{CHANGES, VERSION};
 
 use crate::containers::control::StateError;
 use crate::containers::create::Created;
-use crate::containers::ownership::{Held, held_at};
+use crate::containers::ownership::{Held, Owner, held_at};
 use crate::containers::records::{self, Found};
 use crate::containers::session::{Session, Wish};
 use crate::containers::signal;
@@ -36,7 +37,39 @@ impl Failure for NotBack {
     }
 
     fn hints(&self) -> Vec<String> {
-        vec![format!("look at what it has said: dhow logs {}", self.name)]
+        let mut hints = vec![format!("look at what it has said: dhow logs {}", self.name)];
+        // Its monitor has left us no more than the words.
+        if self.reason.contains("No space left on device") {
+            hints.push(base::space::NEXT.to_owned());
+        }
+        hints
+    }
+}
+
+/// A container that would be gone: with `--rm` it cannot be without a monitor for a moment, and those of the first version
+/// could not always mount it again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "container {0} is removed when it ends (--rm), and its monitor is of an earlier version, and could lose it in a restart"
+)]
+struct CouldLose(String);
+
+impl Failure for CouldLose {
+    fn kind(&self) -> Kind {
+        Kind::Conflict
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["stop it, and run another one".to_owned()]
+    }
+}
+
+/// Whether a restart gives it a new monitor, because its own is of an earlier version.
+fn renews(found: &Found) -> Result<bool> {
+    let protocol = found.live.as_ref().map_or(VERSION, |live| live.protocol);
+    match found.record.options.auto_remove {
+        true if protocol < CHANGES => Err(CouldLose(found.record.name.clone()).into()),
+        removes_itself => Ok(protocol < VERSION && !removes_itself),
     }
 }
 
@@ -54,16 +87,22 @@ impl Engine {
         let id = found.record.id;
         let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
         let owner = self.own(&id)?.ok_or_else(busy)?;
+        self.start_owned(name, id, owner, how).map(Some)
+    }
+
+    /// Starts a container that has ended, or was never started, and is ours.
+    pub(crate) fn start_owned(&self, name: &str, id: Id, owner: Owner, how: StartHow) -> Result<Session> {
         self.await_cleared(&id)?;
         // Its monitor may have died since we looked, and nobody have seen to that.
         self.release_held(&id, &owner)?;
+        state::exit::settle(&self.instance, &id)?;
         let gone = || records::Error::NotFound(name.to_owned());
         let record = records::record(&self.instance, &id)?.ok_or_else(gone)?;
         let overlay = self.layer_store().overlay(&record.image.layers, &self.instance.container(&id))?;
         // How the last run ended is not how this one does, should the power go.
         fs::remove_file(&self.instance.container(&id).join(file::EXIT))?;
         let created = Created { id, name: record.name.clone(), warnings: Vec::new(), record, overlay, owner };
-        self.start(created, how).map(Some)
+        self.start(created, how)
     }
 
     /// Waits until the monitor of the last run, which has told everybody of its end and let go of the container, has also
@@ -77,7 +116,8 @@ impl Engine {
         self.sweep_released()
     }
 
-    /// Stops a container, if it runs, and starts it again. `timeout` and `signal` as for [`Engine::stop`].
+    /// Stops a container, if it runs, and starts it again: by its monitor, or, where that is of an earlier version, by a new
+    /// one. `timeout` and `signal` as for [`Engine::stop`].
     pub fn restart(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(signal::parse).transpose()?;
         let found = self.find(name)?;
@@ -85,7 +125,9 @@ impl Engine {
             let resolved = &found.record.resolved;
             let patience = Duration::from_secs(timeout.unwrap_or(resolved.stop_timeout));
             let signals = [(signal.unwrap_or(resolved.stop_signal), patience), (signal::KILL, DYING)];
-            if self.turn_over(name, &found, &signals)? {
+            if renews(&found)? {
+                self.end(name, &found, &signals, Wish::ShutDown)?;
+            } else if self.turn_over(name, &found, &signals)? {
                 self.note_container("restart", &found.record, &[]);
                 return Ok(());
             }
@@ -113,8 +155,25 @@ impl Engine {
         loop {
             let now = records::load(&self.instance, id)?;
             match now {
-                // Another run; whether it has ended already is its own affair.
-                Some(now) if now.live.as_ref().is_some_and(|l| Some(l.started) != before) => return Ok(true),
+                // Another run, or the attempt at one: its monitor answers when it knows. Whether that has ended already is
+                // its own affair.
+                Some(now)
+                    if now.live.as_ref().is_some_and(|l| Some(l.started) != before && !l.restarting) =>
+                {
+                    if self.connect(&now, false)?.is_some() {
+                        let again = records::load(&self.instance, id)?;
+                        let waits = again.is_some_and(|now| now.status == Status::Restarting);
+                        let failed = if waits {
+                            records::exit(&self.instance, id)?.and_then(|e| e.error)
+                        } else {
+                            None
+                        };
+                        // It is tried again, by its policy, and has failed nevertheless.
+                        return failed.map_or(Ok(true), |reason| {
+                            Err(NotBack { name: name.to_owned(), reason }.into())
+                        });
+                    }
+                }
                 Some(now) if !now.status.is_up() => {
                     self.await_release(id)?;
                     let exit = records::exit(&self.instance, id)?;

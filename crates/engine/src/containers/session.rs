@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use state::netd::Registration;
 use state::options::RestartPolicy;
-use state::protocol::{Ended, Frames, Tag, frame};
+use state::protocol::{Change, Ended, Frames, StartFailure, Tag, frame};
 
 /// What a monitor says while a container runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +188,21 @@ impl Session {
     /// What is done when it ends, from now on.
     pub(crate) fn set_policy(&self, policy: RestartPolicy) -> io::Result<()> {
         self.sender.send(Tag::Policy, &serde_json::to_vec(&policy).unwrap_or_default())
+    }
+
+    /// Has the monitor change something about the container. `None`: it is gone, or the run has ended, without an answer.
+    pub(crate) fn change(&mut self, change: &Change) -> io::Result<Option<Result<(), StartFailure>>> {
+        self.sender.send(Tag::Change, &serde_json::to_vec(change)?)?;
+        while !self.ended {
+            match self.frames.take()? {
+                Some((Tag::Changed, _)) => return Ok(Some(Ok(()))),
+                Some((Tag::Refused, payload)) => return Ok(Some(Err(serde_json::from_slice(&payload)?))),
+                Some((Tag::Exited, _)) => self.ended = true,
+                Some(_) => {}
+                None => self.receive(true),
+            }
+        }
+        Ok(None)
     }
 
     /// What it is called, from now on.

@@ -10,19 +10,19 @@ use monitor::{REQUEST_VERSION, Request};
 use network::files::ResolvConf;
 use runtime::cgroup::{Location, Placement};
 use runtime::{Bundle, Manner, RootSource, apparmor, capability, seccomp};
-use state::container::{Exit, Record, file};
-use state::options::{LogDriver, PortMapping, SeccompChoice};
+use state::container::{Exit, Record};
+use state::options::{PortMapping, SeccompChoice};
 use state::protocol::{StartFailure, Tag};
 
 use crate::Engine;
 use crate::config::Confinement;
 use crate::containers::create::Created;
-use crate::containers::reconcile::write_exit;
+use crate::containers::reconcile::bear_full_disk;
 use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context, OnHost};
 use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
-use crate::containers::{health, notes};
+use crate::containers::{health, notes, records};
 use crate::error::{Error, Reported, Result};
 use crate::networks;
 use crate::networks::connect::{addresses, files_of};
@@ -109,9 +109,9 @@ impl Engine {
     fn settle_failed_start(&self, id: &Id, record: &Record, error: Error) -> Error {
         let settled = (|| {
             self.await_release(id)?;
-            let dir = self.instance.container(id);
-            if !record.options.auto_remove && !dir.join(file::EXIT).exists() {
-                write_exit(&dir, Exit::code_of_failed_start(error.kind()), None, &error.to_string())?;
+            if !record.options.auto_remove && records::exit(&self.instance, id)?.is_none() {
+                let code = Exit::code_of_failed_start(error.kind());
+                bear_full_disk(self.write_exit(id, code, None, &error.to_string()))?;
             }
             self.reconcile_one(id)
         })();
@@ -153,6 +153,8 @@ impl Engine {
         warnings.extend(degraded);
         let host = OnHost::find(options)?;
         let joins = self.joins(options)?;
+        let shipper = self.plan_shipping(record)?;
+        warnings.extend(self.shipping_warning(record));
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let network_files = files_of(self, &joins, live);
@@ -190,6 +192,7 @@ impl Engine {
             },
             network,
             log: self.log_config(record),
+            shipper,
             auto_remove: options.auto_remove,
             interactive: options.interactive,
             attach: how.attach,
@@ -208,10 +211,13 @@ impl Engine {
     /// Where what the container says goes, and how much of it is kept; none where nothing is.
     fn log_config(&self, record: &Record) -> Option<logging::Config> {
         let (asked, default) = (&record.options.log, &self.config.log);
-        (asked.driver.unwrap_or_default() == LogDriver::JsonFile).then(|| logging::Config {
-            path: self.instance.container(&record.id).join(file::LOG),
+        let (path, format) = self.log_of(record)?;
+        Some(logging::Config {
+            path,
             max_size: asked.max_size.map_or(default.max_size, |size| (size > 0).then_some(size)),
             max_files: asked.max_files.unwrap_or(default.max_files),
+            format,
+            compress: asked.compress.unwrap_or(true),
         })
     }
 
@@ -279,7 +285,7 @@ impl Engine {
 }
 
 /// The ports that it publishes: those that were named, and with `-P` all others on which it listens.
-fn published(record: &Record) -> Vec<PortMapping> {
+pub(crate) fn published(record: &Record) -> Vec<PortMapping> {
     let options = &record.options;
     let mut ports = options.ports.clone();
     if options.publish_all {

@@ -24,7 +24,7 @@ impl Engine {
     /// container says where they are none.
     pub fn stop(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(signal::parse).transpose()?;
-        let found = self.find(name)?;
+        let found = self.find_started(name)?;
         if !found.status.is_up() {
             return Ok(());
         }

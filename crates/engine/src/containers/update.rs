@@ -10,7 +10,8 @@ use base::fs::{self, Durability};
 use oci::runtime::{BlockIo, Cpu, Memory, Pids, Resources};
 use runtime::cgroup::{Group, Hierarchy};
 use state::container::{Record, Status, file};
-use state::options::ContainerOptions;
+use state::options::{ContainerOptions, RestartPolicy};
+use state::protocol::CHANGES;
 
 use crate::Engine;
 use crate::containers::control::StateError;
@@ -144,6 +145,7 @@ impl Engine {
             if let Some(now) = records::load(&self.instance, id)?
                 && now.status.is_up()
             {
+                warnings.extend(forgetful(&now));
                 done = Some(self.update_running(record, now.status, changes)?);
             }
             Ok(())
@@ -164,7 +166,7 @@ impl Engine {
 
     /// A container that runs; or one that does not, and is not started as long as it is held: a start reads the record
     /// before there is anything to be seen of it.
-    fn up_or_held(&self, name: &str) -> Result<(Found, Option<Owner>)> {
+    pub(crate) fn up_or_held(&self, name: &str) -> Result<(Found, Option<Owner>)> {
         let until = Instant::now() + STARTING;
         loop {
             let found = self.find(name)?;
@@ -182,7 +184,12 @@ impl Engine {
     }
 
     /// In the kernel, and for a start by its monitor.
-    fn update_running(&self, record: &Record, status: Status, changes: &LimitChanges) -> Result<Done> {
+    pub(crate) fn update_running(
+        &self,
+        record: &Record,
+        status: Status,
+        changes: &LimitChanges,
+    ) -> Result<Done> {
         let live = self.instance.live(&record.id);
         let path = live.join(file::RESOURCES);
         let before = fs::read_if_exists(&path)?;
@@ -209,8 +216,21 @@ impl Engine {
     }
 }
 
+/// What is to be told of a monitor of the first version: it may not know that limits change, and so start the container
+/// again with those that it began with.
+pub(crate) fn forgetful(found: &Found) -> Option<String> {
+    let old = found.live.as_ref().is_some_and(|live| live.protocol < CHANGES);
+    let name = &found.record.name;
+    (old && found.record.options.restart != RestartPolicy::No).then(|| {
+        format!(
+            "the monitor of {name} is of an earlier version: should it start {name} again by itself, that may have its old \
+             limits; dhow restart {name} gives it a new one"
+        )
+    })
+}
+
 /// What was changed of a container that runs.
-struct Done {
+pub(crate) struct Done {
     written: Option<runtime::cgroup::Changed>,
     path: std::path::PathBuf,
     before: Option<Vec<u8>>,
@@ -218,7 +238,7 @@ struct Done {
 
 impl Done {
     /// Puts it back, as far as it goes: the cause is being reported.
-    fn undo(self) {
+    pub(crate) fn undo(self) {
         if let Some(written) = self.written {
             written.undo();
         }

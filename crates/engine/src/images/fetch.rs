@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use base::processes::are_exhausted;
 use base::progress::{Progress, Step};
 use base::{Digest, Failure, Kind};
 use image::{Ingest, Layer, Opening, Partial, Verdict};
@@ -58,8 +59,16 @@ pub(crate) fn fetch(
     let work = Work::new(jobs, ingest, trees, progress);
     let fetched = thread::scope(|scope| {
         let _stop = StopOnDrop(&work);
-        for _ in 0..unpackers {
-            scope.spawn(|| work.unpack_all());
+        for started in 0..unpackers {
+            let spawned =
+                thread::Builder::new().name("unpack".to_owned()).spawn_scoped(scope, || work.unpack_all());
+            if let Err(error) = spawned {
+                // Those that there are do it alone.
+                if started == 0 {
+                    work.stop(Some(FetchError::Thread(error).into()));
+                }
+                break;
+            }
         }
         client.blobs(location, &requests, at_once, &|request| work.open(request))?;
         work.await_unpackers();
@@ -130,6 +139,8 @@ enum FetchError {
     Store(#[from] image::store::Error),
     #[error("the pull was stopped")]
     Stopped,
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     #[error("the blob {0} was not asked for")]
     Unasked(Digest),
 }
@@ -138,7 +149,8 @@ impl Failure for FetchError {
     fn kind(&self) -> Kind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::Stopped | Self::Unasked(_) => Kind::Internal,
+            Self::Thread(error) if are_exhausted(error) => Kind::Exhausted,
+            Self::Stopped | Self::Unasked(_) | Self::Thread(_) => Kind::Internal,
         }
     }
 

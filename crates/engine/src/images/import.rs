@@ -66,6 +66,8 @@ enum Unreadable {
     Archive(#[from] StreamError),
     #[error(transparent)]
     Download(#[from] DownloadError),
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Failure for ImportError {
@@ -73,6 +75,7 @@ impl Failure for ImportError {
         match &self.source {
             Unreadable::Archive(e) => e.kind(),
             Unreadable::Download(e) => e.kind(),
+            Unreadable::Thread(_) => Kind::Exhausted,
         }
     }
 
@@ -80,6 +83,7 @@ impl Failure for ImportError {
         match &self.source {
             Unreadable::Archive(e) => e.hints(),
             Unreadable::Download(e) => e.hints(),
+            Unreadable::Thread(e) => base::processes::hints(e, &[]),
         }
     }
 }
@@ -146,12 +150,14 @@ fn downloaded(
 ) -> std::result::Result<(Packed, Compression), Unreadable> {
     let (mut reader, mut writer) = std::io::pipe().map_err(StreamError::Read)?;
     std::thread::scope(|scope| {
-        let fetched = scope.spawn(move || {
+        let fetching = move || {
             let watch = Watched { origin, progress };
             client.download(url, &mut writer, &watch)?;
             progress.end(origin, Step::Download);
             Ok(())
-        });
+        };
+        let fetched = std::thread::Builder::new().name("download".to_owned()).spawn_scoped(scope, fetching);
+        let fetched = fetched.map_err(Unreadable::Thread)?;
         let packed = pack(&mut reader);
         // Whoever writes to it waits no more.
         drop(reader);

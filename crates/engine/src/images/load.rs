@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use base::Digest;
+use base::processes::helpers;
 use base::progress::{Progress, Step};
 use image::load::{self, Images, Pending};
 use image::{Ingest, Layer};
@@ -128,9 +129,7 @@ fn work_off(
     };
     std::thread::scope(|scope| {
         let workers = crate::system::info::processors() as usize + WAITING;
-        for _ in 1..workers.min(jobs.len()) {
-            scope.spawn(work);
-        }
+        helpers(scope, workers.min(jobs.len()).saturating_sub(1), work);
         work();
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)

@@ -185,5 +185,32 @@ pub(crate) fn into_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) ->
         // What went wrong matters more than the leftover.
         base::fs::remove_file(&temporary).ok();
     }
-    done
+    done.map_err(|error| match error.kind() {
+        Kind::Exhausted => NoRoom { path: path.to_owned(), error }.into(),
+        _ => error,
+    })
+}
+
+/// A file that does not fit.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: {error}", path.display())]
+struct NoRoom {
+    path: PathBuf,
+    error: crate::Error,
+}
+
+impl Failure for NoRoom {
+    fn kind(&self) -> Kind {
+        self.error.kind()
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let hints = self.error.hints();
+        // Who has more to say has met something else.
+        if hints == [base::space::NEXT] {
+            base::space::hints(&std::io::ErrorKind::StorageFull.into(), &self.path)
+        } else {
+            hints
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use base::processes::helpers;
 use base::progress::{Progress, Step};
 use image::{Layer, Resolved, Store};
 use rootfs::LayerStore;
@@ -52,10 +53,8 @@ pub(crate) fn unpack_from_store(
         }
     };
     std::thread::scope(|scope| {
-        let helpers = (crate::system::info::processors() as usize).min(wanted.len()).saturating_sub(1);
-        for _ in 0..helpers {
-            scope.spawn(work);
-        }
+        let count = (crate::system::info::processors() as usize).min(wanted.len()).saturating_sub(1);
+        helpers(scope, count, work);
         work();
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)

@@ -52,6 +52,11 @@ pub(crate) fn endpoints(options: &ContainerOptions) -> Vec<EndpointOptions> {
     }
 }
 
+/// Whether a container is on networks, which publish its ports.
+pub(crate) fn has_own(options: &ContainerOptions) -> bool {
+    matches!(options.network, NetworkMode::Bridge | NetworkMode::Networks)
+}
+
 /// What `HostConfig.NetworkMode` says.
 pub(crate) fn mode(options: &ContainerOptions) -> String {
     match &options.network {

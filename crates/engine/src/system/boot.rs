@@ -1,5 +1,6 @@
 //! What the machine's coming up and going down means for containers: `system start`, `system stop`.
 
+use base::processes::helpers;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -63,16 +64,16 @@ impl Engine {
         }
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..containers.len().min(MOST_THREADS) {
-                scope.spawn(|| {
-                    while let Some(found) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let outcome = act(found);
-                        let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        done.push((found.record.name.clone(), outcome));
-                    }
-                });
+        let work = || {
+            while let Some(found) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let outcome = act(found);
+                let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                done.push((found.record.name.clone(), outcome));
             }
+        };
+        std::thread::scope(|scope| {
+            helpers(scope, containers.len().min(MOST_THREADS).saturating_sub(1), work);
+            work();
         });
         let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         done.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -30,7 +30,7 @@ pub struct Info {
     pub server_version: String,
     /// How layers are mounted: `overlay`.
     pub storage_driver: String,
-    /// How logs are written: `json-file`.
+    /// How logs are written, unless a container says otherwise: `json-file`.
     pub logging_driver: String,
     /// `1`, `2`, or `1 (hybrid)`.
     pub cgroup_version: String,
@@ -60,6 +60,10 @@ pub struct Info {
     pub bridge: String,
     /// The host's name.
     pub name: String,
+    /// Entries of logs that wait to be sent to collectors.
+    pub log_entries_pending: u64,
+    /// Those that never will be: there were too many, or for too long nobody to take them.
+    pub log_entries_dropped: u64,
     /// What people should know.
     pub warnings: Vec<String>,
 }
@@ -88,7 +92,10 @@ impl Engine {
         if rustix::process::geteuid().is_root() && !may_raise_limits() {
             warnings.push("CAP_SYS_RESOURCE is missing: hard resource limits cannot be raised".to_owned());
         }
+        let (log_entries_pending, log_entries_dropped) = self.shipping_totals();
         Ok(Info {
+            log_entries_pending,
+            log_entries_dropped,
             containers: containers.len() as u64,
             containers_running: up - paused,
             containers_paused: paused,
@@ -96,7 +103,7 @@ impl Engine {
             images: images.len() as u64,
             server_version: version().version.to_owned(),
             storage_driver: "overlay".to_owned(),
-            logging_driver: "json-file".to_owned(),
+            logging_driver: self.config.log.driver.name().to_owned(),
             cgroup_version: cgroup_version(&hierarchy).to_owned(),
             kernel_version: text(kernel.release()),
             operating_system: distribution().unwrap_or_else(|| text(kernel.sysname())),

@@ -25,12 +25,14 @@ pub struct PrunedSystem {
     pub volumes: PrunedVolumes,
     /// Images.
     pub images: Pruned,
+    /// Bytes of logs that waited to be sent, of containers that are gone.
+    pub spools: u64,
 }
 
 impl PrunedSystem {
     /// Bytes that are free now.
     pub fn reclaimed(&self) -> u64 {
-        self.containers.reclaimed + self.volumes.reclaimed + self.images.reclaimed
+        self.containers.reclaimed + self.volumes.reclaimed + self.images.reclaimed + self.spools
     }
 }
 
@@ -46,6 +48,7 @@ impl Engine {
             PrunedVolumes::default()
         };
         let images = self.prune_images(&PruneOptions { all: *all, which: which.clone() })?;
-        Ok(PrunedSystem { containers, networks, volumes, images })
+        let spools = self.prune_spools()?;
+        Ok(PrunedSystem { containers, networks, volumes, images, spools })
     }
 }

@@ -72,8 +72,10 @@ impl Owner<'_> {
 }
 
 /// The address that an interface gives itself (RFC 4291, appendix A).
-fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, 0, 0, 0];
+    octets[13..].copy_from_slice(&mac[3..]);
+    Ipv6Addr::from(octets)
 }
 
 /// Whether the table stands and is of our making.
@@ -113,13 +115,13 @@ pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
     let guard = "guard";
     writer.rule(guard, |r| r.interface_in_set(Interface::Incoming, PORTS, Is::NotEqual).verdict(Accept));
     writer.rule(guard, |r| {
-        r.ether_type(EtherType::Ipv4).sender_in_set(EtherType::Ipv4, OWNERS).verdict(Accept)
+        r.ether_type(EtherType::Ipv4).sender_in_set(EtherType::Ipv4, OWNERS).verdict(Accept);
     });
     writer
         .rule(guard, |r| r.ether_type(EtherType::Arp).sender_in_set(EtherType::Arp, OWNERS).verdict(Accept));
     writer.rule(guard, |r| r.ether_type(EtherType::Ipv6).advertises_router().count().verdict(Drop));
     writer.rule(guard, |r| {
-        r.ether_type(EtherType::Ipv6).sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept)
+        r.ether_type(EtherType::Ipv6).sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept);
     });
     writer.rule(guard, |r| {
         // Who asks whether the address that it has just got is free.

@@ -168,7 +168,10 @@ impl Failure for CopyError {
                 vec!["name the directory that the link leads to, and copy there".to_owned()]
             }
             _ if self.system().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull) => {
-                vec!["free space on the file system of the destination".to_owned()]
+                vec![
+                    "make room on the file system of the destination".to_owned(),
+                    base::space::NEXT.to_owned(),
+                ]
             }
             _ => Vec::new(),
         }

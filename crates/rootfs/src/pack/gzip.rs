@@ -99,7 +99,8 @@ impl Workers {
     fn start(count: usize) -> io::Result<Self> {
         let (queue, jobs) = sync_channel::<Job>(1);
         let jobs = Arc::new(Mutex::new(jobs));
-        let threads = (0..count)
+        let mut failure = None;
+        let threads: Vec<_> = (0..count)
             .map(|_| {
                 let jobs = Arc::clone(&jobs);
                 let work = move || {
@@ -112,7 +113,11 @@ impl Workers {
                 };
                 std::thread::Builder::new().name("gzip".to_owned()).spawn(work)
             })
-            .collect::<io::Result<_>>()?;
+            .map_while(|thread| thread.map_err(|error| failure = Some(error)).ok())
+            .collect();
+        if let (true, Some(error)) = (threads.is_empty(), failure) {
+            return Err(base::processes::no_thread(&error));
+        }
         Ok(Self { queue: Some(queue), pending: VecDeque::new(), most: count + 1, threads })
     }
 

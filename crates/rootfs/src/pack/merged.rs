@@ -59,8 +59,12 @@ impl Failure for MergeError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::File(e) => e.hints(),
+            Self::Overlay { source, .. } if kind_of_io(source) == Kind::Exhausted => {
+                vec![base::space::NEXT.to_owned()]
+            }
             Self::Overlay { .. } => vec!["start the container: one that runs is read as it is".to_owned()],
-            _ => Vec::new(),
+            Self::Enter { .. } => Vec::new(),
         }
     }
 }
@@ -185,6 +189,7 @@ pub(crate) fn in_a_thread<T: Send + 'static>(
     open: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let thread = std::thread::Builder::new().name("root".to_owned()).spawn(open);
+    let thread = thread.map_err(|error| base::processes::no_thread(&error));
     thread.and_then(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread died"))))
 }
 

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use base::Root;
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatfs, fstatvfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -248,7 +248,8 @@ fn mount_root(plan: &mut RootPlan, namespace: MountNamespace) -> Outcome<OwnedFd
                 fsconfig_set_string(&context, c"context", label.as_c_str())?;
             }
             fsconfig_create(&context)?;
-            attached(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+            let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+            attached(writable(mount)?)
         })()
         .during(Step::Root),
         // It would be seen, and stay, at the host.
@@ -266,7 +267,9 @@ fn mount_root(plan: &mut RootPlan, namespace: MountNamespace) -> Outcome<OwnedFd
                 .map_err(errno)
                 .during(Step::Root)?;
             rustix::process::chdir(c"/").during(Step::Root)?;
-            openat(CWD, plan.mountpoint.as_c_str(), flags, Mode::empty()).during(Step::Root)
+            openat(CWD, plan.mountpoint.as_c_str(), flags, Mode::empty())
+                .and_then(writable)
+                .during(Step::Root)
         }
         RootSourcePlan::Directory(tree) => {
             let copy = rustix::io::fcntl_dupfd_cloexec(&tree.fd, 3).during(Step::Root)?;
@@ -276,6 +279,13 @@ fn mount_root(plan: &mut RootPlan, namespace: MountNamespace) -> Outcome<OwnedFd
             attached(copy).during(Step::Root)
         }
     }
+}
+
+/// Overlayfs that cannot make its working directory (on a full disk, say) mounts all the same, read-only, and tells
+/// the kernel's log alone. A container must not find out by itself.
+fn writable(overlay: OwnedFd) -> Result<OwnedFd, Errno> {
+    let read_only = fstatvfs(&overlay)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if read_only { Err(Errno::ROFS) } else { Ok(overlay) }
 }
 
 /// Where a mount goes.

@@ -1,6 +1,6 @@
 //! The plan of the root file system.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +42,19 @@ pub(crate) enum RootSourcePlan {
     OldOverlay { options: CString, directories: Vec<(CString, OwnedFd)> },
     /// A directory as it is: a copy of its mounts, attached nowhere yet.
     Directory(HostTree),
+}
+
+impl RootSourcePlan {
+    /// The directory that an overlay writes to.
+    pub(crate) fn upper(&self) -> Option<&Path> {
+        let upper = match self {
+            Self::Overlay { upper, .. } => upper,
+            // The working directory comes last, the upper one before it.
+            Self::OldOverlay { directories, .. } => &directories.get(directories.len().checked_sub(2)?)?.0,
+            Self::Directory(_) => return None,
+        };
+        Some(Path::new(OsStr::from_bytes(upper.to_bytes())))
+    }
 }
 
 /// The longest string that `fsconfig(2)` takes, with its end.

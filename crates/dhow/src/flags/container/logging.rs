@@ -11,10 +11,11 @@ use crate::flags::size::Bytes;
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Flags {
-    /// How to keep what it says: json-file, none
+    /// How to keep what it says, or where to send it: json-file, local, syslog, journald, fluentd, none
     #[arg(long, value_name = "DRIVER", help_heading = "Logs")]
     log_driver: Option<Driver>,
-    /// How large its log may grow: max-size=BYTES, max-file=NUMBER
+    /// How large its log may grow: max-size=BYTES, max-file=NUMBER, compress=BOOL (not of json-file); what else its driver
+    /// has
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Logs")]
     log_opt: Vec<String>,
 }
@@ -24,17 +25,13 @@ struct Driver(LogDriver);
 
 /// Not a driver that is here.
 #[derive(Debug, thiserror::Error)]
-#[error("want json-file or none")]
+#[error("want json-file, local, syslog, journald, fluentd or none")]
 struct NotADriver;
 
 impl FromStr for Driver {
     type Err = NotADriver;
     fn from_str(text: &str) -> std::result::Result<Self, NotADriver> {
-        match text {
-            "json-file" => Ok(Self(LogDriver::JsonFile)),
-            "none" => Ok(Self(LogDriver::None)),
-            _ => Err(NotADriver),
-        }
+        LogDriver::named(text).map(Self).ok_or(NotADriver)
     }
 }
 
@@ -54,7 +51,13 @@ impl Flags {
                     let files = number.parse().ok().filter(|files| *files > 0);
                     options.log.max_files = Some(files.ok_or_else(|| bad("max-file=NUMBER, 1 at least"))?);
                 }
-                _ => return Err(bad("max-size=BYTES or max-file=NUMBER")),
+                Some(("compress", answer)) => {
+                    options.log.compress = Some(answer.parse().map_err(|_| bad("compress=true or false"))?);
+                }
+                Some((name, value)) if !name.is_empty() => {
+                    options.log.more.insert(name.to_owned(), value.to_owned());
+                }
+                _ => return Err(bad("KEY=VALUE, such as max-size=10m")),
             }
         }
         Ok(())

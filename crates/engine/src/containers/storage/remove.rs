@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use base::Id;
-use base::fs;
+use base::fs::{self, At};
 use state::container::{Record, file};
 
 use crate::Engine;
@@ -18,8 +18,17 @@ const WITH_VOLUMES: &str = "remove-volumes";
 impl Engine {
     /// Its anonymous volumes shall go with it.
     pub(crate) fn mark_for_removal_with_volumes(&self, id: &Id) -> Result<()> {
-        let path = self.instance.container(id).join(WITH_VOLUMES);
-        Ok(fs::write_atomic(&path, b"", fs::Durability::Volatile)?)
+        let dir = self.instance.container(id);
+        let mark = dir.join(WITH_VOLUMES);
+        // One more name of a file that is there: that needs no inode, and whoever removes may have none left.
+        match std::fs::hard_link(dir.join(file::RECORD), &mark) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            // In a tmpfs it does. What is of no use without the rest is there, and goes with it.
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                Ok(fs::rename(&dir.join(file::WORK), &mark)?)
+            }
+            other => Ok(other.at("make", &mark)?),
+        }
     }
 
     /// Removes what lies in `removing/`, with what goes with it.

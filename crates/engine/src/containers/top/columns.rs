@@ -6,24 +6,15 @@ use std::path::Path;
 use base::{Timestamp, fs};
 use jiff::tz::TimeZone;
 
-pub(super) const TITLES: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
+use super::process::{Facts, Stat, TICKS, command_line, user_name, users};
 
-/// What `/proc` counts time in: `USER_HZ`, a hundred on every machine that there is a Dhow for.
-const TICKS: u64 = 100;
-/// Wider names are cut, as `ps` does it.
-const USER: usize = 8;
+pub(super) const TITLES: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
 
 /// A row for each of these processes that is still there.
 pub(super) fn read(pids: &[u32]) -> Vec<(u32, Vec<String>)> {
     let machine = Machine::look();
-    let row = |&pid: &u32| {
-        let dir = Path::new("/proc").join(pid.to_string());
-        let text = |name| fs::read(&dir.join(name)).ok();
-        let stat = Stat::parse(&text("stat")?)?;
-        let user = effective_user(&text("status")?)?;
-        Some((pid, machine.row(pid, user, &stat, &text("cmdline")?)))
-    };
-    pids.iter().filter_map(row).collect()
+    let row = |facts: Facts| (facts.pid, machine.row(facts.pid, facts.user, &facts.stat, &facts.command));
+    pids.iter().filter_map(|&pid| Facts::read(pid)).map(row).collect()
 }
 
 /// What is the same for all rows.
@@ -51,7 +42,7 @@ impl Machine {
         let used = stat.used / TICKS;
         let busy = if now > started { used * 100 / (now - started) } else { 0 };
         vec![
-            self.users.get(&user).map_or_else(|| user.to_string(), |name| cut(name)),
+            user_name(&self.users, user),
             pid.to_string(),
             stat.parent.to_string(),
             busy.min(99).to_string(),
@@ -80,69 +71,6 @@ impl Machine {
     }
 }
 
-/// Names of the host's users, from its own file alone: the static program asks no name service.
-fn users() -> BTreeMap<u32, String> {
-    let text = fs::read(Path::new("/etc/passwd")).unwrap_or_default();
-    let mut users = BTreeMap::new();
-    for line in String::from_utf8_lossy(&text).lines() {
-        let mut fields = line.split(':');
-        if let (Some(name), Some(id)) = (fields.next(), fields.nth(1))
-            && let Ok(id) = id.parse()
-        {
-            users.entry(id).or_insert_with(|| name.to_owned());
-        }
-    }
-    users
-}
-
-fn cut(name: &str) -> String {
-    if name.chars().count() <= USER {
-        return name.to_owned();
-    }
-    name.chars().take(USER - 1).chain("+".chars()).collect()
-}
-
-/// `/proc/PID/stat`, as far as it is shown.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    name: String,
-    state: u8,
-    parent: u32,
-    terminal: u32,
-    /// Ticks of processors' time.
-    used: u64,
-    /// Ticks after boot.
-    started: u64,
-}
-
-impl Stat {
-    /// The name is the process's own choice, parentheses and spaces included: it ends at the last one.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let open = bytes.iter().position(|&b| b == b'(')?;
-        let close = bytes.iter().rposition(|&b| b == b')')?;
-        let name = printable(bytes.get(open + 1..close)?);
-        let rest = std::str::from_utf8(&bytes[close + 1..]).ok()?;
-        // The first of them is field 3 of proc_pid_stat(5).
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let number = |field: usize| fields.get(field - 3)?.parse::<i64>().ok();
-        Some(Self {
-            name,
-            state: *fields.first()?.as_bytes().first()?,
-            parent: u32::try_from(number(4)?).ok()?,
-            terminal: number(7)? as u32,
-            used: number(14)?.unsigned_abs().saturating_add(number(15)?.unsigned_abs()),
-            started: number(22)?.unsigned_abs(),
-        })
-    }
-}
-
-/// The second number of `Uid:` in `/proc/PID/status`.
-fn effective_user(status: &[u8]) -> Option<u32> {
-    let status = String::from_utf8_lossy(status);
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 /// The kernel's number of a terminal (`new_encode_dev`) as its name below `/dev`.
 fn terminal(number: u32) -> String {
     let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xf_ff00));
@@ -161,39 +89,11 @@ fn duration(seconds: u64) -> String {
     if days == 0 { time } else { format!("{days}-{time}") }
 }
 
-/// The words of the command, one space between them; of a process that has none, its name.
-fn command_line(stat: &Stat, command: &[u8]) -> String {
-    let words: Vec<u8> = command.iter().map(|&b| if b == 0 { b' ' } else { b }).collect();
-    let text = printable(&words);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match (text.is_empty(), stat.state) {
-        (_, b'Z') => format!("[{}] <defunct>", stat.name),
-        (true, _) => format!("[{}]", stat.name),
-        (false, _) => text,
-    }
-}
-
-/// What a process says of itself does nothing to a terminal.
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::process::tests::STAT;
     use super::*;
     use proptest::prelude::*;
-
-    const STAT: &str = "42 (a) b (c) S 7 42 42 34817 42 4194560 1 2 3 4 250 50 0 0 20 0 1 0 12345 0 0";
-
-    #[test]
-    fn a_stat_is_read_whatever_the_name() {
-        let stat = Stat::parse(STAT.as_bytes()).unwrap();
-        assert_eq!(stat.name, "a) b (c");
-        assert_eq!((stat.state, stat.parent, stat.used, stat.started), (b'S', 7, 300, 12345));
-        assert_eq!(terminal(stat.terminal), "pts/1");
-        assert_eq!(Stat::parse(b"42 (a"), None);
-    }
 
     #[test]
     fn rows_look_like_those_of_ps() {
@@ -208,7 +108,7 @@ mod tests {
         assert_eq!(machine.start_time(1_000_000, 1_100_000), "Jan12");
         assert_eq!(machine.start_time(1_000_000, 101_000_000), "1970");
         assert_eq!((duration(59), duration(90_061)), ("00:00:59".to_owned(), "1-01:01:01".to_owned()));
-        assert_eq!(terminal(0), "?");
+        assert_eq!((terminal(stat.terminal), terminal(0)), ("pts/1".to_owned(), "?".to_owned()));
     }
 
     proptest! {

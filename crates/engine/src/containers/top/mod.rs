@@ -2,10 +2,12 @@
 //!
 //! Which they are is what its cgroup says, never what a process says of itself. Without options the columns of `ps -ef` are
 //! read from `/proc` (`columns`); with options the host's `ps` prints what it prints, and the lines of others are left out
-//! (`foreign`). Nothing of the container is executed (CVE-2022-1227).
+//! (`foreign`). `tree` is the same as values: who is whose child. Nothing of the container is executed (CVE-2022-1227).
 
 mod columns;
 mod foreign;
+mod process;
+pub(crate) mod tree;
 
 use runtime::cgroup::{Group, Hierarchy};
 

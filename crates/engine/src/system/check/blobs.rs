@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use base::processes::helpers;
 use base::progress::{Silent, Step};
 use base::{Digest, Failure, Kind};
 use image::{Error as StoreError, Reference, Resolved, StoredBlob, platform};
@@ -122,9 +123,8 @@ impl Check<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..(crate::system::info::processors() as usize).min(blobs.len()) {
-                scope.spawn(work);
-            }
+            let count = (crate::system::info::processors() as usize).min(blobs.len()).saturating_sub(1);
+            helpers(scope, count, work);
             work();
         });
         progress.end(PART, Step::Verify);

@@ -147,6 +147,8 @@ impl Check<'_> {
                 self.missing(diff_id, Some(layer), by);
                 return Ok(false);
             }
+            // That says nothing about the layer.
+            Err(e) if e.kind() == Kind::Exhausted => return Err(e),
             Err(e) => {
                 let detail = format!("it cannot be compared with its blob: {e}");
                 let problem = Problem::new(ProblemKind::DamagedLayer, diff_id, detail).needed_by(by);

@@ -1,0 +1,241 @@
+//! One entry of the log: how it is written as a line of JSON and read back.
+//!
+//! The escaping is that of Docker's `json-file` driver byte for byte (what Go's `encoding/json` does with
+//! HTML escaping on), so that whatever parses Docker's files parses ours: each invalid byte becomes U+FFFD.
+
+use serde::Deserialize;
+
+use crate::{Entry, Stream, rfc3339};
+
+/// Appends one entry as a line. `pieces` are written one after the other as one text.
+pub(crate) fn encode(stream: Stream, pieces: [&[u8]; 2], time: &[u8], to: &mut Vec<u8>) {
+    to.extend_from_slice(b"{\"log\":\"");
+    for piece in pieces {
+        escape(piece, to);
+    }
+    to.extend_from_slice(b"\",\"stream\":\"");
+    to.extend_from_slice(stream.name().as_bytes());
+    to.extend_from_slice(b"\",\"time\":\"");
+    to.extend_from_slice(time);
+    to.extend_from_slice(b"\"}\n");
+}
+
+fn escape(bytes: &[u8], to: &mut Vec<u8>) {
+    // Nearly always it is text, which is much faster to check than to take apart.
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return escape_str(text, to);
+    }
+    for chunk in bytes.utf8_chunks() {
+        escape_str(chunk.valid(), to);
+        // Go replaces byte by byte, Rust's chunks are maximal prefixes: count the bytes, as Docker does.
+        for _ in chunk.invalid() {
+            to.extend_from_slice(b"\\ufffd");
+        }
+    }
+}
+
+/// The bytes that may need escaping.
+const SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_special(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+/// How many bytes are looked at together: a vector register of any machine.
+const BLOCK: usize = 16;
+
+/// Where the next byte is, from `from` on, that may need escaping. Blocks in which none is are passed over whole: most
+/// lines of most logs are made of nothing else.
+fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(block) = bytes.get(at..at + BLOCK) {
+        // Without a branch, so that it becomes a few instructions for all of them.
+        if block.iter().fold(false, |any, &byte| any | is_special(byte)) {
+            break;
+        }
+        at += BLOCK;
+    }
+    let found = bytes.get(at..)?.iter().position(|&byte| SPECIAL[usize::from(byte)])?;
+    Some(at + found)
+}
+
+#[expect(clippy::needless_bitwise_bool, reason = "without a branch, see next_special")]
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20)
+        | (byte == b'"')
+        | (byte == b'\\')
+        | (byte == b'<')
+        | (byte == b'>')
+        | (byte == b'&')
+        | (byte == 0xe2)
+}
+
+fn escape_str(text: &str, to: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    let mut at = 0;
+    while let Some(next) = next_special(bytes, at) {
+        at = next + 1;
+        let (at, byte) = (next, bytes[next]);
+        // U+2028 and U+2029 (E2 80 A8, E2 80 A9) end lines in JavaScript; Go escapes them.
+        if byte == 0xe2 && !matches!(bytes.get(at + 1..at + 3), Some([0x80, 0xa8 | 0xa9])) {
+            continue;
+        }
+        to.extend_from_slice(&bytes[start..at]);
+        start = at + 1;
+        match byte {
+            b'"' | b'\\' => to.extend_from_slice(&[b'\\', byte]),
+            b'\n' => to.extend_from_slice(b"\\n"),
+            b'\r' => to.extend_from_slice(b"\\r"),
+            0xe2 => {
+                to.extend_from_slice(&[b'\\', b'u', b'2', b'0', b'2', HEX[usize::from(bytes[at + 2] & 15)]]);
+                start = at + 3;
+            }
+            _ => to.extend_from_slice(&[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]),
+        }
+    }
+    to.extend_from_slice(&bytes[start..]);
+}
+
+/// Reads a line (without its newline) into `entry`, whose buffer is reused. False if it is not an entry:
+/// torn, or not ours.
+pub(crate) fn decode(line: &[u8], entry: &mut Entry) -> bool {
+    let is_one = decode_own(line, entry).is_some() || decode_any(line, entry).is_some();
+    // The format does not tell the last of a stream from a piece: it is taken for one.
+    entry.partial = is_one && !entry.text.ends_with(b"\n");
+    is_one
+}
+
+/// The exact form that [`encode`] writes: no general parser needed.
+fn decode_own(line: &[u8], entry: &mut Entry) -> Option<()> {
+    let rest = line.strip_prefix(b"{\"log\":\"")?;
+    entry.text.clear();
+    let mut at = 0;
+    loop {
+        let run = rest[at..].iter().position(|b| matches!(b, b'"' | b'\\'))?;
+        entry.text.extend_from_slice(&rest[at..at + run]);
+        at += run;
+        if rest[at] == b'"' {
+            break;
+        }
+        at += 2;
+        match rest.get(at - 1)? {
+            b'n' => entry.text.push(b'\n'),
+            b'r' => entry.text.push(b'\r'),
+            b't' => entry.text.push(b'\t'),
+            byte @ (b'"' | b'\\' | b'/') => entry.text.push(*byte),
+            b'u' => {
+                let hex = std::str::from_utf8(rest.get(at..at + 4)?).ok()?;
+                // A surrogate pair is nothing we write: the general parser's business.
+                let c = char::from_u32(u32::from_str_radix(hex, 16).ok()?)?;
+                entry.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                at += 4;
+            }
+            _ => return None,
+        }
+    }
+    let rest = rest[at..].strip_prefix(b"\",\"stream\":\"std")?;
+    let (stream, rest) = match rest.split_at_checked(3)? {
+        (b"out", rest) => (Stream::Stdout, rest),
+        (b"err", rest) => (Stream::Stderr, rest),
+        _ => return None,
+    };
+    let time = rest.strip_prefix(b"\",\"time\":\"")?.strip_suffix(b"\"}")?;
+    entry.stream = stream;
+    entry.time = rfc3339::parse(std::str::from_utf8(time).ok()?)?;
+    Some(())
+}
+
+/// Any JSON object with the three fields, in any order, with others between.
+fn decode_any(line: &[u8], entry: &mut Entry) -> Option<()> {
+    #[derive(Deserialize)]
+    struct Line {
+        log: String,
+        stream: String,
+        time: String,
+    }
+    let line: Line = serde_json::from_slice(line).ok()?;
+    entry.stream = if line.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+    entry.time = rfc3339::parse(&line.time)?;
+    entry.text = line.log.into_bytes();
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(text: &[u8]) -> String {
+        let mut to = Vec::new();
+        encode(Stream::Stderr, [text, b""], b"1970-01-01T00:00:00Z", &mut to);
+        String::from_utf8(to).unwrap()
+    }
+
+    fn empty() -> Entry {
+        Entry::empty()
+    }
+
+    #[test]
+    fn the_line_is_dockers() {
+        assert_eq!(
+            line("a<\"\\\t\x1b\u{2028}é\r\n".as_bytes()),
+            "{\"log\":\"a\\u003c\\\"\\\\\\u0009\\u001b\\u2028é\\r\\n\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
+        );
+        // Each byte of an unfinished character counts, as in Go.
+        assert!(line(b"\xf0\x9f\x98x").contains("\"\\ufffd\\ufffd\\ufffdx\""));
+    }
+
+    #[test]
+    fn other_writers_lines_are_read_too() {
+        let mut entry = empty();
+        let text =
+            br#"{"attrs":{"a":"b"},"time":"1970-01-01T00:00:01Z","stream":"stdout","log":"\ud83d\ude00"}"#;
+        assert!(decode(text, &mut entry));
+        assert_eq!(
+            (entry.stream, entry.time.0, &*entry.text),
+            (Stream::Stdout, 1_000_000_000, "😀".as_bytes())
+        );
+        assert!(entry.partial);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_one_json_line_that_reads_back(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let line = line(&text);
+            let body = line.strip_suffix('\n').unwrap();
+            prop_assert!(!body.contains('\n'));
+            let json: serde_json::Value = serde_json::from_str(body).unwrap();
+            let mut expected = String::new();
+            for chunk in text.utf8_chunks() {
+                expected.push_str(chunk.valid());
+                expected.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+            }
+            prop_assert_eq!(json["log"].as_str().unwrap(), &expected);
+            let mut entry = empty();
+            prop_assert!(decode_own(body.as_bytes(), &mut entry).is_some());
+            prop_assert_eq!((entry.stream, entry.time.0), (Stream::Stderr, 0));
+            prop_assert_eq!(entry.text, expected.into_bytes());
+        }
+
+        #[test]
+        fn torn_or_foreign_lines_are_refused_not_feared(text in proptest::collection::vec(any::<u8>(), 0..99), cut in 0usize..60) {
+            let _ = decode(&text, &mut empty());
+            let whole = line(&text);
+            prop_assert!(!decode(&whole.as_bytes()[..cut.min(whole.len() - 2)], &mut empty()));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The monitor's half of `json-file`.
+//!
+//! Whole entries gather in one buffer that is written with one call, so a file never holds half an entry unless the disk
+//! filled up in the middle of one: then it is cut off again, and the entries stay in the buffer for the next attempt.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use base::Timestamp;
+
+use super::encoding;
+use crate::files::{is_removed, rotate};
+use crate::writer::FLUSH_AT;
+use crate::{Config, Stream, rfc3339};
+
+/// Writes a log.
+#[derive(Debug)]
+pub(crate) struct JsonFile {
+    config: Config,
+    /// None before the first byte, and after an error that a new file may mend.
+    file: Option<File>,
+    size: u64,
+    out: Vec<u8>,
+    /// The time that is written next to entries, and how it is written.
+    time: (Timestamp, Vec<u8>),
+}
+
+impl JsonFile {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, file: None, size: 0, out: Vec::new(), time: (Timestamp(0), Vec::new()) }
+    }
+
+    /// How many bytes wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(crate) fn put(&mut self, stream: Stream, pieces: [&[u8]; 2], time: Timestamp) {
+        if self.time.1.is_empty() || self.time.0 != time {
+            self.time.1.clear();
+            rfc3339::format(time, &mut self.time.1);
+            self.time.0 = time;
+        }
+        encoding::encode(stream, pieces, &self.time.1, &mut self.out);
+    }
+
+    /// Gives up what waits.
+    pub(crate) fn drop_batch(&mut self) {
+        self.out = Vec::new();
+    }
+
+    /// Writes what waits; after an error it still waits.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        // Somebody may have removed the file: then what is written would be nowhere.
+        if let Some(file) = &self.file
+            && is_removed(file)?
+        {
+            self.file = None;
+        }
+        let full = self.config.max_size.is_some_and(|max| self.size + self.out.len() as u64 > max);
+        if self.file.is_some() && self.size > 0 && full {
+            rotate(&self.config.path, self.config.max_files)?;
+            self.file = None;
+            self.size = 0;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let (file, size) = open(&self.config)?;
+                self.size = size;
+                none.insert(file)
+            }
+        };
+        write_whole(file, &self.out)?;
+        self.size += self.out.len() as u64;
+        self.out.clear();
+        // One burst must not cost memory for the rest of a container's life.
+        if self.out.capacity() > 2 * FLUSH_AT {
+            self.out.shrink_to(FLUSH_AT);
+        }
+        Ok(())
+    }
+}
+
+/// Appends all or nothing. Where half an entry that has made it cannot be cut off either, a reader skips it.
+fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => written += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                // By its length now: somebody who wants room may have emptied the file.
+                if let (1.., Ok(now)) = (written, file.metadata()) {
+                    file.set_len(now.len().saturating_sub(written as u64)).ok();
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the log at its end. A torn last line, left by a crash, is closed, so that it spoils only itself.
+fn open(config: &Config) -> io::Result<(File, u64)> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&config.path)?;
+    let mut size = file.metadata()?.len();
+    let mut last = [0];
+    if size > 0 && file.read_at(&mut last, size - 1)? == 1 && last[0] != b'\n' {
+        file.write_all(b"\n")?;
+        size += 1;
+    }
+    Ok((file, size))
+}
