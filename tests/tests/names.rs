@@ -136,29 +136,33 @@ fn names_come_and_go_with_what_has_them() {
     for network in ["one", "two"] {
         dhow.ok(&["network", "create", network]);
     }
-    sleeper(&dhow, "a", &["--network", "one"]);
-    sleeper(&dhow, "b", &["--network", "two", "--restart", "always"]);
-    assert_eq!(code(&dhow, "a", &["b"]), "NXDOMAIN");
-    dhow.ok(&["network", "connect", "--alias", "bee", "one", "b"]);
-    eventually("the name", || (dig(&dhow, "a", &["bee"]) == [address(&dhow, "b", "one")]).then_some(()));
-    assert_eq!(dig(&dhow, "a", &["b"]), [address(&dhow, "b", "one")]);
-    dhow.ok(&["rename", "b", "c"]);
-    eventually("the new name", || (dig(&dhow, "a", &["c"]) == [address(&dhow, "c", "one")]).then_some(()));
-    assert_eq!(code(&dhow, "a", &["b"]), "NXDOMAIN");
+    sleeper(&dhow, "ann", &["--network", "one"]);
+    sleeper(&dhow, "bob", &["--network", "two", "--restart", "always"]);
+    assert_eq!(code(&dhow, "ann", &["bob"]), "NXDOMAIN");
+    dhow.ok(&["network", "connect", "--alias", "bee", "one", "bob"]);
+    eventually("the name", || (dig(&dhow, "ann", &["bee"]) == [address(&dhow, "bob", "one")]).then_some(()));
+    assert_eq!(dig(&dhow, "ann", &["bob"]), [address(&dhow, "bob", "one")]);
+    dhow.ok(&["rename", "bob", "cat"]);
+    eventually("the new name", || {
+        (dig(&dhow, "ann", &["cat"]) == [address(&dhow, "cat", "one")]).then_some(())
+    });
+    assert_eq!(code(&dhow, "ann", &["bob"]), "NXDOMAIN");
     // One that its policy starts again keeps what it has become.
-    dhow.ok(&["kill", "c"]);
-    dhow.ok(&["start", "c"]);
-    eventually("the name again", || (dig(&dhow, "a", &["c"]) == [address(&dhow, "c", "one")]).then_some(()));
-    dhow.ok(&["network", "disconnect", "one", "c"]);
-    eventually("the end of the name", || (code(&dhow, "a", &["c"]) == "NXDOMAIN").then_some(()));
+    dhow.ok(&["kill", "cat"]);
+    dhow.ok(&["start", "cat"]);
+    eventually("the name again", || {
+        (dig(&dhow, "ann", &["cat"]) == [address(&dhow, "cat", "one")]).then_some(())
+    });
+    dhow.ok(&["network", "disconnect", "one", "cat"]);
+    eventually("the end of the name", || (code(&dhow, "ann", &["cat"]) == "NXDOMAIN").then_some(()));
     // One that was on the default network alone gets a resolver with its first name.
     sleeper(&dhow, "late", &[]);
     dhow.ok(&["network", "connect", "one", "late"]);
     eventually("the late one's name", || {
-        (dig(&dhow, "a", &["late"]) == [address(&dhow, "late", "one")]).then_some(())
+        (dig(&dhow, "ann", &["late"]) == [address(&dhow, "late", "one")]).then_some(())
     });
-    assert!(dhow.ok(&["exec", "late", "nslookup", "a"]).contains(&address(&dhow, "a", "one")));
-    dhow.ok(&["rm", "-f", "a", "c", "late"]);
+    assert!(dhow.ok(&["exec", "late", "nslookup", "ann"]).contains(&address(&dhow, "ann", "one")));
+    dhow.ok(&["rm", "-f", "ann", "cat", "late"]);
 }
 
 /// A real name server at the neighbour's, and what it logs.
@@ -215,46 +219,46 @@ fn what_nobody_here_is_called_is_asked_outside_and_kept() {
     let outside = Outside::start(&world, dhow.scratch().join("outside.log"), &many);
     dhow.ok(&["network", "create", "net"]);
     dhow.ok(&["network", "create", "--internal", "closed"]);
-    sleeper(&dhow, "a", &["--network", "net", "--dns", NEIGHBOUR, "--add-host", "extra.test:192.0.2.9"]);
-    assert_eq!(dig(&dhow, "a", &["www.outside.test"]), ["192.0.2.80"]);
-    assert_eq!(dig(&dhow, "a", &["WWW.outside.TEST"]), ["192.0.2.80"]);
+    sleeper(&dhow, "ann", &["--network", "net", "--dns", NEIGHBOUR, "--add-host", "extra.test:192.0.2.9"]);
+    assert_eq!(dig(&dhow, "ann", &["www.outside.test"]), ["192.0.2.80"]);
+    assert_eq!(dig(&dhow, "ann", &["WWW.outside.TEST"]), ["192.0.2.80"]);
     let before = outside.asked_for("www.outside.test");
-    assert_eq!(dig(&dhow, "a", &["+tcp", "www.outside.test"]), ["192.0.2.80"]);
+    assert_eq!(dig(&dhow, "ann", &["+tcp", "www.outside.test"]), ["192.0.2.80"]);
     assert_eq!(outside.asked_for("www.outside.test"), before, "it was kept");
-    assert_eq!(code(&dhow, "a", &["missing.outside.test"]), "NXDOMAIN");
+    assert_eq!(code(&dhow, "ann", &["missing.outside.test"]), "NXDOMAIN");
     // An answer that does not fit is asked for by TCP, on both sides.
-    assert_eq!(dig(&dhow, "a", &["many.outside.test"]).len(), 100);
+    assert_eq!(dig(&dhow, "ann", &["many.outside.test"]).len(), 100);
     assert_eq!(
-        dig(&dhow, "a", &["+noedns", "+ignore", "many.outside.test"]).len(),
+        dig(&dhow, "ann", &["+noedns", "+ignore", "many.outside.test"]).len(),
         29,
         "what fits into 512 bytes"
     );
     // What is ours stays here.
-    assert_eq!(dig(&dhow, "a", &["extra.test"]), ["192.0.2.9"]);
-    assert_eq!(code(&dhow, "a", &["nobody"]), "NXDOMAIN");
-    let ip = address(&dhow, "a", "net");
+    assert_eq!(dig(&dhow, "ann", &["extra.test"]), ["192.0.2.9"]);
+    assert_eq!(code(&dhow, "ann", &["nobody"]), "NXDOMAIN");
+    let ip = address(&dhow, "ann", "net");
     let reverse: Vec<&str> = ip.rsplit('.').collect();
     let neighbour = format!("{}.{}", reverse[0].parse::<u8>().unwrap() + 9, reverse[1..].join("."));
-    assert_eq!(code(&dhow, "a", &[&format!("{neighbour}.in-addr.arpa"), "PTR"]), "NXDOMAIN");
+    assert_eq!(code(&dhow, "ann", &[&format!("{neighbour}.in-addr.arpa"), "PTR"]), "NXDOMAIN");
     for name in ["extra.test", "nobody", &format!("{neighbour}.in-addr.arpa")] {
         assert_eq!(outside.asked_for(name), 0, "{name}");
     }
     // From a network that nothing leads out of nothing is asked, however the host could.
-    sleeper(&dhow, "b", &["--network", "closed", "--dns", NEIGHBOUR]);
-    assert_eq!(code(&dhow, "b", &["secret.outside.test"]), "NXDOMAIN");
+    sleeper(&dhow, "bob", &["--network", "closed", "--dns", NEIGHBOUR]);
+    assert_eq!(code(&dhow, "bob", &["secret.outside.test"]), "NXDOMAIN");
     assert_eq!(outside.asked_for("secret.outside.test"), 0);
     // A server that is not there costs one second, once.
-    sleeper(&dhow, "c", &["--network", "net", "--dns", "192.0.2.200", "--dns", NEIGHBOUR]);
-    assert_eq!(dig(&dhow, "c", &["+timeout=4", "www.outside.test"]), ["192.0.2.80"]);
+    sleeper(&dhow, "cat", &["--network", "net", "--dns", "192.0.2.200", "--dns", NEIGHBOUR]);
+    assert_eq!(dig(&dhow, "cat", &["+timeout=4", "www.outside.test"]), ["192.0.2.80"]);
     let since = Instant::now();
-    assert_eq!(code(&dhow, "c", &["other.outside.test"]), "NXDOMAIN");
+    assert_eq!(code(&dhow, "cat", &["other.outside.test"]), "NXDOMAIN");
     assert!(since.elapsed() < Duration::from_millis(900), "{:?}", since.elapsed());
     outside.stop();
     // Nobody is there any more: that is a failure, and not "no such name".
     let since = Instant::now();
-    assert_eq!(code(&dhow, "a", &["+timeout=8", "new.outside.test"]), "SERVFAIL");
+    assert_eq!(code(&dhow, "ann", &["+timeout=8", "new.outside.test"]), "SERVFAIL");
     assert!(since.elapsed() < Duration::from_secs(6));
-    dhow.ok(&["rm", "-f", "a", "b", "c"]);
+    dhow.ok(&["rm", "-f", "ann", "bob", "cat"]);
 }
 
 /// Asks for a name again and again, as a resolver does that waits two seconds and asks once: how often, and how long the
@@ -291,15 +295,15 @@ fn look_ups(namespace: &Path, name: &str, expected: [u8; 4], until: Instant) -> 
 fn nobody_notices_when_the_server_is_killed() {
     let dhow = Dhow::new("names-killed");
     dhow.ok(&["network", "create", "net"]);
-    for name in ["a", "b", "c"] {
+    for name in ["ann", "bob", "cat"] {
         sleeper(&dhow, name, &["--network", "net"]);
     }
-    let octets = address(&dhow, "b", "net").parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let octets = address(&dhow, "bob", "net").parse::<std::net::Ipv4Addr>().unwrap().octets();
     let until = Instant::now() + Duration::from_secs(4);
-    let spaces = ["a", "c"].map(|name| PathBuf::from(format!("/proc/{}/ns/net", pid(&dhow, name))));
+    let spaces = ["ann", "cat"].map(|name| PathBuf::from(format!("/proc/{}/ns/net", pid(&dhow, name))));
     std::thread::scope(|scope| {
         let askers: Vec<_> =
-            spaces.iter().map(|space| scope.spawn(move || look_ups(space, "b", octets, until))).collect();
+            spaces.iter().map(|space| scope.spawn(move || look_ups(space, "bob", octets, until))).collect();
         let mut killed = 0;
         while Instant::now() + Duration::from_millis(800) < until {
             std::thread::sleep(Duration::from_millis(600));
@@ -315,5 +319,5 @@ fn nobody_notices_when_the_server_is_killed() {
             assert!(count > 100 && slowest < patience(1), "{count} {slowest:?}");
         }
     });
-    dhow.ok(&["rm", "-f", "a", "b", "c"]);
+    dhow.ok(&["rm", "-f", "ann", "bob", "cat"]);
 }

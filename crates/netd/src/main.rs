@@ -11,6 +11,7 @@ use netd::server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use state::Instance;
 use state::lock::Lock;
+use sys::confine::CapabilityBits;
 use sys::process::Cloned;
 
 fn main() -> ExitCode {
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     // Four descriptors for each container, and one for each question that is on its way.
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
+    confine();
     let instance = Instance::new(Path::new(&root), Path::new(&run));
     // As long as this is held we are the one: the kernel lets go of it, however we end.
     let lock = Lock::inherited(directory);
@@ -47,6 +49,15 @@ fn main() -> ExitCode {
     // Whoever connects from now on is hung up on, and starts the next one.
     drop(lock);
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Gives up what is not needed by who reads what strangers say: all but going into network namespaces. What cannot be given
+/// up is kept, since names are more than that.
+fn confine() {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let left = CapabilityBits { effective: SYS_ADMIN, permitted: SYS_ADMIN, inheritable: 0 };
+    rustix::thread::set_no_new_privs(true).ok();
+    sys::confine::set_capabilities(left).ok();
 }
 
 fn usage() -> ExitCode {

@@ -56,8 +56,8 @@ impl Server {
             let connection = match accept_with(&self.listener, flags) {
                 Ok(connection) => connection,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                // Without a free descriptor it waits on; it is asked for again as soon as something happens.
-                Err(_) => return,
+                Err(Errno::AGAIN) => return,
+                Err(_) => return super::breathe(),
             };
             let key = self.clients.insert(Client { connection, served: None });
             let Some(client) = self.clients.get(key) else { continue };
@@ -113,9 +113,7 @@ impl Server {
             served.registration = registration;
         } else {
             let [datagrams, door, space] = <[OwnedFd; 3]>::try_from(descriptors).ok()?;
-            self.poller.add(&datagrams, Source::Datagrams(key), READ).ok()?;
-            self.poller.add(&door, Source::Knock(key), READ).ok()?;
-            client.served = Some(Served {
+            let served = client.served.insert(Served {
                 registration,
                 leads_out,
                 datagrams,
@@ -126,6 +124,9 @@ impl Server {
                 streams: 0,
                 preferred: None,
             });
+            // Where this fails it is forgotten, as one that is known.
+            self.poller.add(&served.datagrams, Source::Datagrams(key), READ).ok()?;
+            self.poller.add(&served.door, Source::Knock(key), READ).ok()?;
         }
         if self.settling.as_mut().is_some_and(|settling| settling.heard_of(&id)) {
             self.settled();

@@ -66,7 +66,8 @@ impl Server {
             let socket = match accept_with(&served.door, flags) {
                 Ok(socket) => socket,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                Err(_) => return,
+                Err(Errno::AGAIN) => return,
+                Err(_) => return super::breathe(),
             };
             if served.streams >= MOST {
                 continue;

@@ -87,19 +87,9 @@ impl Transaction {
 
     /// Commits. The last message must be `last`, which is acknowledged: no kernel before 6.10 acknowledges the
     /// batch's end.
-    fn commit(self, message: u16, flags: u16, last: impl FnOnce(&mut Request)) -> Result<(), Refusal> {
-        self.commit_of(INET, message, flags, last)
-    }
-
-    fn commit_of(
-        mut self,
-        of: u8,
-        message: u16,
-        flags: u16,
-        last: impl FnOnce(&mut Request),
-    ) -> Result<(), Refusal> {
+    fn commit(mut self, message: u16, flags: u16, last: impl FnOnce(&mut Request)) -> Result<(), Refusal> {
         const BATCH_END: u16 = 17;
-        self.message_of(of, message, flags | ACK, last);
+        self.message(message, flags | ACK, last);
         self.request.message(BATCH_END, 0, &batch_header(), |_| {});
         Socket::open(Protocol::Netfilter)?.transact(&self.request, 1)
     }

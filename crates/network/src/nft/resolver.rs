@@ -27,11 +27,11 @@ const PORT: u16 = 53;
 /// Leads what goes to port 53 of this address to these ports of it, in this thread's network namespace.
 pub(crate) fn lead(address: Ipv4Addr, udp: u16, tcp: u16) -> Result<(), Refusal> {
     const TABLE_NAME: u16 = 1;
-    let mut transaction = Transaction::new();
+    let mut transaction = Transaction::of(IPV4);
     // A namespace may be used again.
-    transaction.message_of(IPV4, NEWTABLE, CREATE, |r| r.string(TABLE_NAME, TABLE));
-    transaction.message_of(IPV4, DELTABLE, 0, |r| r.string(TABLE_NAME, TABLE));
-    transaction.message_of(IPV4, NEWTABLE, CREATE, |r| r.string(TABLE_NAME, TABLE));
+    transaction.message(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, TABLE));
+    transaction.message(DELTABLE, 0, |r| r.string(TABLE_NAME, TABLE));
+    transaction.message(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, TABLE));
     chain(&mut transaction);
     for (protocol, ours) in [(Ported::Udp, udp), (Ported::Tcp, tcp)] {
         rule(&mut transaction, |r| {
@@ -44,7 +44,7 @@ pub(crate) fn lead(address: Ipv4Addr, udp: u16, tcp: u16) -> Result<(), Refusal>
         });
     }
     // The transaction wants an acknowledged last message; the table once more changes nothing.
-    transaction.commit_of(IPV4, NEWTABLE, CREATE, |r| r.string(TABLE_NAME, TABLE))
+    transaction.commit(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, TABLE))
 }
 
 fn chain(transaction: &mut Transaction) {
@@ -57,7 +57,7 @@ fn chain(transaction: &mut Transaction) {
     const OUTPUT: u32 = 3;
     /// Before conntrack: whoever tracks connections in there tracks those that there are.
     const RAW: i32 = -300;
-    transaction.message_of(IPV4, NEWCHAIN, CREATE, |r| {
+    transaction.message(NEWCHAIN, CREATE, |r| {
         r.string(CHAIN_TABLE, TABLE);
         r.string(NAME, CHAIN);
         r.nest(HOOK, |r| {
@@ -72,7 +72,7 @@ fn rule(transaction: &mut Transaction, write: impl FnOnce(&mut Rule<'_>)) {
     const RULE_TABLE: u16 = 1;
     const RULE_CHAIN: u16 = 2;
     const EXPRESSIONS: u16 = 4;
-    transaction.message_of(IPV4, NEWRULE, CREATE | APPEND, |r| {
+    transaction.message(NEWRULE, CREATE | APPEND, |r| {
         r.string(RULE_TABLE, TABLE);
         r.string(RULE_CHAIN, CHAIN);
         r.nest(EXPRESSIONS, |r| write(&mut Rule::new(r)));
