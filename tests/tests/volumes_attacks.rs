@@ -206,10 +206,15 @@ fn making_and_removing_at_once_never_takes_a_volume_from_a_container() {
 fn whoever_is_killed_leaves_no_volume_that_is_nobodys() {
     let dhow = Dhow::empty("vol-kill");
     dhow.load(&image_with_content("img", &["/srv/data", "/cache"]));
+    // As long as a whole one takes here and now, and a little more.
+    let begun = std::time::Instant::now();
+    let whole = dhow.ok(&["create", "-v", "/more", "img", "true"]);
+    let most = u64::try_from(begun.elapsed().as_micros()).unwrap() * 3 / 2;
+    dhow.ok(&["rm", "-v", &whole]);
     let mut seen = 0;
     for _ in 0..soak(40, 2000) {
         let mut making = dhow.spawn(&["create", "-v", "/more", "img", "true"]);
-        std::thread::sleep(std::time::Duration::from_micros(harness::random(40_000)));
+        std::thread::sleep(std::time::Duration::from_micros(harness::random(most)));
         making.kill();
         let left = dhow.ok(&["ps", "-aq"]);
         assert_eq!(dhow.ok(&["volume", "ls", "-q", "-f", "dangling=true"]), "");
