@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
     packages::ensure(&[packages::NAMES])?;
     let mut field = Field::open()?;
     field.load_dhow()?;
-    let ours = measure(&mut field, &dhow(&[]), |pid| Ok(pid))?;
+    let ours = measure(&mut field, &dhow(&[]), Ok)?;
     report("dhow-netd", &ours);
     let docker = field.docker().and_then(|docker| {
         let archive = field.path("image.tar")?;
