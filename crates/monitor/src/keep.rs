@@ -140,7 +140,7 @@ impl Started {
                 backoff.after(began.elapsed())
             };
             match next_run(&mut keeper, request, run, exit, delay, &mut restarts) {
-                Next::Runs(next) => run = next,
+                Next::Runs(next) => run = *next,
                 Next::Ends { exit, group } => break (exit, group, None, false),
             }
         };
@@ -203,7 +203,7 @@ fn keep(keeper: &mut Keeper, request: &mut Request, run: &mut Launched, restarts
 }
 
 enum Next {
-    Runs(Launched),
+    Runs(Box<Launched>),
     /// Somebody wants it to stay ended.
     Ends {
         exit: Exit,
@@ -254,7 +254,7 @@ fn next_run(
                 // How the last run ended is not how this one does, should the power go.
                 fs::remove_file(&request.instance.container(&request.id).join(file::EXIT)).ok();
                 note(request, "start", &[]);
-                return Next::Runs(run);
+                return Next::Runs(Box::new(run));
             }
             // What hinders it may pass: a port that is taken, a limit that is reached.
             Err(error) => {

@@ -455,7 +455,7 @@ impl Keeper {
                     match &mut self.names {
                         Some(names) => names.replace((*called).clone()),
                         None => {
-                            self.named_late = called.networks.iter().any(|network| !network.names.is_empty())
+                            self.named_late = called.networks.iter().any(|network| !network.names.is_empty());
                         }
                     }
                     self.called = Some(*called);

@@ -101,12 +101,12 @@ impl LocalFile {
         let limit = self.tail_limit();
         let open = match &mut self.open {
             Some(open) => open,
-            None => {
+            none => {
                 let (open, next, latest) = restore(&self.config.path)?;
                 self.next = if self.known { self.next.max(next) } else { self.next.saturating_add(next) };
                 self.known = true;
                 self.latest = self.latest.max(latest);
-                self.open.insert(open)
+                none.insert(open)
             }
         };
         let latest = self.latest.max(self.batch.latest);

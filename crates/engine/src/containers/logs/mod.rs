@@ -126,15 +126,14 @@ impl Engine {
     /// Decides what a new container has not said of its log: whatever the configuration says later, its log stays where
     /// it is.
     pub(crate) fn settle_log(&self, log: &mut Kept) -> Result<()> {
-        let driver = match log.driver {
-            Some(driver) => driver,
-            None => {
-                let Log { driver, options, .. } = &self.config.log;
-                for (name, value) in options {
-                    log.more.entry(name.clone()).or_insert_with(|| value.clone());
-                }
-                *log.driver.insert(*driver)
+        let driver = if let Some(driver) = log.driver {
+            driver
+        } else {
+            let Log { driver, options, .. } = &self.config.log;
+            for (name, value) in options {
+                log.more.entry(name.clone()).or_insert_with(|| value.clone());
             }
+            *log.driver.insert(*driver)
         };
         shipping::check(driver, log)?;
         if log.compress == Some(true) && driver == LogDriver::JsonFile {
