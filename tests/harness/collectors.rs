@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value as Json;
 
 use crate::callers::installed;
+use crate::strange::Authority;
 use crate::{Invocation, Process, eventually};
 
 /// What a test does with any of them.
@@ -68,12 +69,12 @@ impl Rsyslog {
         let dir = dir.join("rsyslog");
         std::fs::create_dir_all(&dir).unwrap();
         if transport == Transport::Tls {
-            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            let key = rcgen::KeyPair::generate().unwrap();
-            let certificate = params.self_signed(&key).unwrap();
-            std::fs::write(dir.join("cert.pem"), certificate.pem()).unwrap();
-            std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
+            let authority = Authority::new();
+            let (certificate, key) = authority.certificate("localhost");
+            for (name, pem) in [("ca.pem", authority.pem()), ("cert.pem", &*certificate), ("key.pem", &*key)]
+            {
+                std::fs::write(dir.join(name), pem).unwrap();
+            }
         }
         let collector = Self { dir, transport, port: free_port(), process: None };
         std::fs::write(collector.file("rsyslog.conf"), collector.configuration()).unwrap();
@@ -101,7 +102,7 @@ impl Rsyslog {
             ),
             Transport::Tls => (
                 format!(
-                    "defaultNetstreamDriver=\"ossl\" defaultNetstreamDriverCAFile=\"{dir}/cert.pem\" \
+                    "defaultNetstreamDriver=\"ossl\" defaultNetstreamDriverCAFile=\"{dir}/ca.pem\" \
                      defaultNetstreamDriverCertFile=\"{dir}/cert.pem\" defaultNetstreamDriverKeyFile=\"{dir}/key.pem\""
                 ),
                 format!(
@@ -136,7 +137,7 @@ impl Collector for Rsyslog {
             Transport::Tcp => vec![format!("syslog-address=tcp://127.0.0.1:{port}")],
             Transport::Tls => vec![
                 format!("syslog-address=tcp+tls://localhost:{port}"),
-                format!("syslog-tls-ca-cert={dir}/cert.pem"),
+                format!("syslog-tls-ca-cert={dir}/ca.pem"),
             ],
             Transport::Unixgram => {
                 vec![format!("syslog-address=unixgram://{dir}/log"), "syslog-format=rfc5424".to_owned()]

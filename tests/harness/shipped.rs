@@ -191,7 +191,17 @@ pub fn removed(driver: &str, mut collector: impl Collector) {
 pub fn bounded(driver: &str, mut collector: impl Collector) {
     const COUNT: usize = 60_000;
     let dhow = Dhow::new(driver);
-    let options = &["-d", "--name", "box", "--log-opt", "max-size=64k", "--log-opt", "max-file=2"];
+    let options = &[
+        "-d",
+        "--name",
+        "box",
+        "--log-opt",
+        "max-size=64k",
+        "--log-opt",
+        "max-file=2",
+        "--log-opt",
+        "compress=false",
+    ];
     run(&dhow, driver, &collector, options, &format!("{}; sleep 0.2; echo last", at_once(COUNT)));
     dhow.ok(&["wait", "box"]);
     let dropped =

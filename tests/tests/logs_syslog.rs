@@ -69,7 +69,7 @@ fn a_server_with_another_certificate_gets_nothing() {
     drop(Rsyslog::new(other.path(), Transport::Tls));
     rsyslog.start();
     let address = rsyslog.options().remove(0);
-    let ca = format!("syslog-tls-ca-cert={}/rsyslog/cert.pem", other.path().display());
+    let ca = format!("syslog-tls-ca-cert={}/rsyslog/ca.pem", other.path().display());
     let args =
         ["run", "-d", "--name", "box", "--network", "none", "--log-driver", "syslog", "--log-opt", &address];
     dhow.ok(&[&args[..], &["--log-opt", &ca, "busybox", "echo", "secret"]].concat());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use base::{Id, fs};
 use monitor::{Request, shipper};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use state::Instance;
 use state::shipping;
 
@@ -23,6 +24,8 @@ pub(crate) struct Shipping {
     id: Id,
     program: PathBuf,
     link: Option<OwnedFd>,
+    /// Shippers that were started here and not yet buried.
+    children: Vec<OwnedFd>,
     /// When it is tried to make one.
     next: Option<Instant>,
     wait: Duration,
@@ -38,6 +41,7 @@ impl Shipping {
             id: request.id.clone(),
             program,
             link: None,
+            children: Vec::new(),
             next: None,
             wait: FIRST_WAIT,
             said: false,
@@ -72,8 +76,15 @@ impl Shipping {
         if self.next.is_none_or(|next| next > Instant::now()) {
             return;
         }
+        let ended = |child: &OwnedFd| {
+            let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            waitid(WaitId::PidFd(child.as_fd()), how).is_ok_and(|status| status.is_some())
+        };
+        self.children.retain(|child| !ended(child));
         // Why it cannot be started nobody is there to be told; what is to be sent is kept, and tried again.
-        self.link = shipper::ensure(&self.instance, &self.program).ok().flatten();
+        let tie = shipper::ensure(&self.instance, &self.program).unwrap_or_default();
+        self.link = tie.link;
+        self.children.extend(tie.child);
         if let Some(link) = &self.link
             && rustix::io::write(link, self.id.as_str().as_bytes()).is_ok()
         {

@@ -31,9 +31,18 @@ pub fn find_program() -> Result<PathBuf, SpawnError> {
     client::find_program(PROGRAM)
 }
 
-/// A connection to the instance's shipper, which is started if there is none. It hangs up when the shipper ends. None where
-/// one is just starting or ending: to be asked again in a moment.
-pub fn ensure(instance: &Instance, program: &Path) -> Result<Option<OwnedFd>, SpawnError> {
+/// What ties somebody to the shipper.
+#[derive(Debug, Default)]
+pub struct Tie {
+    /// A connection, which hangs up when the shipper ends. None where one is just starting or ending: to be asked for again
+    /// in a moment.
+    pub link: Option<OwnedFd>,
+    /// The shipper's process, where it was started here: its parent, if that lives longer, buries it.
+    pub child: Option<OwnedFd>,
+}
+
+/// A connection to the instance's shipper, which is started if there is none.
+pub fn ensure(instance: &Instance, program: &Path) -> Result<Tie, SpawnError> {
     let dir = shipping::shipper(instance);
     fs::create_dir_all(&dir, 0o700)?;
     let open = openat(CWD, &dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -41,20 +50,22 @@ pub fn ensure(instance: &Instance, program: &Path) -> Result<Option<OwnedFd>, Sp
     // A Unix address holds 108 bytes, and roots may be deep: so it is reached through the descriptor.
     let path = format!("/proc/self/fd/{}/{}", open.as_raw_fd(), shipping::file::SOCKET);
     let address = SocketAddrUnix::new(path).at("name the socket in", &dir)?;
-    if let Some(connection) = connect_to(&address).at("connect to the shipper in", &dir)? {
-        return Ok(Some(connection));
+    let link = connect_to(&address).at("connect to the shipper in", &dir)?;
+    if link.is_some() {
+        return Ok(Tie { link, child: None });
     }
-    let Some(lock) = Lock::try_exclusive(&dir)? else { return Ok(None) };
+    let Some(lock) = Lock::try_exclusive(&dir)? else { return Ok(Tie::default()) };
     // Somebody may have started one, and that one have ended, meanwhile: its socket is nobody's any more.
     fs::remove_file(&dir.join(shipping::file::SOCKET))?;
     let listener = new_socket()
         .and_then(|socket| bind(&socket, &address).map(|()| socket))
         .and_then(|socket| listen(&socket, BACKLOG).map(|()| socket))
         .at("make a socket in", &dir)?;
-    start(instance, program, &lock, &listener)
+    let child = start(instance, program, &lock, &listener)
         .map_err(|source| SpawnError::Start { program: program.to_owned(), source })?;
     drop(lock);
-    Ok(connect_to(&address).at("connect to the shipper in", &dir)?)
+    let link = connect_to(&address).at("connect to the shipper in", &dir)?;
+    Ok(Tie { link, child: Some(child) })
 }
 
 fn new_socket() -> rustix::io::Result<OwnedFd> {
@@ -72,7 +83,7 @@ fn connect_to(address: &SocketAddrUnix) -> rustix::io::Result<Option<OwnedFd>> {
     }
 }
 
-fn start(instance: &Instance, program: &Path, lock: &Lock, listener: &OwnedFd) -> io::Result<()> {
+fn start(instance: &Instance, program: &Path, lock: &Lock, listener: &OwnedFd) -> io::Result<OwnedFd> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let file = openat(CWD, program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -88,5 +99,5 @@ fn start(instance: &Instance, program: &Path, lock: &Lock, listener: &OwnedFd) -
         inherit: vec![lock.as_fd(), listener.as_fd()],
         cgroup: None,
     };
-    spawn.start(null.as_fd()).map(drop)
+    spawn.start(null.as_fd()).map(|(_, process)| process)
 }
