@@ -128,7 +128,7 @@ impl Hub {
         let mut come = false;
         self.monitors.retain_mut(|monitor| {
             let open = monitor.hear();
-            if monitor.id.is_some() && !std::mem::replace(&mut monitor.said, Vec::new()).is_empty() {
+            if monitor.id.is_some() && !std::mem::take(&mut monitor.said).is_empty() {
                 come = true;
             }
             if !open {
