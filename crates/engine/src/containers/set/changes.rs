@@ -272,6 +272,7 @@ mod tests {
         let mut record = record();
         record.options.ports = vec![port(8080, 80), port(8081, 80), port(0, 443)];
         record.options.env = vec!["A=1".into(), "B=2".into()];
+        record.resolved.env.clone_from(&record.options.env);
         record.options.labels = [("x".to_owned(), "1".to_owned()), ("y".to_owned(), "2".to_owned())].into();
         record.options.volumes =
             vec![VolumeMount { name: "v".into(), destination: "/data".into(), ..VolumeMount::default() }];
