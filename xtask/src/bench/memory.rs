@@ -48,7 +48,8 @@ fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<(f64, f64)>
     }
     std::thread::sleep(std::time::Duration::from_secs(2));
     let keepers: Vec<u32> = processes(keeper, field.place());
-    let gone = before.saturating_sub(available()?);
+    // less than nothing where somebody else gave memory back meanwhile: that is to be seen
+    let gone = before as f64 - available()? as f64;
     let sum: Result<u64> = keepers.iter().map(|pid| pss(*pid)).sum();
     let mut remove = command(&["rm", "-f"]);
     remove.extend(names);
@@ -58,7 +59,7 @@ fn measure(field: &Field, engine: &[String], keeper: &str) -> Result<(f64, f64)>
     if keepers.len() < CONTAINERS {
         bail!("{} processes of the name {keeper} for {CONTAINERS} containers", keepers.len());
     }
-    Ok((sum? as f64 / CONTAINERS as f64, gone as f64 / CONTAINERS as f64))
+    Ok((sum? as f64 / CONTAINERS as f64, gone / CONTAINERS as f64))
 }
 
 /// What the machine could still give, in KiB.
