@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::world::{NEIGHBOUR, Peer, World};
+use harness::world::{NEIGHBOUR, World};
 use harness::{Dhow, Invocation, Process, eventually, patience};
 
 fn sleeper(dhow: &Dhow, name: &str, flags: &[&str]) {
