@@ -132,11 +132,21 @@ fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
         .at("make a socket for", live)?)
 }
 
+/// The name server's program. A monitor, which is executed from a mount of its own, could not find it.
+pub fn find_netd() -> Result<PathBuf, SpawnError> {
+    find_program(netd::PROGRAM)
+}
+
 /// Starts the name server of an instance's networks. It goes on holding the lock, and listens on the socket. The process
 /// that is returned ends at once: it leaves the server behind, which is nobody's child.
-pub fn spawn_netd(instance: &Instance, lock: &Lock, listener: &OwnedFd) -> Result<OwnedFd, SpawnError> {
+pub fn spawn_netd(
+    program: &Path,
+    instance: &Instance,
+    lock: &Lock,
+    listener: &OwnedFd,
+) -> Result<OwnedFd, SpawnError> {
     let directories = [instance.root(), instance.run()].map(Path::as_os_str);
-    start(instance, netd::PROGRAM, &directories, &[lock.as_fd(), listener.as_fd()])
+    start_program(program, instance, netd::PROGRAM, &directories, &[lock.as_fd(), listener.as_fd()])
 }
 
 fn start<S: AsRef<OsStr>>(
@@ -145,9 +155,18 @@ fn start<S: AsRef<OsStr>>(
     arguments: &[S],
     inherit: &[rustix::fd::BorrowedFd<'_>],
 ) -> Result<OwnedFd, SpawnError> {
-    let program = find_program(name)?;
-    let failed = |source: io::Error| SpawnError::Start { program: program.clone(), source };
-    let file = unwritable(&program).map_err(failed)?;
+    start_program(&find_program(name)?, instance, name, arguments, inherit)
+}
+
+fn start_program<S: AsRef<OsStr>>(
+    program: &Path,
+    instance: &Instance,
+    name: &'static str,
+    arguments: &[S],
+    inherit: &[rustix::fd::BorrowedFd<'_>],
+) -> Result<OwnedFd, SpawnError> {
+    let failed = |source: io::Error| SpawnError::Start { program: program.to_owned(), source };
+    let file = unwritable(program).map_err(failed)?;
     let null =
         openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")?;
     let all = std::iter::once(OsStr::new(name)).chain(arguments.iter().map(AsRef::as_ref));

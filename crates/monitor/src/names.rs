@@ -148,7 +148,7 @@ impl Names {
     /// Starts a server. We listen in its place, so that whoever connects from now on need not wait for it.
     fn start(&mut self, lock: &Lock) -> std::result::Result<(), SpawnError> {
         let failed = |errno: Errno| SpawnError::Start {
-            program: Path::new(netd::PROGRAM).to_owned(),
+            program: self.registration.program.clone(),
             source: errno.into(),
         };
         // What the server before has left.
@@ -165,7 +165,7 @@ impl Names {
             Ok(listener)
         };
         let listener = listen_in().map_err(failed)?;
-        self.leaving = Some(spawn_netd(&self.instance, lock, &listener)?);
+        self.leaving = Some(spawn_netd(&self.registration.program, &self.instance, lock, &listener)?);
         self.due = Some(Instant::now() + LEAVING);
         Ok(())
     }

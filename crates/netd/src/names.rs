@@ -223,6 +223,7 @@ pub(crate) mod tests {
             networks: on.iter().map(membership).collect(),
             upstreams: Vec::new(),
             hosts: vec![("Extra.example".to_owned(), IpAddr::from([192, 0, 2, 1]))],
+            program: std::path::PathBuf::new(),
         }
     }
 

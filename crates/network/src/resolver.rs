@@ -8,13 +8,13 @@ use std::path::Path;
 use base::fs::At;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_ip_freebind, set_socket_recv_buffer_size_force};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 use state::netd::ADDRESS;
 
 use crate::error::Attempt;
-use crate::netlink::Refusal;
-use crate::{Result, nft};
+use crate::netlink::{Protocol, Refusal, Request, Socket};
+use crate::{Result, link, nft};
 
 /// As many questions wait as a container asks while a killed server is replaced: a kilobyte of the kernel's memory each,
 /// while they wait.
@@ -59,6 +59,11 @@ fn namespace(path: &str) -> Result<OwnedFd> {
 }
 
 fn sockets() -> std::result::Result<(OwnedFd, OwnedFd), Refusal> {
+    // The child does the same, later. Before that a new namespace has no address at all, and a socket that is bound to one
+    // nevertheless (`IP_FREEBIND`) takes it for a broadcast address: it would answer from another one.
+    let mut request = Request::new();
+    link::loopback_up(&mut request);
+    Socket::open(Protocol::Route)?.transact(&request, request.len())?;
     let datagrams = bound(SocketType::DGRAM)?;
     set_socket_recv_buffer_size_force(&datagrams, WAITING)?;
     let door = bound(SocketType::STREAM)?;
@@ -69,8 +74,6 @@ fn sockets() -> std::result::Result<(OwnedFd, OwnedFd), Refusal> {
 
 fn bound(kind: SocketType) -> std::result::Result<OwnedFd, Errno> {
     let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    // The loopback link may not be up yet.
-    set_ip_freebind(&socket, true)?;
     bind(&socket, &SocketAddrV4::new(ADDRESS, 0))?;
     Ok(socket)
 }

@@ -41,6 +41,8 @@ impl Drop for Inhabitant {
 #[test]
 fn what_is_asked_at_port_53_is_answered_from_there() {
     let space = Namespace::new("names");
+    // As a container's is when its monitor comes.
+    space.run("ip link set lo down");
     let inhabitant = Inhabitant::of(&space);
     let home = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     // Opened twice: as for one that is started again in the same namespace.

@@ -52,6 +52,9 @@ pub struct Registration {
     /// Names that this container alone knows (`--add-host`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<(String, IpAddr)>,
+    /// Where the server's program is, for whoever has to start it.
+    #[serde(default)]
+    pub program: PathBuf,
 }
 
 impl Registration {

@@ -35,6 +35,7 @@ fn names() -> Names {
             networks: vec![network],
             upstreams: Vec::new(),
             hosts: vec![("extra".to_owned(), address)],
+            program: std::path::PathBuf::new(),
         },
     );
     names

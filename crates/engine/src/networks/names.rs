@@ -35,6 +35,7 @@ fn registration(record: &Record, plan: &Plan) -> Result<(Registration, network::
         networks: plan.endpoints().map(|endpoint| membership(record, endpoint, &asked)).collect(),
         upstreams: resolving.upstreams.clone(),
         hosts,
+        program: monitor::client::find_netd()?,
     };
     Ok((registration, resolving))
 }
