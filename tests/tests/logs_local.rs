@@ -41,7 +41,7 @@ fn it_reads_like_any_other_and_is_compressed() {
     assert_eq!((output.code, &*output.stderr), (0, "err\u{fffd}\n"));
     let seq: Vec<String> = (1..=100_000).map(|n: u32| n.to_string()).collect();
     assert!(output.stdout == seq.join("\n") + "\nlate\nend");
-    assert_eq!(dhow.ok(&["logs", "--tail", "3", "box"]), "100000\nlate\nend");
+    assert_eq!(dhow.ok(&["logs", "--tail", "2", "box"]), "late\nend");
     let timed = dhow.ok(&["logs", "-t", "--tail", "2", "box"]);
     let (time, _) = timed.split_once(' ').unwrap();
     assert_eq!(dhow.ok(&["logs", "--since", time, "box"]), "late\nend");
@@ -105,7 +105,7 @@ fn a_killed_monitor_costs_the_last_write_at_most() {
             (dhow.ok(&["logs", "box"]).lines().count() > first + 10_000).then_some(())
         });
         let pid = Pid::from_raw(dhow.monitor_pid("box").cast_signed()).unwrap();
-        let shown: u64 = dhow.ok(&["logs", "--tail", "1", "box"]).parse().unwrap();
+        let shown = *numbers(&dhow.ok(&["logs", "--tail", "1", "box"])).last().unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         eventually("the container to be seen as ended", || {
             (dhow.inspect("box")["State"]["Running"] == false).then_some(())
@@ -197,7 +197,11 @@ fn a_log_is_emptied_while_it_is_written_and_followed() {
 #[test]
 fn a_follower_meets_every_rotation() {
     let dhow = Dhow::new("localfollow");
-    let options = [&LOCAL[..], &["--log-opt", "max-size=16k", "--log-opt", "max-file=2000"]].concat();
+    let options = [
+        &LOCAL[..],
+        &["--log-opt", "max-size=16k", "--log-opt", "max-file=2000", "--log-opt", "compress=false"],
+    ]
+    .concat();
     background(&dhow, &options, "sleep 0.5; i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo $i; done");
     let output = dhow.command(&["logs", "-f", "box"]).limit(120).output();
     let lines = numbers(&output.stdout);

@@ -12,6 +12,8 @@ use crate::{Config, Format, MAX_PIECE, Stream};
 
 /// Entries are written once this many bytes of them have gathered.
 pub(crate) const FLUSH_AT: usize = 128 * 1024;
+/// A command that says so much at a time says more.
+const FULL: usize = 64 * 1024;
 /// How much is kept for later while the disk is full.
 const MAX_BACKLOG: usize = 512 * 1024;
 
@@ -62,6 +64,10 @@ impl Writer {
     /// Takes what the container wrote to `stream`. Never fails: see [`errors`](Self::errors).
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
         self.write_at(stream, bytes, Timestamp::now());
+        // As much as a pipe has, or as is read at once: more is to come.
+        if bytes.len() < FULL {
+            self.to.rest();
+        }
     }
 
     fn write_at(&mut self, stream: Stream, mut bytes: &[u8], now: Timestamp) {
@@ -129,6 +135,13 @@ impl To {
         match self {
             Self::Json(file) => file.flush(),
             Self::Local(file) => file.flush(),
+        }
+    }
+
+    fn rest(&mut self) {
+        match self {
+            Self::Json(_) => {}
+            Self::Local(file) => file.rest(),
         }
     }
 

@@ -13,6 +13,9 @@ use super::{BLOCK, codec, seek, tail_path};
 use crate::files::{is_removed, newer_than, rotate};
 use crate::{Config, Stream};
 
+/// A buffer that is not worth being freed.
+const LITTLE: usize = 4096;
+
 /// Writes a log.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
@@ -122,19 +125,15 @@ impl LocalFile {
         }
         self.next = self.next.saturating_add(self.batch.count.into());
         self.latest = latest;
-        self.rest();
+        self.warm |= self.batch.body.len() > LITTLE;
+        self.batch = Batch { body: std::mem::take(&mut self.batch.body), ..Batch::EMPTY };
+        self.batch.body.clear();
         Ok(())
     }
 
-    /// Nothing waits any more: what is idle holds as little memory as can be.
-    fn rest(&mut self) {
-        let length = self.batch.body.len();
-        self.batch = Batch { body: std::mem::take(&mut self.batch.body), ..Batch::EMPTY };
-        self.batch.body.clear();
-        if length > BLOCK / 2 {
-            self.warm = true;
-        } else if self.warm {
-            // The burst is over.
+    /// Nothing more is to come for now: who is idle holds as little memory as can be.
+    pub(crate) fn rest(&mut self) {
+        if self.warm && self.batch.count == 0 {
             self.batch.body = Vec::new();
             sys::memory::give_back();
             self.warm = false;
