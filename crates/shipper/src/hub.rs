@@ -128,7 +128,7 @@ impl Hub {
         let mut come = false;
         self.monitors.retain_mut(|monitor| {
             let open = monitor.hear();
-            if monitor.id.is_some() && !std::mem::replace(&mut monitor.said, Vec::new()).is_empty() {
+            if monitor.id.is_some() && !std::mem::take(&mut monitor.said).is_empty() {
                 come = true;
             }
             if !open {
@@ -274,6 +274,8 @@ impl Monitor {
         loop {
             match rustix::io::read(&self.stream, &mut buffer) {
                 Ok(0) => return false,
+                // No id is that long: whoever that is.
+                Ok(_) if self.said.len() > buffer.len() => return false,
                 Ok(read) => {
                     self.said.extend_from_slice(&buffer[..read]);
                     if self.id.is_none() {

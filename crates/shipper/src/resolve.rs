@@ -68,7 +68,7 @@ fn ask(name: &str, conf: &str) -> io::Result<Vec<IpAddr>> {
     if !name.ends_with('.') {
         let in_domains = domains.iter().map(|domain| format!("{name}.{}.", domain.trim_end_matches('.')));
         // What has a dot is rather whole already.
-        let at = if name.contains('.') { 1 } else { 0 };
+        let at = usize::from(name.contains('.'));
         names.splice(at..at, in_domains);
     }
     let mut failed = None;

@@ -131,7 +131,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             other.cancel();
         });
-        let long = Instant::now() + Duration::from_secs(60);
+        let long = Instant::now() + Duration::from_mins(1);
         let ended = shared.await_socket(&ours, PollFlags::IN, long).unwrap_err();
         assert_eq!(ended.kind(), io::ErrorKind::Interrupted);
         thread.join().unwrap();
@@ -142,7 +142,7 @@ mod tests {
         let shared = Shared::default();
         shared.wake();
         let began = Instant::now();
-        shared.rest(Duration::from_secs(60));
+        shared.rest(Duration::from_mins(1));
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 }

@@ -82,10 +82,9 @@ pub(super) fn check_common(options: &BTreeMap<String, String>) -> Result<(), Bad
 /// An option that is true or false; false where it is not given.
 pub(super) fn boolean(options: &BTreeMap<String, String>, name: &str) -> Result<bool, BadOption> {
     match options.get(name).map(String::as_str) {
-        None => Ok(false),
         // Go's strconv.ParseBool.
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some(other) => Err(BadOption::value(name, other, "true or false")),
     }
 }
