@@ -56,7 +56,7 @@ impl Datagram for Encoder {
 /// A Unix socket.
 #[derive(Debug)]
 pub(crate) struct Socket<D> {
-    end: OwnedFd,
+    fd: OwnedFd,
     shared: Arc<Shared>,
     datagram: D,
     arrived: Option<u64>,
@@ -68,13 +68,13 @@ impl<D: Datagram> Socket<D> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Ok(Self { end: socket, shared: shared.clone(), datagram, arrived: None, buffer: Vec::new() })
+        Ok(Self { fd: socket, shared: shared.clone(), datagram, arrived: None, buffer: Vec::new() })
     }
 
     fn send_one(&self) -> io::Result<()> {
         let deadline = Instant::now() + STALL;
         loop {
-            match send(&self.end, &self.buffer, SendFlags::NOSIGNAL) {
+            match send(&self.fd, &self.buffer, SendFlags::NOSIGNAL) {
                 Ok(_) => return Ok(()),
                 Err(Errno::MSGSIZE | Errno::NOBUFS) if self.datagram.may_be_file() => {
                     return self.send_file(deadline);
@@ -86,7 +86,7 @@ impl<D: Datagram> Socket<D> {
 
     fn await_room(&self, error: Errno, deadline: Instant) -> io::Result<()> {
         match error {
-            Errno::AGAIN => self.shared.await_socket(&self.end, PollFlags::OUT, deadline),
+            Errno::AGAIN => self.shared.await_socket(&self.fd, PollFlags::OUT, deadline),
             Errno::INTR => Ok(()),
             other => Err(other.into()),
         }
@@ -106,7 +106,7 @@ impl<D: Datagram> Socket<D> {
             let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             control.push(SendAncillaryMessage::ScmRights(&fds));
-            match sendmsg(&self.end, &[], &mut control, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.fd, &[], &mut control, SendFlags::NOSIGNAL) {
                 Ok(_) => return Ok(()),
                 Err(error) => self.await_room(error, deadline)?,
             }
@@ -117,14 +117,14 @@ impl<D: Datagram> Socket<D> {
     fn settle(&self) -> io::Result<()> {
         let deadline = Instant::now() + STALL;
         let mut pause = Duration::from_micros(100);
-        while sys::socket::unsent(&self.end)? > 0 {
+        while sys::socket::unsent(&self.fd)? > 0 {
             if self.shared.is_cancelled() || Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not take what was sent"));
             }
             self.shared.pause(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
-        match send(&self.end, &[], SendFlags::NOSIGNAL) {
+        match send(&self.fd, &[], SendFlags::NOSIGNAL) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

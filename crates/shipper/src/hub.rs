@@ -274,6 +274,8 @@ impl Monitor {
         loop {
             match rustix::io::read(&self.stream, &mut buffer) {
                 Ok(0) => return false,
+                // No id is that long: whoever that is.
+                Ok(_) if self.said.len() > buffer.len() => return false,
                 Ok(read) => {
                     self.said.extend_from_slice(&buffer[..read]);
                     if self.id.is_none() {

@@ -65,7 +65,12 @@ impl Stream {
     pub(crate) fn is_closed(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         while let Some(read) = self.wire.read_now(&mut buffer)? {
-            if read == 0 || self.understand(&buffer[..read])? {
+            if read == 0 {
+                return Ok(true);
+            }
+            if self.understand(&buffer[..read])? {
+                // It has only said so yet: how the connection ends tells what it has read.
+                self.finish()?;
                 return Ok(true);
             }
         }

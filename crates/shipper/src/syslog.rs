@@ -79,8 +79,7 @@ impl Encoder {
         let mut text = String::from_utf8_lossy(&text).into_owned();
         if self.how == SyslogMessage::Rfc5424Micro {
             let micros = message.time.0.rem_euclid(1_000_000_000) / 1000;
-            let fraction = format!(".{micros:06}");
-            text += &fraction;
+            return format!("{text}.{micros:06}Z");
         }
         text.push('Z');
         text

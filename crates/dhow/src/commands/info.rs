@@ -62,6 +62,8 @@ fn text(info: &Info) -> String {
         format!("Version: {}", info.server_version),
         format!("Storage Driver: {}", info.storage_driver),
         format!("Logging Driver: {}", info.logging_driver),
+        format!(" Entries to be sent: {}", info.log_entries_pending),
+        format!(" Entries dropped: {}", info.log_entries_dropped),
         format!("Cgroup Version: {}", info.cgroup_version),
         format!(" Parent: {}", info.cgroup_parent),
         format!(" Memory of all containers: {}", limit(info.containers_memory_limit.map(human::binary_size))),
