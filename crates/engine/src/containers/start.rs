@@ -154,7 +154,9 @@ impl Engine {
         let host = OnHost::find(options)?;
         let joins = self.joins(options)?;
         let shipper = self.plan_shipping(record)?;
-        warnings.extend(self.shipping_warning(record));
+        if shipper.is_some() {
+            warnings.extend(self.shipping_warning(record));
+        }
         let probe = record.resolved.health.clone();
         let probe = probe.map(|check| health::request(record, check, apparmor.clone(), seccomp.clone()));
         let network_files = files_of(self, &joins, live);
