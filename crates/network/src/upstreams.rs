@@ -68,9 +68,7 @@ fn made_from(host: &str, dns: &DnsOptions, has_ipv6: bool) -> Resolving {
         options.retain(|option| !option.starts_with("ndots:"));
         options.push("ndots:0");
     }
-    text += "options ";
-    text += &options.join(" ");
-    text.push('\n');
+    text.extend(["options ", &options.join(" "), "\n"]);
     Resolving { text, upstreams, warnings }
 }
 
