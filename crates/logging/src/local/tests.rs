@@ -71,7 +71,7 @@ fn what_is_said_is_read_back_with_numbers_that_outlive_the_writer() {
     writer.write(Stream::Stderr, b"\xff\x00\n");
     drop(writer);
     let mut writer = Writer::open(config.clone());
-    writer.write(Stream::Stdout, &[b'x'; 40_000]);
+    writer.write(Stream::Stdout, &vec![b'x'; 40_000]);
     drop(writer);
     let entries = all(&config.path);
     assert_eq!(numbers(&entries), [0, 1, 2, 3, 4, 5]);

@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// How long an entry waits for another line of it.
 const QUIET: Duration = Duration::from_millis(300);
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// What is looked for, and what was found and not yet handed out.
 pub(super) struct Search {
