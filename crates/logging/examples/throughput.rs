@@ -73,7 +73,8 @@ fn main() {
             }
         }
         writer.finish();
-        let speed = |begun: Duration| written as f64 / processor_time().saturating_sub(begun).as_secs_f64() / 1e6;
+        let speed =
+            |begun: Duration| written as f64 / processor_time().saturating_sub(begun).as_secs_f64() / 1e6;
         let writing = speed(begun);
         assert_eq!(writer.errors(), 0);
         let size: u64 = fs::read_dir(&dir).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();

@@ -73,7 +73,7 @@ pub(crate) fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether somebody has removed the file that is open here: [`clear`](crate::clear) does, and so may anybody.
+/// Whether somebody has removed the file that is open here: `clear` does, and so may anybody.
 pub(crate) fn is_removed(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 0)
 }

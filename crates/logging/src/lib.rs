@@ -6,8 +6,8 @@
 //! door    ◀── Reader ── log.json.2
 //! ```
 //!
-//! There are two formats: Docker's `json-file`, one JSON object a line, which [`json`] writes and reads; and ours,
-//! `local`, compressed, in which every entry has a number and is found by it or by its time ([`local`] draws it).
+//! There are two formats: Docker's `json-file`, one JSON object a line, which `json` writes and reads; and ours,
+//! `local`, compressed, in which every entry has a number and is found by it or by its time (the module `local` draws it).
 //!
 //! The [`Writer`] belongs to the monitor, which must stay tiny: no thread, no serde, one reused buffer.
 //! A full disk never stops a container: what cannot be written is retried, then dropped and counted. The

@@ -11,9 +11,11 @@ use crate::local::LocalFile;
 use crate::{Config, Format, MAX_PIECE, Stream};
 
 /// Entries are written once this many bytes of them have gathered.
-pub(crate) const FLUSH_AT: usize = 128 * 1024;
+const FLUSH_AT: usize = 128 * 1024;
 /// A command that says so much at a time says more.
 const FULL: usize = 64 * 1024;
+/// A buffer that is not worth being freed.
+pub(crate) const LITTLE: usize = 4096;
 /// How much is kept for later while the disk is full.
 const MAX_BACKLOG: usize = 512 * 1024;
 
@@ -140,7 +142,7 @@ impl To {
 
     fn rest(&mut self) {
         match self {
-            Self::Json(_) => {}
+            Self::Json(file) => file.rest(),
             Self::Local(file) => file.rest(),
         }
     }

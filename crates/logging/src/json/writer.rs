@@ -11,7 +11,7 @@ use base::Timestamp;
 
 use super::encoding;
 use crate::files::{is_removed, rotate};
-use crate::writer::FLUSH_AT;
+use crate::writer::LITTLE;
 use crate::{Config, Stream, rfc3339};
 
 /// Writes a log.
@@ -78,11 +78,15 @@ impl JsonFile {
         write_whole(file, &self.out)?;
         self.size += self.out.len() as u64;
         self.out.clear();
-        // One burst must not cost memory for the rest of a container's life.
-        if self.out.capacity() > 2 * FLUSH_AT {
-            self.out.shrink_to(FLUSH_AT);
-        }
         Ok(())
+    }
+
+    /// Nothing more is to come for now: one burst must not cost memory for the rest of a container's life.
+    pub(crate) fn rest(&mut self) {
+        if self.out.is_empty() && self.out.capacity() > LITTLE {
+            self.out = Vec::new();
+            sys::memory::give_back();
+        }
     }
 }
 

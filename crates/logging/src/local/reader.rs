@@ -84,22 +84,22 @@ impl LocalReader {
                     return Ok(true);
                 }
             }
-            if !(self.entry_of_files()? || self.entry_of_tail()?) {
+            if !(self.take_from_files()? || self.take_from_tail()?) {
                 return Ok(false);
             }
         }
     }
 
     /// Takes the next block from the files.
-    fn entry_of_files(&mut self) -> io::Result<bool> {
+    fn take_from_files(&mut self) -> io::Result<bool> {
         loop {
-            if self.entry_of_current()? {
+            if self.take_from_current()? {
                 return Ok(true);
             }
             if self.queue.is_empty() {
                 self.queue = newer_than(&self.path, self.current.as_ref())?;
                 // The file may have grown between the last look and its rotation.
-                if !self.queue.is_empty() && self.entry_of_current()? {
+                if !self.queue.is_empty() && self.take_from_current()? {
                     return Ok(true);
                 }
             }
@@ -109,7 +109,7 @@ impl LocalReader {
         }
     }
 
-    fn entry_of_current(&mut self) -> io::Result<bool> {
+    fn take_from_current(&mut self) -> io::Result<bool> {
         let Some(source) = &self.current else { return Ok(false) };
         let cursor = match &mut self.cursor {
             Some(cursor) => cursor,
@@ -122,7 +122,7 @@ impl LocalReader {
     }
 
     /// Takes the next block from the tail.
-    fn entry_of_tail(&mut self) -> io::Result<bool> {
+    fn take_from_tail(&mut self) -> io::Result<bool> {
         let file = match File::open(tail_path(&self.path)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
@@ -135,11 +135,12 @@ impl LocalReader {
             }
         }
         // It is empty, or goes on later: then what is wanted has become a block by now, or is lost.
-        if self.entry_of_files()? {
+        if self.take_from_files()? {
             return Ok(true);
         }
         let Some((_, cursor)) = &mut self.tail else { return Ok(false) };
-        Ok(self.block.take(&file, cursor, self.next, u64::MAX, &mut self.stored)? || self.entry_of_files()?)
+        Ok(self.block.take(&file, cursor, self.next, u64::MAX, &mut self.stored)?
+            || self.take_from_files()?)
     }
 }
 

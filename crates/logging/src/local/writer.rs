@@ -11,10 +11,8 @@ use super::block::{FILE_HEAD, FileHead, HEAD, Mark, seal};
 use super::journal::{Contents, Journal, end_of_blocks};
 use super::{BLOCK, codec, seek, tail_path};
 use crate::files::{is_removed, newer_than, rotate};
+use crate::writer::LITTLE;
 use crate::{Config, Stream};
-
-/// A buffer that is not worth being freed.
-const LITTLE: usize = 4096;
 
 /// Writes a log.
 #[derive(Debug)]
@@ -102,16 +100,14 @@ impl LocalFile {
         }
         self.reopen_removed()?;
         let limit = self.tail_limit();
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => {
-                let (open, next, latest) = restore(&self.config.path)?;
-                self.next = if self.known { self.next.max(next) } else { self.next.saturating_add(next) };
-                self.known = true;
-                self.latest = self.latest.max(latest);
-                none.insert(open)
-            }
-        };
+        if self.open.is_none() {
+            let (open, next, latest) = restore(&self.config.path)?;
+            self.next = if self.known { self.next.max(next) } else { self.next.saturating_add(next) };
+            self.known = true;
+            self.latest = self.latest.max(latest);
+            self.open = Some(open);
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
         let latest = self.latest.max(self.batch.latest);
         if open.journal.size + self.batch.body.len() as u64 >= limit {
             self.make_blocks(latest)?;
