@@ -1,11 +1,11 @@
 //! The server: one thread, all the sockets.
 //!
-//! - [`clients`]: monitors connect, register their containers, hang up.
-//! - [`questions`]: what a container asks is answered, or asked outside.
-//! - [`outside`]: the questions that are asked outside, until they are answered; [`exchange`]: one of them by TCP.
-//! - [`streams`]: containers that ask by TCP.
-//! - [`settling`]: the first moment after another server's end.
-//! - [`spaces`], [`poller`], [`chance`]: network namespaces, `epoll`, random numbers.
+//! - `clients`: monitors connect, register their containers, hang up.
+//! - `questions`: what a container asks is answered, or asked outside.
+//! - `outside`: the questions that are asked outside, until they are answered; `exchange`: one of them by TCP.
+//! - `streams`: containers that ask by TCP.
+//! - `settling`: the first moment after another server's end.
+//! - `spaces`, `poller`, `chance`: network namespaces, `epoll`, random numbers.
 
 mod chance;
 mod clients;

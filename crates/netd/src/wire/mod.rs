@@ -3,10 +3,10 @@
 //! Nothing here follows a compression pointer: the name in a question is not compressed, and of an answer's records only
 //! the place of their lifetimes matters. So no message, whoever made it, can lead us round in circles.
 //!
-//! - [`name`]: names in their wire form, and back from text.
-//! - [`query`]: what a container asks.
-//! - [`write`]: our own answers.
-//! - [`response`]: what a server outside has answered: read, kept, handed on.
+//! - `name`: names in their wire form, and back from text.
+//! - `query`: what a container asks.
+//! - `write`: our own answers.
+//! - `response`: what a server outside has answered: read, kept, handed on.
 
 pub mod name;
 pub mod query;
