@@ -151,7 +151,7 @@ fn ports_of_a_monitor_that_was_killed_are_given_back() {
     server(&dhow, "web", &[]);
     server(&dhow, "other", &[]);
     dhow.ok(&["set", "-p", "8080:80", "web"]);
-    let table = || world.on_host("nft").args(&["list", "table", "ip", dhow.global_name()]).ok();
+    let table = || world.on_host("nft").args(&["list", "table", "inet", dhow.global_name()]).ok();
     assert!(table().contains("8080"), "{}", table());
     let monitor = dhow.monitor_pid("web");
     kill_process(Pid::from_raw(monitor as i32).unwrap(), Signal::KILL).unwrap();

@@ -6,6 +6,7 @@ use network::{Endpoint, Plan};
 use state::container::Record;
 use state::netd::{Membership, Registration, Subnet, VERSION};
 use state::options::{EndpointOptions, NetworkMode};
+use state::protocol::CHANGES;
 
 use super::connect::addresses;
 use super::endpoints;
@@ -75,6 +76,10 @@ impl Engine {
             })?;
         }
         let found = self.find(record.id.as_str())?;
+        // One of an earlier version would not know what it is told.
+        if found.live.as_ref().is_none_or(|live| live.protocol < CHANGES) {
+            return Ok(());
+        }
         if let Some(session) = self.connect_if_up(&found)? {
             // One that ends just now is called nothing any more.
             session.set_names(&registration).ok();

@@ -36,7 +36,9 @@ pub use facets::Way;
 /// What `set` would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetPlan {
-    /// The container's name.
+    /// The container, whatever it is called by the time it is changed.
+    id: Id,
+    /// Its name.
     pub name: String,
     /// How.
     pub way: Way,
@@ -107,6 +109,7 @@ impl Engine {
         let because = (way == Way::Restart && alone)
             .then_some("its monitor is of an earlier version, and cannot change ports while it runs");
         Ok(SetPlan {
+            id: record.id.clone(),
             name: record.name.clone(),
             way,
             changes: next.facets.into_iter().map(|facet| facet.words).collect(),
@@ -118,7 +121,7 @@ impl Engine {
     /// Changes a container in the way that was planned. Where it has to be stopped, it gets `timeout` seconds as for
     /// [`Engine::stop`]. Returns what came up and people should know.
     pub fn set(&self, plan: &SetPlan, changes: &Changes, timeout: Option<u64>) -> Result<Vec<String>> {
-        let id = records::find(&self.instance, &plan.name)?;
+        let id = plan.id.clone();
         let warnings = match plan.way {
             Way::Nothing => return Ok(Vec::new()),
             Way::NextStart => self.set_for_next_start(&id, changes)?,
