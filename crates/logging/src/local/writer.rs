@@ -249,6 +249,8 @@ impl Blocks {
 
 /// Finds out where the log at `path` ends: what number comes next, and the latest time in it.
 fn restore(path: &Path) -> io::Result<(Open, u64, Timestamp)> {
+    // Numbers of blocks that cannot be read are not given twice.
+    let (known, _) = seek::end(path)?;
     let (mut next, mut latest) = (0, Timestamp(i64::MIN));
     // From the newest to the oldest, up to the first that can tell.
     for source in newer_than(path, None)?.iter().rev() {
@@ -266,6 +268,7 @@ fn restore(path: &Path) -> io::Result<(Open, u64, Timestamp)> {
         (Some(head), None) => (next, latest) = (next.max(head.first), latest.max(head.latest)),
         (None, None) => {}
     }
+    next = next.max(known);
     let blocks = if path.exists() { Some(Blocks::create(path, next, latest)?) } else { None };
     Ok((Open { blocks, journal }, next, latest))
 }
