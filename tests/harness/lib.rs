@@ -7,7 +7,7 @@
 //!   them can hang: each has a deadline, after which it is killed and the test fails.
 //! - [`image`], [`tar`], [`entry`]: images made on the spot from the host's static busybox, and what only attackers
 //!   and oddities have in their archives. [`layout`]: an image as a directory. [`tree`]: what was unpacked.
-//! - [`upgrade`]: an earlier release. [`disk`]: small file systems to be filled. [`world`]: network namespaces with a neighbour in them. [`registry`]: registries on loopback, and [`proxy`]: what
+//! - [`volume`]: what is asked of volumes again and again. [`upgrade`]: an earlier release. [`disk`]: small file systems to be filled. [`world`]: network namespaces with a neighbour in them. [`registry`]: registries on loopback, and [`proxy`]: what
 //!   stands before them and breaks. [`strange`]: one that answers whatever a test wants it to, also with TLS. [`served`]: ours.
 //! - [`oci`]: bundles, and the runtime by runc's command line. [`callers`], [`containerd`]: machines for who calls it. [`spec`]: what
 //!   tests of the specification share. [`attack`]: what attackers bring along, and what they must not touch.
@@ -42,6 +42,7 @@ pub mod tar;
 mod terminal;
 pub mod tree;
 pub mod upgrade;
+pub mod volume;
 mod wait;
 pub mod world;
 

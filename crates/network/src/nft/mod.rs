@@ -18,7 +18,9 @@ mod set;
 pub(crate) mod table;
 pub(crate) mod zone;
 
-use crate::netlink::{ACK, Protocol, Refusal, Request, Socket};
+use rustix::io::Errno;
+
+use crate::netlink::{ACK, CREATE, Protocol, Refusal, Request, Socket, parse};
 
 const SUBSYSTEM: u16 = 10;
 const NEWTABLE: u16 = 0;
@@ -92,6 +94,49 @@ impl Transaction {
         self.message(message, flags | ACK, last);
         self.request.message(BATCH_END, 0, &batch_header(), |_| {});
         Socket::open(Protocol::Netfilter)?.transact(&self.request, 1)
+    }
+}
+
+/// Where a chain sits in a packet's way: the hook's number, and the place among the others there.
+type Place = (u32, i32);
+
+/// A base chain that lets pass what no rule of it drops.
+fn base_chain(
+    transaction: &mut Transaction,
+    table: &str,
+    name: &str,
+    purpose: &str,
+    (hook, priority): Place,
+) {
+    const TABLE: u16 = 1;
+    const NAME: u16 = 3;
+    const HOOK: u16 = 4;
+    const HOOK_NUMBER: u16 = 1;
+    const HOOK_PRIORITY: u16 = 2;
+    const TYPE: u16 = 7;
+    transaction.message(NEWCHAIN, CREATE, |r| {
+        r.string(TABLE, table);
+        r.string(NAME, name);
+        r.nest(HOOK, |r| {
+            r.be32(HOOK_NUMBER, hook);
+            r.be32(HOOK_PRIORITY, priority.cast_unsigned());
+        });
+        r.string(TYPE, purpose);
+    });
+}
+
+/// Whether a table of this family stands that carries our mark.
+fn stands(of: u8, table: &str, mark: &[u8]) -> Result<bool, Refusal> {
+    const NAME: u16 = 1;
+    const USERDATA: u16 = 6;
+    let mut request = Request::new();
+    request.message(kind(GETTABLE), 0, &family(of), |r| r.string(NAME, table));
+    let marked = |payload: &[u8]| {
+        payload.get(4..).and_then(|attributes| parse::attribute(attributes, USERDATA)) == Some(mark)
+    };
+    match Socket::open(Protocol::Netfilter)?.ask(&request, marked) {
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
+        other => other,
     }
 }
 

@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 
-use crate::netlink::{CREATE, Protocol, Refusal, Request, Socket, parse};
+use crate::netlink::{CREATE, Refusal};
 use crate::subnet6::Subnet6;
 
 use super::rule::Address::Source;
@@ -28,13 +28,17 @@ use super::rule::Verdict::{Accept, Drop};
 use super::rule::{EtherType, Interface, Is};
 use super::set::{self, Element, Holds, Type, interface};
 use super::zone::Writer;
-use super::{BRIDGE, DELTABLE, GETTABLE, NEWCHAIN, NEWTABLE, Transaction, family, kind};
+use super::{BRIDGE, DELTABLE, NEWTABLE, Transaction, base_chain};
 
 const PORTS: &str = "ports";
 const OWNERS: &str = "owners";
 const OWNERS6: &str = "owners6";
 /// Raised with every change above.
 const MARK: &[u8] = b"\0\x07dhow 1\0";
+
+const PREROUTING: u32 = 0;
+/// Before anybody else's.
+const PRIORITY: i32 = -400;
 
 const TABLE_NAME: u16 = 1;
 const TABLE_USERDATA: u16 = 6;
@@ -80,15 +84,7 @@ fn link_local(mac: [u8; 6]) -> Ipv6Addr {
 
 /// Whether the table stands and is of our making.
 pub(crate) fn exists(table: &str) -> Result<bool, Refusal> {
-    let mut request = Request::new();
-    request.message(kind(GETTABLE), 0, &family(BRIDGE), |r| r.string(TABLE_NAME, table));
-    let mark = |payload: &[u8]| {
-        payload.get(4..).and_then(|attributes| parse::attribute(attributes, TABLE_USERDATA)) == Some(MARK)
-    };
-    match Socket::open(Protocol::Netfilter)?.ask(&request, mark) {
-        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
-        other => other,
-    }
+    super::stands(BRIDGE, table, MARK)
 }
 
 /// Makes the table with these, instead of one that may stand.
@@ -110,9 +106,9 @@ pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
     for (id, (name, key)) in (1..).zip(sets) {
         set::make(&mut transaction, table, (name, id), key, &Holds::Nothing);
     }
-    chain(&mut transaction, table);
-    let mut writer = Writer { transaction: &mut transaction, table };
     let guard = "guard";
+    base_chain(&mut transaction, table, guard, "filter", (PREROUTING, PRIORITY));
+    let mut writer = Writer { transaction: &mut transaction, table };
     writer.rule(guard, |r| r.interface_in_set(Interface::Incoming, PORTS, Is::NotEqual).verdict(Accept));
     writer.rule(guard, |r| {
         r.ether_type(EtherType::Ipv4).sender_in_set(EtherType::Ipv4, OWNERS).verdict(Accept);
@@ -132,27 +128,6 @@ pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
         owner.elements(|set, element| element.add(&mut transaction, table, set));
     }
     transaction.commit(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, table))
-}
-
-fn chain(transaction: &mut Transaction, table: &str) {
-    const TABLE: u16 = 1;
-    const NAME: u16 = 3;
-    const HOOK: u16 = 4;
-    const HOOK_NUMBER: u16 = 1;
-    const HOOK_PRIORITY: u16 = 2;
-    const TYPE: u16 = 7;
-    const PREROUTING: u32 = 0;
-    /// Before anybody else's.
-    const PRIORITY: i32 = -400;
-    transaction.message(NEWCHAIN, CREATE, |r| {
-        r.string(TABLE, table);
-        r.string(NAME, "guard");
-        r.nest(HOOK, |r| {
-            r.be32(HOOK_NUMBER, PREROUTING);
-            r.be32(HOOK_PRIORITY, PRIORITY.cast_unsigned());
-        });
-        r.string(TYPE, "filter");
-    });
 }
 
 /// Adds a container's link. `ENOENT` where the table is gone.

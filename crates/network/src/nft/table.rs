@@ -29,16 +29,14 @@
 //!
 //! Each rule needs the name of a bridge or an element in a set: nobody else's packets match.
 
-use rustix::io::Errno;
-
-use crate::netlink::{CREATE, Protocol, Refusal, Request, Socket, parse};
+use crate::netlink::{CREATE, Refusal};
 use crate::subnet6::Subnet6;
 
 use super::rule::Address::Destination;
 use super::rule::{Interface, Is, Version};
 use super::set::{self, Holds, Type};
 use super::zone::{Writer, Zone};
-use super::{DELTABLE, GETTABLE, INET, IPV4, NEWCHAIN, NEWTABLE, Transaction, family, kind};
+use super::{DELTABLE, INET, IPV4, NEWTABLE, Transaction, base_chain};
 
 /// The map of ports published on all addresses.
 pub(super) const PORTS: &str = "ports";
@@ -70,15 +68,7 @@ const TABLE_USERDATA: u16 = 6;
 
 /// Whether the table stands and is of our making.
 pub(crate) fn exists(table: &str) -> Result<bool, Refusal> {
-    let mut request = Request::new();
-    request.message(kind(GETTABLE), 0, &family(INET), |r| r.string(TABLE_NAME, table));
-    let mark = |payload: &[u8]| {
-        payload.get(4..).and_then(|attributes| parse::attribute(attributes, TABLE_USERDATA)) == Some(MARK)
-    };
-    match Socket::open(Protocol::Netfilter)?.ask(&request, mark) {
-        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
-        other => other,
-    }
+    super::stands(INET, table, MARK)
 }
 
 /// Makes the table with all of these networks, instead of one that may stand.
@@ -202,29 +192,4 @@ fn rules(writer: &mut Writer<'_>) {
     writer.rule("postrouting", |r| r.verdict_by_interface(Outgoing, TO_BRIDGE));
     writer.rule("postrouting", |r| r.source_in_set(Version::V4, MASQUERADED).masquerade());
     writer.rule("postrouting", |r| r.source_in_set(Version::V6, MASQUERADED6).masquerade());
-}
-
-/// A base chain that lets pass what no rule of it drops.
-fn base_chain(
-    transaction: &mut Transaction,
-    table: &str,
-    name: &str,
-    purpose: &str,
-    (hook, priority): (u32, i32),
-) {
-    const TABLE: u16 = 1;
-    const NAME: u16 = 3;
-    const HOOK: u16 = 4;
-    const HOOK_NUMBER: u16 = 1;
-    const HOOK_PRIORITY: u16 = 2;
-    const TYPE: u16 = 7;
-    transaction.message(NEWCHAIN, CREATE, |r| {
-        r.string(TABLE, table);
-        r.string(NAME, name);
-        r.nest(HOOK, |r| {
-            r.be32(HOOK_NUMBER, hook);
-            r.be32(HOOK_PRIORITY, priority.cast_unsigned());
-        });
-        r.string(TYPE, purpose);
-    });
 }
