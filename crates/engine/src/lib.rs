@@ -29,7 +29,7 @@ pub use containers::diff::{Change, ChangeKind};
 pub use containers::exec::ExecOptions;
 pub use containers::export::ExportTarget;
 pub use containers::list::{ContainerSummary, JoinSummary, MountSummary};
-pub use containers::logs::{JsonField, LogLine, LogOptions, LogSearch, LogStream};
+pub use containers::logs::{JsonField, LogLine, LogOptions, LogSearch, LogStream, Logs};
 pub use containers::prune::PrunedContainers;
 pub use containers::remove::RemoveOptions;
 pub use containers::session::{Event, Session, SessionSender};

@@ -12,8 +12,6 @@ use crate::{Config, Format, MAX_PIECE, Stream};
 
 /// Entries are written once this many bytes of them have gathered.
 const FLUSH_AT: usize = 128 * 1024;
-/// A command that says so much at a time says more.
-const FULL: usize = 64 * 1024;
 /// A buffer that is not worth being freed.
 pub(crate) const LITTLE: usize = 4096;
 /// How much is kept for later while the disk is full.
@@ -66,9 +64,24 @@ impl Writer {
     /// Takes what the container wrote to `stream`. Never fails: see [`errors`](Self::errors).
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
         self.write_at(stream, bytes, Timestamp::now());
-        // As much as a pipe has, or as is read at once: more is to come.
-        if bytes.len() < FULL {
-            self.to.rest();
+    }
+
+    /// Whether it holds memory that a container which has fallen silent should not cost: see [`rest`](Self::rest).
+    pub fn is_warm(&self) -> bool {
+        match &self.to {
+            To::Json(file) => file.is_warm(),
+            To::Local(file) => file.is_warm(),
+        }
+    }
+
+    /// Nothing has come for a while: one burst must not cost memory for the rest of a container's life.
+    pub fn rest(&mut self) {
+        if self.is_warm() {
+            match &mut self.to {
+                To::Json(file) => file.rest(),
+                To::Local(file) => file.rest(),
+            }
+            sys::memory::give_back();
         }
     }
 
@@ -137,13 +150,6 @@ impl To {
         match self {
             Self::Json(file) => file.flush(),
             Self::Local(file) => file.flush(),
-        }
-    }
-
-    fn rest(&mut self) {
-        match self {
-            Self::Json(file) => file.rest(),
-            Self::Local(file) => file.rest(),
         }
     }
 

@@ -34,6 +34,8 @@ const MOST_INPUT: usize = 64 << 10;
 const BUFFER: usize = 64 << 10;
 /// The size of the pipe of a command that says much, in bytes: it need not wait for us to take each 64 KiB.
 const WIDE_PIPE: usize = 1 << 20;
+/// A command that has said nothing for so long has fallen silent.
+const SILENCE: Duration = Duration::from_millis(100);
 /// More than the kernel keeps of what was written to a terminal and not yet read.
 const MOST_IN_TERMINAL: usize = 128 << 10;
 /// A command that lives longer than this is one that stays.
@@ -73,6 +75,8 @@ pub(crate) struct Keeper {
     named_late: bool,
     /// When the command is killed that was told to end because of its health.
     kill_at: Option<Instant>,
+    /// When the log gives back what memory it took for a burst.
+    log_rests_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,6 +111,7 @@ impl Keeper {
             called: None,
             named_late: false,
             kill_at: None,
+            log_rests_at: None,
         }
     }
 
@@ -181,6 +186,7 @@ impl Keeper {
         let due = [
             next,
             self.kill_at,
+            self.log_rests_at,
             self.health.as_ref().and_then(health::Watch::next),
             self.shipping.as_ref().and_then(Shipping::next),
             self.names.as_ref().and_then(Names::next),
@@ -193,6 +199,12 @@ impl Keeper {
             self.serve(*source, command.as_deref_mut(), buffer);
         }
         self.drop_gone_clients(command);
+        if self.log_rests_at.is_some_and(|when| when <= Instant::now()) {
+            self.log_rests_at = None;
+            if let Some(log) = &mut self.log {
+                log.rest();
+            }
+        }
         if let Some(names) = &mut self.names {
             names.look_after();
         }
@@ -383,12 +395,13 @@ impl Keeper {
         match rustix::io::read(fd, &mut *buffer) {
             Ok(0) => command.outputs[n] = None,
             Ok(read) => {
-                if read == BUFFER {
+                if read > BUFFER / 2 {
                     widen(fd);
                 }
                 let (stream, tag) = [(Stream::Stdout, Tag::Output), (Stream::Stderr, Tag::Errors)][n];
                 if let Some(log) = &mut self.log {
                     log.write(stream, &buffer[..read]);
+                    self.log_rests_at = log.is_warm().then(|| Instant::now() + SILENCE);
                 }
                 if let Some(shipping) = &mut self.shipping {
                     shipping.said();

@@ -101,9 +101,9 @@ impl Run for Arguments {
                 multiline: self.multiline,
             },
         };
-        let mut batch = Batch { stream: LogStream::Stdout, bytes: Vec::with_capacity(BATCH) };
-        for line in engine.logs(&self.container, options)? {
-            let line = line?;
+        let mut batch = Batch { stream: LogStream::Stdout, bytes: Vec::with_capacity(BATCH), many: false };
+        let mut lines = engine.logs(&self.container, options)?;
+        while let Some(line) = lines.read()? {
             // What goes to two descriptors keeps its order.
             if line.stream != batch.stream {
                 batch.write()?;
@@ -125,10 +125,16 @@ impl Run for Arguments {
 struct Batch {
     stream: LogStream,
     bytes: Vec<u8>,
+    /// One was full: more are to come.
+    many: bool,
 }
 
 impl Batch {
     fn write(&mut self) -> Result<()> {
+        if self.bytes.len() >= BATCH && !self.many {
+            self.many = true;
+            output::widen(rustix::stdio::stdout());
+        }
         let written: io::Result<()> = match self.stream {
             LogStream::Stdout => output::raw(rustix::stdio::stdout(), &self.bytes),
             LogStream::Stderr => output::raw(rustix::stdio::stderr(), &self.bytes),

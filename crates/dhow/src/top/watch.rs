@@ -79,8 +79,12 @@ impl<'e> Watch<'e> {
     fn log(&self, id: &Id, lines: usize) -> Vec<String> {
         let options = LogOptions { tail: Some(lines as u64), ..LogOptions::default() };
         let read = || -> engine::Result<Vec<String>> {
-            let lines = self.engine.logs(id.as_str(), options)?;
-            lines.map(|line| Ok(text::printable(&line?.bytes))).collect()
+            let mut log = self.engine.logs(id.as_str(), options)?;
+            let mut lines = Vec::new();
+            while let Some(line) = log.read()? {
+                lines.push(text::printable(&line.bytes));
+            }
+            Ok(lines)
         };
         read().unwrap_or_else(|error| vec![error.to_string()])
     }

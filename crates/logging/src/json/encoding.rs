@@ -3,35 +3,66 @@
 //! The escaping is that of Docker's `json-file` driver byte for byte (what Go's `encoding/json` does with
 //! HTML escaping on), so that whatever parses Docker's files parses ours: each invalid byte becomes U+FFFD.
 
+use base::Timestamp;
 use serde::Deserialize;
 
 use crate::{Entry, Stream, rfc3339};
 
+/// What follows the text in the line of an entry. Entries that are taken together have the same.
+pub(crate) fn trailer(stream: Stream, time: Timestamp, to: &mut Vec<u8>) {
+    to.extend_from_slice(b"\",\"stream\":\"");
+    to.extend_from_slice(stream.name().as_bytes());
+    to.extend_from_slice(b"\",\"time\":\"");
+    rfc3339::format(time, to);
+    to.extend_from_slice(b"\"}\n");
+}
+
 /// Appends one entry as a line. `pieces` are written one after the other as one text.
-pub(crate) fn encode(stream: Stream, pieces: [&[u8]; 2], time: &[u8], to: &mut Vec<u8>) {
+pub(crate) fn encode(pieces: [&[u8]; 2], trailer: &[u8], to: &mut Vec<u8>) {
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    to.reserve(length + trailer.len() + 16);
     to.extend_from_slice(b"{\"log\":\"");
     for piece in pieces {
         escape(piece, to);
     }
-    to.extend_from_slice(b"\",\"stream\":\"");
-    to.extend_from_slice(stream.name().as_bytes());
-    to.extend_from_slice(b"\",\"time\":\"");
-    to.extend_from_slice(time);
-    to.extend_from_slice(b"\"}\n");
+    to.extend_from_slice(trailer);
 }
 
 fn escape(bytes: &[u8], to: &mut Vec<u8>) {
-    // Nearly always it is text, which is much faster to check than to take apart.
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return escape_str(text, to);
-    }
-    for chunk in bytes.utf8_chunks() {
-        escape_str(chunk.valid(), to);
-        // Go replaces byte by byte, Rust's chunks are maximal prefixes: count the bytes, as Docker does.
-        for _ in chunk.invalid() {
-            to.extend_from_slice(b"\\ufffd");
+    // Nearly every line is of bytes that stand for themselves, but for its end.
+    let (line, end) = match bytes.strip_suffix(b"\n") {
+        Some(line) => (line, &b"\\n"[..]),
+        None => (bytes, &b""[..]),
+    };
+    if is_plain(line) {
+        to.extend_from_slice(line);
+    } else if let Ok(text) = std::str::from_utf8(line) {
+        escape_str(text, to);
+    } else {
+        for chunk in line.utf8_chunks() {
+            escape_str(chunk.valid(), to);
+            // Go replaces byte by byte, Rust's chunks are maximal prefixes: count the bytes, as Docker does.
+            for _ in chunk.invalid() {
+                to.extend_from_slice(b"\\ufffd");
+            }
         }
     }
+    to.extend_from_slice(end);
+}
+
+/// Whether no byte is special, and none part of a longer character, which might not be whole.
+fn is_plain(bytes: &[u8]) -> bool {
+    // Without a branch between, so that it becomes a few instructions for all of a block.
+    let special = |block: &[u8]| block.iter().fold(0, |any, &byte| any | u8::from(is_special_or_long(byte)));
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    blocks.iter().fold(0, |any, block| any | special(block)) | special(rest) == 0
+}
+
+#[expect(clippy::needless_bitwise_bool, reason = "without a branch, see is_plain")]
+const fn is_special_or_long(byte: u8) -> bool {
+    // Signed, so that one comparison finds control characters and what is no ASCII. Two and two of the others differ
+    // in one bit.
+    ((byte as i8) < 0x20) | (byte | 2 == b'>') | (byte | 4 == b'&') | (byte == b'\\')
 }
 
 /// The bytes that may need escaping.
@@ -109,53 +140,76 @@ fn escape_str(text: &str, to: &mut Vec<u8>) {
     to.extend_from_slice(&bytes[start..]);
 }
 
-/// Reads a line (without its newline) into `entry`, whose buffer is reused. False if it is not an entry:
-/// torn, or not ours.
-pub(crate) fn decode(line: &[u8], entry: &mut Entry) -> bool {
-    let is_one = decode_own(line, entry).is_some() || decode_any(line, entry).is_some();
-    // The format does not tell the last of a stream from a piece: it is taken for one.
-    entry.partial = is_one && !entry.text.ends_with(b"\n");
-    is_one
+/// Reads lines.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    /// The time that was read last, and how it was written: those that were taken together have the same.
+    time: (Timestamp, Vec<u8>),
 }
 
-/// The exact form that [`encode`] writes: no general parser needed.
-fn decode_own(line: &[u8], entry: &mut Entry) -> Option<()> {
-    let rest = line.strip_prefix(b"{\"log\":\"")?;
-    entry.text.clear();
+impl Decoder {
+    pub(crate) fn new() -> Self {
+        Self { time: (Timestamp(0), Vec::new()) }
+    }
+
+    /// Reads a line (without its newline) into `entry`, whose buffer is reused. False if it is not an entry:
+    /// torn, or not ours.
+    pub(crate) fn decode(&mut self, line: &[u8], entry: &mut Entry) -> bool {
+        let is_one = self.decode_own(line, entry).is_some() || decode_any(line, entry).is_some();
+        // The format does not tell the last of a stream from a piece: it is taken for one.
+        entry.partial = is_one && !entry.text.ends_with(b"\n");
+        is_one
+    }
+
+    /// The exact form that [`encode`] writes: no general parser needed.
+    fn decode_own(&mut self, line: &[u8], entry: &mut Entry) -> Option<()> {
+        let rest = line.strip_prefix(b"{\"log\":\"")?;
+        entry.text.clear();
+        let end = unescape(rest, &mut entry.text)?;
+        let rest = rest[end..].strip_prefix(b"\",\"stream\":\"std")?;
+        let (stream, rest) = match rest.split_at_checked(3)? {
+            (b"out", rest) => (Stream::Stdout, rest),
+            (b"err", rest) => (Stream::Stderr, rest),
+            _ => return None,
+        };
+        let time = rest.strip_prefix(b"\",\"time\":\"")?.strip_suffix(b"\"}")?;
+        if time != self.time.1 {
+            self.time.0 = rfc3339::parse(std::str::from_utf8(time).ok()?)?;
+            self.time.1.clear();
+            self.time.1.extend_from_slice(time);
+        }
+        entry.stream = stream;
+        entry.time = self.time.0;
+        Some(())
+    }
+}
+
+/// Reads a text up to the quotation mark that ends it, and returns where that is.
+fn unescape(text: &[u8], to: &mut Vec<u8>) -> Option<usize> {
     let mut at = 0;
     loop {
-        let run = rest[at..].iter().position(|b| matches!(b, b'"' | b'\\'))?;
-        entry.text.extend_from_slice(&rest[at..at + run]);
+        let run = memchr::memchr2(b'"', b'\\', &text[at..])?;
+        to.extend_from_slice(&text[at..at + run]);
         at += run;
-        if rest[at] == b'"' {
-            break;
+        if text[at] == b'"' {
+            return Some(at);
         }
         at += 2;
-        match rest.get(at - 1)? {
-            b'n' => entry.text.push(b'\n'),
-            b'r' => entry.text.push(b'\r'),
-            b't' => entry.text.push(b'\t'),
-            byte @ (b'"' | b'\\' | b'/') => entry.text.push(*byte),
+        match text.get(at - 1)? {
+            b'n' => to.push(b'\n'),
+            b'r' => to.push(b'\r'),
+            b't' => to.push(b'\t'),
+            byte @ (b'"' | b'\\' | b'/') => to.push(*byte),
             b'u' => {
-                let hex = std::str::from_utf8(rest.get(at..at + 4)?).ok()?;
+                let hex = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
                 // A surrogate pair is nothing we write: the general parser's business.
                 let c = char::from_u32(u32::from_str_radix(hex, 16).ok()?)?;
-                entry.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                to.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 at += 4;
             }
             _ => return None,
         }
     }
-    let rest = rest[at..].strip_prefix(b"\",\"stream\":\"std")?;
-    let (stream, rest) = match rest.split_at_checked(3)? {
-        (b"out", rest) => (Stream::Stdout, rest),
-        (b"err", rest) => (Stream::Stderr, rest),
-        _ => return None,
-    };
-    let time = rest.strip_prefix(b"\",\"time\":\"")?.strip_suffix(b"\"}")?;
-    entry.stream = stream;
-    entry.time = rfc3339::parse(std::str::from_utf8(time).ok()?)?;
-    Some(())
 }
 
 /// Any JSON object with the three fields, in any order, with others between.
@@ -181,7 +235,9 @@ mod tests {
 
     fn line(text: &[u8]) -> String {
         let mut to = Vec::new();
-        encode(Stream::Stderr, [text, b""], b"1970-01-01T00:00:00Z", &mut to);
+        let mut end = Vec::new();
+        trailer(Stream::Stderr, Timestamp(0), &mut end);
+        encode([text, b""], &end, &mut to);
         String::from_utf8(to).unwrap()
     }
 
@@ -200,11 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn plain_is_what_needs_no_escape() {
+        for byte in 0..=u8::MAX {
+            let plain = !is_special(byte) && byte < 0x80;
+            for place in [0, 15, 16, 31, 40] {
+                let mut text = [b'x'; 41];
+                text[place] = byte;
+                assert_eq!(is_plain(&text), plain, "{byte} in {place}");
+            }
+        }
+    }
+
+    #[test]
     fn other_writers_lines_are_read_too() {
         let mut entry = empty();
         let text =
             br#"{"attrs":{"a":"b"},"time":"1970-01-01T00:00:01Z","stream":"stdout","log":"\ud83d\ude00"}"#;
-        assert!(decode(text, &mut entry));
+        assert!(Decoder::new().decode(text, &mut entry));
         assert_eq!(
             (entry.stream, entry.time.0, &*entry.text),
             (Stream::Stdout, 1_000_000_000, "😀".as_bytes())
@@ -226,16 +294,16 @@ mod tests {
             }
             prop_assert_eq!(json["log"].as_str().unwrap(), &expected);
             let mut entry = empty();
-            prop_assert!(decode_own(body.as_bytes(), &mut entry).is_some());
+            prop_assert!(Decoder::new().decode_own(body.as_bytes(), &mut entry).is_some());
             prop_assert_eq!((entry.stream, entry.time.0), (Stream::Stderr, 0));
             prop_assert_eq!(entry.text, expected.into_bytes());
         }
 
         #[test]
         fn torn_or_foreign_lines_are_refused_not_feared(text in proptest::collection::vec(any::<u8>(), 0..99), cut in 0usize..60) {
-            let _ = decode(&text, &mut empty());
+            let _ = Decoder::new().decode(&text, &mut empty());
             let whole = line(&text);
-            prop_assert!(!decode(&whole.as_bytes()[..cut.min(whole.len() - 2)], &mut empty()));
+            prop_assert!(!Decoder::new().decode(&whole.as_bytes()[..cut.min(whole.len() - 2)], &mut empty()));
         }
     }
 }

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::{encoding, tail};
+use super::encoding::Decoder;
+use super::tail;
 use crate::files::{Source, newer_than};
 use crate::{Entry, Options};
 
@@ -21,9 +22,13 @@ pub(crate) struct JsonReader {
     current: Option<Source>,
     /// Files to read after the current one, oldest first.
     queue: VecDeque<Source>,
+    decoder: Decoder,
+    /// Bytes of the files, from `start` to `end`; the rest is room.
     buffer: Vec<u8>,
     /// Where in the buffer the next line begins.
     start: usize,
+    /// Where the room begins.
+    end: usize,
     /// Up to where it is known to hold no newline.
     searched: usize,
     /// The line being read has grown past [`MAX_LINE`]: skip to its end.
@@ -51,8 +56,10 @@ impl JsonReader {
             path: path.to_owned(),
             current: queue.pop_front(),
             queue,
+            decoder: Decoder::new(),
             buffer: Vec::new(),
             start: 0,
+            end: 0,
             searched: 0,
             skipping: false,
         })
@@ -61,23 +68,21 @@ impl JsonReader {
     /// Reads the next line that is an entry; false where nothing is there now.
     pub(crate) fn next(&mut self, entry: &mut Entry) -> io::Result<bool> {
         loop {
-            if let Some(length) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
+            if let Some(length) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) {
                 let line = self.start..self.searched + length;
                 self.start = line.end + 1;
                 self.searched = self.start;
                 let skipped = std::mem::take(&mut self.skipping);
-                if !skipped && encoding::decode(&self.buffer[line], entry) {
+                if !skipped && self.decoder.decode(&self.buffer[line], entry) {
                     return Ok(true);
                 }
                 continue;
             }
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            if self.buffer.len() > MAX_LINE {
+            if self.end - self.start > MAX_LINE {
                 self.skipping = true;
-                self.buffer.clear();
+                self.start = self.end;
             }
-            self.searched = self.buffer.len();
+            self.searched = self.end;
             if !self.fill()? {
                 return Ok(false);
             }
@@ -105,8 +110,7 @@ impl JsonReader {
     }
 
     fn forget_line(&mut self) {
-        self.buffer.clear();
-        self.searched = 0;
+        (self.start, self.end, self.searched) = (0, 0, 0);
         self.skipping = false;
     }
 
@@ -123,15 +127,20 @@ impl JsonReader {
 
     fn read_block(&mut self) -> io::Result<bool> {
         let Some(source) = &mut self.current else { return Ok(false) };
-        let length = self.buffer.len();
-        self.buffer.resize(length + BLOCK, 0);
+        if self.buffer.len() < self.end + BLOCK {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.searched -= self.start;
+            self.start = 0;
+            self.buffer.resize(self.buffer.len().max(self.end + BLOCK), 0);
+        }
         let read = loop {
-            match source.file.read(&mut self.buffer[length..]) {
+            match source.file.read(&mut self.buffer[self.end..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                other => break other?,
             }
         };
-        self.buffer.truncate(length + read.as_ref().map_or(0, |n| *n));
-        Ok(read? > 0)
+        self.end += read;
+        Ok(read > 0)
     }
 }

@@ -12,7 +12,7 @@ use base::Timestamp;
 use super::encoding;
 use crate::files::{is_removed, rotate};
 use crate::writer::LITTLE;
-use crate::{Config, Stream, rfc3339};
+use crate::{Config, Stream};
 
 /// Writes a log.
 #[derive(Debug)]
@@ -22,13 +22,19 @@ pub(crate) struct JsonFile {
     file: Option<File>,
     size: u64,
     out: Vec<u8>,
-    /// The time that is written next to entries, and how it is written.
-    time: (Timestamp, Vec<u8>),
+    /// What is written behind the texts of this stream and time.
+    trailer: (Stream, Timestamp, Vec<u8>),
 }
 
 impl JsonFile {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, file: None, size: 0, out: Vec::new(), time: (Timestamp(0), Vec::new()) }
+        Self {
+            config,
+            file: None,
+            size: 0,
+            out: Vec::new(),
+            trailer: (Stream::Stdout, Timestamp(0), Vec::new()),
+        }
     }
 
     /// How many bytes wait to be written.
@@ -37,12 +43,13 @@ impl JsonFile {
     }
 
     pub(crate) fn put(&mut self, stream: Stream, pieces: [&[u8]; 2], time: Timestamp) {
-        if self.time.1.is_empty() || self.time.0 != time {
-            self.time.1.clear();
-            rfc3339::format(time, &mut self.time.1);
-            self.time.0 = time;
+        let (of, at, trailer) = &mut self.trailer;
+        if trailer.is_empty() || (*of, *at) != (stream, time) {
+            trailer.clear();
+            encoding::trailer(stream, time, trailer);
+            (*of, *at) = (stream, time);
         }
-        encoding::encode(stream, pieces, &self.time.1, &mut self.out);
+        encoding::encode(pieces, trailer, &mut self.out);
     }
 
     /// Gives up what waits.
@@ -81,12 +88,13 @@ impl JsonFile {
         Ok(())
     }
 
-    /// Nothing more is to come for now: one burst must not cost memory for the rest of a container's life.
+    /// Whether the buffer of a burst is still held.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.out.is_empty() && self.out.capacity() > LITTLE
+    }
+
     pub(crate) fn rest(&mut self) {
-        if self.out.is_empty() && self.out.capacity() > LITTLE {
-            self.out = Vec::new();
-            sys::memory::give_back();
-        }
+        self.out = Vec::new();
     }
 }
 

@@ -127,13 +127,14 @@ impl LocalFile {
         Ok(())
     }
 
-    /// Nothing more is to come for now: who is idle holds as little memory as can be.
+    /// Whether memory is held in which blocks were made.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.warm && self.batch.count == 0
+    }
+
     pub(crate) fn rest(&mut self) {
-        if self.warm && self.batch.count == 0 {
-            self.batch.body = Vec::new();
-            sys::memory::give_back();
-            self.warm = false;
-        }
+        self.batch.body = Vec::new();
+        self.warm = false;
     }
 
     /// The tail and what waits become blocks, and the tail is emptied.

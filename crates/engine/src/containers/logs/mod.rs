@@ -81,11 +81,7 @@ pub struct LogLine {
 
 impl Engine {
     /// The lines of a container's log, oldest first.
-    pub fn logs(
-        &self,
-        name: &str,
-        options: LogOptions,
-    ) -> Result<Box<dyn Iterator<Item = Result<LogLine>> + '_>> {
+    pub fn logs(&self, name: &str, options: LogOptions) -> Result<Logs> {
         let found = self.find(name)?;
         let (path, format) = self.log_of(&found.record).ok_or_else(|| NotKept(name.to_owned()))?;
         let id = found.record.id;
@@ -97,10 +93,7 @@ impl Engine {
         // The log is complete when its writer, the monitor, has let go.
         let ended = move || held(&instance, &id).map_or(true, |h| h != Held::Owned);
         let reader = Reader::open(&path, format, options, ended)?;
-        Ok(match search {
-            Some(search) => Box::new(search.through(reader)),
-            None => Box::new(Lines(reader)),
-        })
+        Ok(Logs { reader, search, line: LogLine::empty() })
     }
 
     /// Empties a container's log, whether it runs or not.
@@ -169,25 +162,51 @@ impl Failure for NotCompressed {
     }
 }
 
-struct Lines(Reader);
+/// The lines of a log, one after the other.
+pub struct Logs {
+    reader: Reader,
+    search: Option<Search>,
+    line: LogLine,
+}
 
-impl Iterator for Lines {
-    type Item = Result<LogLine>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.0.read() {
-            Ok(entry) => entry.map(|entry| Ok(LogLine::from(entry))),
-            Err(error) => Some(Err(error.into())),
+impl Logs {
+    /// The next line, whose buffer is reused; waits for it when following. `None` at the end.
+    pub fn read(&mut self) -> Result<Option<&LogLine>> {
+        match &mut self.search {
+            Some(search) => match search.next(&mut self.reader)? {
+                Some(found) => self.line = found,
+                None => return Ok(None),
+            },
+            None => match self.reader.read()? {
+                Some(entry) => self.line.copy(entry),
+                None => return Ok(None),
+            },
         }
+        Ok(Some(&self.line))
+    }
+}
+
+impl LogLine {
+    /// One to copy into.
+    fn empty() -> Self {
+        Self { stream: LogStream::Stdout, time: Timestamp(0), bytes: Vec::new() }
+    }
+
+    fn copy(&mut self, entry: &Entry) {
+        self.stream = match entry.stream {
+            Stream::Stdout => LogStream::Stdout,
+            Stream::Stderr => LogStream::Stderr,
+        };
+        self.time = entry.time;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&entry.text);
     }
 }
 
 impl From<&Entry> for LogLine {
     fn from(entry: &Entry) -> Self {
-        let stream = match entry.stream {
-            Stream::Stdout => LogStream::Stdout,
-            Stream::Stderr => LogStream::Stderr,
-        };
-        Self { stream, time: entry.time, bytes: entry.text.clone() }
+        let mut line = Self::empty();
+        line.copy(entry);
+        line
     }
 }

@@ -50,12 +50,8 @@ impl Search {
         }))
     }
 
-    /// What is found in a log.
-    pub(super) fn through(mut self, mut reader: Reader) -> impl Iterator<Item = Result<LogLine>> {
-        std::iter::from_fn(move || self.next(&mut reader).transpose())
-    }
-
-    fn next(&mut self, reader: &mut Reader) -> Result<Option<LogLine>> {
+    /// What is found next in a log; none at its end.
+    pub(super) fn next(&mut self, reader: &mut Reader) -> Result<Option<LogLine>> {
         loop {
             if self.last.is_none()
                 && let Some(found) = self.found.pop_front()
