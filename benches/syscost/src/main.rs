@@ -45,11 +45,12 @@ const BATCH: usize = 655;
 fn lines(count: u64) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut line = format!("{:012} {:86}\n", 0, "of a container that says a lot").into_bytes();
-    let mut bytes = Vec::with_capacity(BATCH * line.len());
+    let full = BATCH * line.len();
+    let mut bytes = Vec::with_capacity(full);
     for number in 0..count {
         bytes.extend_from_slice(&line);
         count_on(&mut line[..12]);
-        if bytes.len() == bytes.capacity() || number + 1 == count {
+        if bytes.len() == full || number + 1 == count {
             out.write_all(&bytes)?;
             bytes.clear();
         }

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod failure;
 pub mod fs;
 pub mod id;
+pub mod pipe;
 pub mod processes;
 pub mod progress;
 pub mod remove;

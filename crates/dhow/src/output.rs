@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
 use crate::error::{Error, Result};
 
@@ -42,17 +41,6 @@ pub(crate) fn raw(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The size of a pipe that takes much, in bytes: what a user may have without asking (pipe(7), `pipe-max-size`).
-const WIDE_PIPE: usize = 1 << 20;
-
-/// Gives a pipe more room, if it is one, so that who reads it and we need not wait for each other at each 64 KiB. Where
-/// that may not be, it stays as it is.
-pub(crate) fn widen(to: BorrowedFd<'_>) {
-    if fcntl_getpipe_size(to).is_ok_and(|size| size < WIDE_PIPE) {
-        fcntl_setpipe_size(to, WIDE_PIPE).ok();
-    }
 }
 
 /// Lets a descriptor wait where somebody has set it not to: what follows writes it without asking.

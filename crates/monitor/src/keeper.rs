@@ -12,7 +12,7 @@ use runtime::cgroup::{Group, Hierarchy, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
+use rustix::pipe::fcntl_getpipe_size;
 use rustix::process::Signal;
 use state::container::HealthStatus;
 use state::netd::Registration;
@@ -32,8 +32,6 @@ const MOST_CLIENTS: usize = 256;
 /// Input that waits for the command; a door that sends more is not read until it has been taken.
 const MOST_INPUT: usize = 64 << 10;
 const BUFFER: usize = 64 << 10;
-/// The size of the pipe of a command that says much, in bytes: it need not wait for us to take each 64 KiB.
-const WIDE_PIPE: usize = 1 << 20;
 /// A command that has said nothing for so long has fallen silent.
 const SILENCE: Duration = Duration::from_millis(100);
 /// More than the kernel keeps of what was written to a terminal and not yet read.
@@ -395,8 +393,9 @@ impl Keeper {
         match rustix::io::read(fd, &mut *buffer) {
             Ok(0) => command.outputs[n] = None,
             Ok(read) => {
+                // Writers' pieces seldom fill a pipe to the last byte.
                 if read > BUFFER / 2 {
-                    widen(fd);
+                    base::pipe::widen(fd);
                 }
                 let (stream, tag) = [(Stream::Stdout, Tag::Output), (Stream::Stderr, Tag::Errors)][n];
                 if let Some(log) = &mut self.log {
@@ -481,13 +480,6 @@ impl Keeper {
                 (Wish::Input(_) | Wish::InputEnd | Wish::Resize { .. } | Wish::Signal(_), None) => {}
             }
         }
-    }
-}
-
-/// Gives a pipe that was found full more room. Where its user may not have it, it stays as it is.
-fn widen(pipe: &OwnedFd) {
-    if fcntl_getpipe_size(pipe).is_ok_and(|size| size < WIDE_PIPE) {
-        fcntl_setpipe_size(pipe, WIDE_PIPE).ok();
     }
 }
 

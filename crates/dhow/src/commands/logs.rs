@@ -1,7 +1,5 @@
 //! `dhow logs`.
 
-use std::io;
-
 use base::Timestamp;
 use clap::Parser;
 use engine::{JsonField, LogOptions, LogSearch, LogStream};
@@ -101,7 +99,7 @@ impl Run for Arguments {
                 multiline: self.multiline,
             },
         };
-        let mut batch = Batch { stream: LogStream::Stdout, bytes: Vec::with_capacity(BATCH), many: false };
+        let mut batch = Batch { stream: LogStream::Stdout, bytes: Vec::with_capacity(BATCH) };
         let mut lines = engine.logs(&self.container, options)?;
         while let Some(line) = lines.read()? {
             // What goes to two descriptors keeps its order.
@@ -125,20 +123,19 @@ impl Run for Arguments {
 struct Batch {
     stream: LogStream,
     bytes: Vec<u8>,
-    /// One was full: more are to come.
-    many: bool,
 }
 
 impl Batch {
     fn write(&mut self) -> Result<()> {
-        if self.bytes.len() >= BATCH && !self.many {
-            self.many = true;
-            output::widen(rustix::stdio::stdout());
-        }
-        let written: io::Result<()> = match self.stream {
-            LogStream::Stdout => output::raw(rustix::stdio::stdout(), &self.bytes),
-            LogStream::Stderr => output::raw(rustix::stdio::stderr(), &self.bytes),
+        let to = match self.stream {
+            LogStream::Stdout => rustix::stdio::stdout(),
+            LogStream::Stderr => rustix::stdio::stderr(),
         };
+        // A full one: more are to come.
+        if self.bytes.len() >= BATCH {
+            base::pipe::widen(to);
+        }
+        let written = output::raw(to, &self.bytes);
         self.bytes.clear();
         written.map_err(Error::Output)
     }
