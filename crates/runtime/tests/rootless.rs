@@ -16,11 +16,14 @@ use oci::runtime::{Device, NamespaceKind};
 fn inside(test: &str) -> bool {
     const MARK: &str = "DHOW_TEST_INSIDE";
     if std::env::var_os(MARK).is_some() {
+        // Not a shell: one that finds its two user ids different, because they are mapped between its two questions,
+        // gives up its rights.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
         return true;
     }
     let _nobody_copies = common::COPYING.read();
     let mut child = Command::new("unshare")
-        .args(["--user", "--mount", "--keep-caps", "sh", "-c", "read line; exec \"$@\"", "sh"])
+        .args(["--user", "--mount", "--keep-caps"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(MARK, "1")
