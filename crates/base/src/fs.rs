@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -68,10 +68,19 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// The whole content of a file, `None` if there is none.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match File::open(path).and_then(read_to_end) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some).at("read", path),
     }
+}
+
+/// The rest of a file. Most of ours are short: the room is there before it is read, and nobody is asked how long it is (as
+/// `File` itself would).
+pub(crate) fn read_to_end(file: File) -> io::Result<Vec<u8>> {
+    const SHORT: usize = 4096;
+    let mut bytes = Vec::with_capacity(SHORT);
+    file.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens for reading.

@@ -4,6 +4,7 @@
 //! Nothing here knows what a container is.
 
 pub mod digest;
+pub mod dir;
 pub mod failure;
 pub mod fs;
 pub mod id;

@@ -4,8 +4,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use base::dir::Dir;
 use base::fs::{At, Result};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, flock};
 
 /// A held lock. Dropping it (and every copy of its descriptor) releases it.
 #[derive(Debug)]
@@ -62,17 +63,26 @@ pub enum Held {
 /// Looks whether a directory is locked, with a shared lock for an instant: who looks is in nobody's way but for
 /// those that take the exclusive lock in that instant, who ask again (`Lock::try_exclusive` cannot tell).
 pub fn held(dir: &Path) -> Result<Held> {
-    let fd = match open(dir) {
+    let dir = match Dir::open(dir) {
         Err(e) if e.is_not_found() => return Ok(Held::Absent),
         other => other?,
     };
-    match flock(&fd, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(Held::Abandoned),
+    held_of(&dir)
+}
+
+/// The same of one that is open; never [`Held::Absent`].
+pub fn held_of(dir: &Dir) -> Result<Held> {
+    match flock(dir, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            // It may stay open, and nobody's exclusive lock is to wait for that.
+            flock(dir, FlockOperation::Unlock).at("unlock", dir.path())?;
+            Ok(Held::Abandoned)
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(Held::Owned),
-        Err(e) => Err(e).at("lock", dir),
+        Err(e) => Err(e).at("lock", dir.path()),
     }
 }
 
 fn open(dir: &Path) -> Result<OwnedFd> {
-    openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", dir)
+    Dir::open(dir).map(Dir::into_fd)
 }

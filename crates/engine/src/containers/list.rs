@@ -9,6 +9,7 @@ use state::options::{ContainerOptions, PortMapping};
 
 use crate::Engine;
 use crate::containers::joins;
+use crate::containers::reconcile::is_being_killed;
 use crate::containers::records::{self, Found};
 use crate::error::Result;
 use crate::networks;
@@ -73,9 +74,11 @@ pub struct MountSummary {
 impl Engine {
     /// The running containers, or all; newest first.
     pub fn containers(&self, all: bool) -> Result<Vec<ContainerSummary>> {
-        self.reconcile()?;
-        let mut found = Vec::new();
-        for id in records::all(&self.instance)? {
+        // What has a record is put right where it is looked at.
+        let known = records::all(&self.instance)?;
+        self.reconcile_live(|id| known.binary_search(id).is_err())?;
+        let mut found = Vec::with_capacity(known.len());
+        for id in known {
             // One that is being removed meanwhile is none.
             if let Some(container) = self.look(&id)?
                 && (all || container.status.is_up())
@@ -83,6 +86,7 @@ impl Engine {
                 found.push(summary(container));
             }
         }
+        self.sweep()?;
         found.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
         Ok(found)
     }
@@ -97,6 +101,7 @@ impl Engine {
         let found = records::load(&self.instance, id)?;
         let unsettled = |found: &Found| {
             found.status == Status::Dead
+                || found.live.as_ref().is_some_and(is_being_killed)
                 || found.live.is_none()
                     && (found.record.options.auto_remove || found.status == Status::Created)
         };

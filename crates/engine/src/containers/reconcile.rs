@@ -21,7 +21,7 @@ use base::{Id, Kind, Timestamp};
 use monitor::Request;
 use runtime::cgroup::{self, Group, Hierarchy};
 use state::claim;
-use state::container::{Exit, FORMAT, Record, file};
+use state::container::{Exit, FORMAT, Live, Record, file};
 use state::lock::Lock;
 
 use crate::Engine;
@@ -39,13 +39,25 @@ const DYING: Duration = Duration::from_secs(10);
 impl Engine {
     /// Puts right whatever dead commands, dead monitors and reboots have left, in all containers.
     pub fn reconcile(&self) -> Result<()> {
+        self.reconcile_live(|_| true)?;
+        self.sweep()
+    }
+
+    /// The same for what was started, of the containers that `chosen` chooses.
+    pub(crate) fn reconcile_live(&self, chosen: impl Fn(&Id) -> bool) -> Result<()> {
         for name in fs::names(&self.instance.live_containers())? {
             if let Ok(id) = name.parse::<Id>()
+                && chosen(&id)
                 && self.settled(&id)? == Held::Abandoned
             {
                 bear_full_disk(self.reconcile_abandoned(&id))?;
             }
         }
+        Ok(())
+    }
+
+    /// The same for all that is no container's.
+    pub(crate) fn sweep(&self) -> Result<()> {
         // Whoever had it may have been killed.
         fs::create_dir_all(&self.instance.spare(), 0o700).ok();
         self.sweep_released()?;
@@ -85,7 +97,7 @@ impl Engine {
         let now = held(&self.instance, id)?;
         if now == Held::Owned
             && let Ok(Some(live)) = records::live(&self.instance, id)
-            && is_being_killed(live.monitor_pid)
+            && is_being_killed(&live)
         {
             self.await_release(id)?;
             return Ok(held(&self.instance, id)?);
@@ -367,14 +379,25 @@ pub(crate) fn read_request(live: &Path) -> Option<Request> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Whether SIGKILL is pending for the process: then it executes nothing any more (proc_pid_status(5)).
-fn is_being_killed(pid: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
-    let kill = 1_u64 << (crate::containers::signal::KILL - 1);
-    status.lines().any(|line| {
-        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
-        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|bits| bits & kill != 0))
-    })
+/// Whether the monitor has been killed and is not gone yet: it executes nothing any more.
+pub(crate) fn is_being_killed(live: &Live) -> bool {
+    // Cheaper than `status`, which is five times as long.
+    let stat = fs::read_if_exists(Path::new(&format!("/proc/{}/stat", live.monitor_pid)));
+    matches!(stat, Ok(Some(stat)) if is_ending(&stat) == Some(true))
+}
+
+/// Whether a process of this `stat` (proc_pid_stat(5)) is on its way out, or SIGKILL is pending for it.
+fn is_ending(stat: &[u8]) -> Option<bool> {
+    /// The flag `PF_EXITING` of the kernel's `sched.h`.
+    const EXITING: u64 = 4;
+    // The name, which is in brackets, may have any character in it.
+    let name_end = stat.iter().rposition(|&b| b == b')')?;
+    let mut fields = std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace();
+    // The field after the name is the third; flags is the ninth, pending signals are the thirty-first.
+    let flags: u64 = fields.nth(6)?.parse().ok()?;
+    let pending: u64 = fields.nth(21)?.parse().ok()?;
+    let kill = 1 << (crate::containers::signal::KILL - 1);
+    Some(flags & EXITING != 0 || pending & kill != 0)
 }
 
 /// The directories named `.ID`: being made, or being removed.
@@ -417,5 +440,39 @@ pub(crate) struct Encode(#[source] pub serde_json::Error);
 impl base::Failure for Encode {
     fn kind(&self) -> base::Kind {
         base::Kind::Internal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ending;
+
+    #[test]
+    fn a_process_that_is_killed_is_known_by_its_stat() {
+        let stat = |name: &str, flags: u64, pending: u64| {
+            format!("7 ({name}) S 1 7 7 0 -1 {flags} {} {pending} 0 0 0\n", ["0"; 21].join(" "))
+        };
+        for name in ["dhow-monitor", "a) R 1", ""] {
+            assert_eq!(is_ending(stat(name, 0x40_0100, 0).as_bytes()), Some(false), "{name}");
+            assert_eq!(is_ending(stat(name, 0x40_0104, 0).as_bytes()), Some(true), "{name}");
+            assert_eq!(is_ending(stat(name, 0x40_0100, 0x100).as_bytes()), Some(true), "{name}");
+            assert_eq!(is_ending(stat(name, 0, 0x200).as_bytes()), Some(false), "{name}: another signal");
+        }
+        for torn in ["", "7", "7 (x)", "7 (x) S 1 7"] {
+            assert_eq!(is_ending(torn.as_bytes()), None, "{torn:?}");
+        }
+        let ours = std::fs::read("/proc/self/stat").unwrap();
+        assert_eq!(is_ending(&ours), Some(false));
+    }
+
+    #[test]
+    fn a_real_one_that_is_killed_is_ending() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let stat = || std::fs::read(format!("/proc/{}/stat", child.id())).unwrap();
+        assert_eq!(is_ending(&stat()), Some(false));
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        assert_eq!(is_ending(&stat()), Some(true), "killed, and not yet waited for");
+        child.wait().unwrap();
     }
 }

@@ -1,15 +1,14 @@
 //! Finding containers and reading what their files say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use base::dir::Dir;
 use base::fs::Durability;
 use base::{Failure, Id, Kind, fs};
 use serde::de::DeserializeOwned;
 use state::container::{Exit, FORMAT, Health, HealthStatus, Live, Record, Status, file};
-use state::lock::Lock;
+use state::lock::{Held, Lock, held_of};
 use state::{Instance, claim};
-
-use crate::containers::ownership::{Held, held};
 
 /// A name that leads to no container, or a file of one that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -132,11 +131,20 @@ pub(crate) fn change<E: From<Error>>(
 
 /// How its last run ended.
 pub(crate) fn exit(instance: &Instance, id: &Id) -> Result<Option<Exit>> {
-    // Where the disk was full, it is kept there.
-    match read(&instance.live(id).join(file::EXIT))? {
-        None => read(&instance.container(id).join(file::EXIT)),
+    match kept_exit(instance, id)? {
+        None => settled_exit(instance, id),
         kept => Ok(kept),
     }
+}
+
+/// The end that is kept where the container ran, because the disk was full.
+fn kept_exit(instance: &Instance, id: &Id) -> Result<Option<Exit>> {
+    read(&instance.live(id).join(file::EXIT))
+}
+
+/// The end where it belongs.
+fn settled_exit(instance: &Instance, id: &Id) -> Result<Option<Exit>> {
+    read(&instance.container(id).join(file::EXIT))
 }
 
 /// That it runs.
@@ -154,25 +162,33 @@ pub(crate) fn health(instance: &Instance, id: &Id) -> Result<Option<Health>> {
 pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
     // The order matters: whoever ends a container writes exit.json, then removes live.json, then the live
     // directory. Read the other way round, an end in the middle shows as an end, never as a nothing.
-    let owner = held(instance, id)?;
-    let live = if owner == Held::Absent { None } else { live(instance, id)? };
-    let exit = exit(instance, id)?;
-    let Some(record) = record(instance, id)? else { return Ok(None) };
+    let (owner, dir) = look(&instance.live(id))?;
+    let read_live = |name| dir.as_ref().map_or(Ok(None), |dir| dir.read_if_exists(name));
+    let live: Option<Live> = parse(read_live(file::LIVE)?, || instance.live(id).join(file::LIVE))?;
+    let kept: Option<Exit> = parse(read_live(file::EXIT)?, || instance.live(id).join(file::EXIT))?;
     // Where the disk was full, its monitor has left how it ended where it ran, and nothing follows.
-    let kept = live.is_some() && instance.live(id).join(file::EXIT).exists();
-    let ended =
-        kept || exit.as_ref().is_some_and(|e| live.as_ref().is_none_or(|l| e.started == Some(l.started)));
+    let kept_there = live.is_some() && kept.is_some();
+    let exit = match kept {
+        None => settled_exit(instance, id)?,
+        kept => kept,
+    };
+    let Some(record) = record(instance, id)? else { return Ok(None) };
+    let ended = kept_there
+        || exit.as_ref().is_some_and(|e| live.as_ref().is_none_or(|l| e.started == Some(l.started)));
     let status = match Status::of(owner != Held::Absent, live.is_some(), owner == Held::Owned, exit.is_some())
     {
         Status::Running if live.as_ref().is_some_and(|l| l.restarting) => Status::Restarting,
         Status::Running | Status::Created if ended => Status::Exited,
-        Status::Dead if kept => Status::Exited,
-        Status::Running if instance.live(id).join(file::PAUSED).exists() => Status::Paused,
+        Status::Dead if kept_there => Status::Exited,
+        Status::Running if dir.as_ref().is_some_and(|dir| dir.has(file::PAUSED)) => Status::Paused,
         other => other,
     };
     let live = live.filter(|_| status.is_up());
     let health = match &record.resolved.health {
-        Some(_) if live.is_some() => Some(self::health(instance, id)?.unwrap_or_default().status),
+        Some(_) if live.is_some() => {
+            let health = parse(read_live(file::HEALTH)?, || instance.live(id).join(file::HEALTH))?;
+            Some(health.unwrap_or_else(Health::default).status)
+        }
         _ => None,
     };
     Ok(Some(Found { record, exit, live, status, health }))
@@ -194,12 +210,23 @@ struct Head {
     format: u64,
 }
 
+/// Who has the live directory, and the directory.
+fn look(live: &Path) -> Result<(Held, Option<Dir>)> {
+    let dir = match Dir::open(live) {
+        Err(e) if e.is_not_found() => return Ok((Held::Absent, None)),
+        other => other?,
+    };
+    Ok((held_of(&dir)?, Some(dir)))
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = fs::read_if_exists(path)? else { return Ok(None) };
-    if is_torn(&bytes) {
-        return Ok(None);
-    }
-    let shown = || path.display().to_string();
+    parse(fs::read_if_exists(path)?, || path.to_owned())
+}
+
+/// What the bytes of a record say, if there are any. `path` is where they are from.
+fn parse<T: DeserializeOwned>(bytes: Option<Vec<u8>>, path: impl Fn() -> PathBuf) -> Result<Option<T>> {
+    let Some(bytes) = bytes.filter(|bytes| !is_torn(bytes)) else { return Ok(None) };
+    let shown = || path().display().to_string();
     serde_json::from_slice(&bytes).map(Some).map_err(|source| match serde_json::from_slice::<Head>(&bytes) {
         // Whatever else it says, it is not for us.
         Ok(head) if head.format > u64::from(FORMAT) => Error::TooNew { path: shown(), format: head.format },
