@@ -74,3 +74,27 @@ fn the_file_is_dockers_and_rotates_where_the_configuration_says() {
     let kept = dhow.ok(&["logs", "box"]);
     assert!(kept.ends_with("\n1999\n2000") && kept.lines().count() < 2000, "{kept}");
 }
+
+#[test]
+fn details_are_what_log_options_ask_for() {
+    let dhow = Dhow::new("details");
+    let run = ["run", "-d", "--network", "none", "--name"];
+    let asked = ["-l", "team=a b", "-l", "other=1", "-e", "SHIFT=2", "--log-opt", "labels=team", "--log-opt"];
+    let more = ["env-regex=^SH", "--log-opt", "tag={{.Name}}/{{.ImageName}}", "busybox", "echo", "said"];
+    dhow.ok(&[&run[..], &["box"], &asked, &more].concat());
+    dhow.ok(&["wait", "box"]);
+    let shown = "SHIFT=2,tag=box%2Fbusybox,team=a+b said";
+    assert_eq!(dhow.ok(&["logs", "--details", "box"]), shown);
+    let timed = dhow.ok(&["logs", "--details", "--timestamps", "box"]);
+    assert_eq!(timed.split_once(' ').unwrap().1, shown);
+    assert_eq!(dhow.ok(&["logs", "box"]), "said");
+    let file = std::fs::read_to_string(dhow.inspect("box")["LogPath"].as_str().unwrap()).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(line["attrs"]["team"], "a b", "{file}");
+    // Where nothing was asked for there is nothing, and Docker's space.
+    dhow.ok(&[&run[..], &["plain", "busybox", "echo", "said"]].concat());
+    dhow.ok(&["wait", "plain"]);
+    assert_eq!(dhow.run(&["logs", "--details", "plain"]).stdout, " said\n");
+    let line = dhow.fails(125, &["run", "--log-opt", "tag={{.Nope}}", "busybox", "true"]);
+    assert!(line.contains("tag"), "{line}");
+}

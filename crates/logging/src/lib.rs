@@ -26,6 +26,7 @@ mod rfc3339;
 mod watch;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,9 @@ pub use writer::Writer;
 /// entries, of which only the last ends with a newline.
 pub const MAX_PIECE: usize = 16 * 1024;
 
+/// What is said of a container with each of its entries: a tag, labels, variables.
+pub type Attributes = BTreeMap<String, String>;
+
 /// Where the log goes and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -57,6 +61,9 @@ pub struct Config {
     /// Whether [`Format::Local`] compresses.
     #[serde(default = "yes")]
     pub compress: bool,
+    /// What is written with each entry; [`Format::Local`] writes none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: Attributes,
 }
 
 fn yes() -> bool {
@@ -66,7 +73,8 @@ fn yes() -> bool {
 impl Config {
     /// A log without bounds, Docker's default.
     pub fn unbounded(path: PathBuf, format: Format) -> Self {
-        Self { path, max_size: None, max_files: 1, format, compress: true }
+        let attributes = Attributes::new();
+        Self { path, max_size: None, max_files: 1, format, compress: true, attributes }
     }
 }
 

@@ -1,8 +1,11 @@
 //! `dhow logs`.
 
+use std::collections::BTreeMap;
+
 use base::Timestamp;
 use clap::Parser;
 use engine::{JsonField, LogOptions, LogSearch, LogStream};
+use form_urlencoded::byte_serialize;
 
 use crate::commands::Run;
 use crate::error::{Error, Result};
@@ -29,6 +32,9 @@ pub(crate) struct Arguments {
     /// Begin each line with its time
     #[arg(short, long)]
     timestamps: bool,
+    /// Show what --log-opt tag, labels and env have added to each line
+    #[arg(long)]
+    details: bool,
     /// Only lines that match; (?i) at its beginning ignores case. With --tail: the last ones that do
     #[arg(long, value_name = "REGEX", help_heading = "Search")]
     grep: Option<String>,
@@ -45,7 +51,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "REGEX", help_heading = "Search")]
     multiline: Option<String>,
     /// Empty the log, also while the container runs
-    #[arg(long, conflicts_with_all = ["follow", "tail", "since", "until", "timestamps", "grep", "json_field", "multiline"])]
+    #[arg(long, conflicts_with_all = ["follow", "tail", "since", "until", "timestamps", "details", "grep", "json_field", "multiline"])]
     clear: bool,
     /// The container
     container: String,
@@ -110,6 +116,9 @@ impl Run for Arguments {
             if self.timestamps {
                 fixed_time(line.time, &mut batch.bytes);
             }
+            if self.details {
+                details(&line.attributes, &mut batch.bytes);
+            }
             batch.bytes.extend_from_slice(&line.bytes);
             if self.follow || batch.bytes.len() >= BATCH {
                 batch.write()?;
@@ -139,6 +148,16 @@ impl Batch {
         self.bytes.clear();
         written.map_err(Error::Output)
     }
+}
+
+/// `name=value,name=value `, in which nothing but letters, digits and a few signs stands for itself, as Docker shows them.
+fn details(attributes: &BTreeMap<String, String>, to: &mut Vec<u8>) {
+    for (n, (name, value)) in attributes.iter().enumerate() {
+        let comma = if n == 0 { "" } else { "," };
+        let [name, value] = [name, value].map(|text| byte_serialize(text.as_bytes()).collect::<String>());
+        to.extend_from_slice(format!("{comma}{name}={value}").as_bytes());
+    }
+    to.push(b' ');
 }
 
 /// Nine digits behind the point, so that the lines are aligned, and a space.

@@ -22,7 +22,7 @@ use crate::containers::session::{Session, read_start};
 use crate::containers::spec::{self, Context, OnHost};
 use crate::containers::storage::Storage;
 use crate::containers::undo::Undo;
-use crate::containers::{health, notes, records};
+use crate::containers::{health, notes, records, shipping};
 use crate::error::{Error, Reported, Result};
 use crate::networks;
 use crate::networks::connect::{addresses, files_of};
@@ -193,7 +193,7 @@ impl Engine {
                 inside: storage.inside(),
             },
             network,
-            log: self.log_config(record),
+            log: self.log_config(record)?,
             shipper,
             auto_remove: options.auto_remove,
             interactive: options.interactive,
@@ -211,16 +211,17 @@ impl Engine {
     }
 
     /// Where what the container says goes, and how much of it is kept; none where nothing is.
-    fn log_config(&self, record: &Record) -> Option<logging::Config> {
+    fn log_config(&self, record: &Record) -> Result<Option<logging::Config>> {
         let (asked, default) = (&record.options.log, &self.config.log);
-        let (path, format) = self.log_of(record)?;
-        Some(logging::Config {
+        let Some((path, format)) = self.log_of(record) else { return Ok(None) };
+        Ok(Some(logging::Config {
             path,
             max_size: asked.max_size.map_or(default.max_size, |size| (size > 0).then_some(size)),
             max_files: asked.max_files.unwrap_or(default.max_files),
             format,
             compress: asked.compress.unwrap_or(true),
-        })
+            attributes: shipping::kept_attributes(record)?,
+        }))
     }
 
     /// Where the container's cgroup is.

@@ -3,18 +3,39 @@
 //! The escaping is that of Docker's `json-file` driver byte for byte (what Go's `encoding/json` does with
 //! HTML escaping on), so that whatever parses Docker's files parses ours: each invalid byte becomes U+FFFD.
 
+use std::sync::Arc;
+
 use base::Timestamp;
 use serde::Deserialize;
 
-use crate::{Entry, Stream, rfc3339};
+use crate::{Attributes, Entry, Stream, rfc3339};
 
 /// What follows the text in the line of an entry. Entries that are taken together have the same.
-pub(crate) fn trailer(stream: Stream, time: Timestamp, to: &mut Vec<u8>) {
+/// `attributes` as [`attributes`] makes them.
+pub(crate) fn trailer(stream: Stream, attributes: &[u8], time: Timestamp, to: &mut Vec<u8>) {
     to.extend_from_slice(b"\",\"stream\":\"");
     to.extend_from_slice(stream.name().as_bytes());
-    to.extend_from_slice(b"\",\"time\":\"");
+    to.push(b'"');
+    to.extend_from_slice(attributes);
+    to.extend_from_slice(b",\"time\":\"");
     rfc3339::format(time, to);
     to.extend_from_slice(b"\"}\n");
+}
+
+/// The field in which Docker keeps what is said of the container with each entry; nothing where nothing is said.
+pub(crate) fn attributes(attributes: &Attributes) -> Vec<u8> {
+    let mut to = Vec::new();
+    for (name, value) in attributes {
+        to.extend_from_slice(if to.is_empty() { b",\"attrs\":{\"" } else { b",\"" });
+        escape_str(name, &mut to);
+        to.extend_from_slice(b"\":\"");
+        escape_str(value, &mut to);
+        to.push(b'"');
+    }
+    if !to.is_empty() {
+        to.push(b'}');
+    }
+    to
 }
 
 /// Appends one entry as a line. `pieces` are written one after the other as one text.
@@ -145,11 +166,13 @@ fn escape_str(text: &str, to: &mut Vec<u8>) {
 pub(crate) struct Decoder {
     /// The time that was read last, and how it was written: those that were taken together have the same.
     time: (Timestamp, Vec<u8>),
+    /// The attributes that were read last, and how they were written.
+    attributes: (Arc<Attributes>, Vec<u8>),
 }
 
 impl Decoder {
     pub(crate) fn new() -> Self {
-        Self { time: (Timestamp(0), Vec::new()) }
+        Self { time: (Timestamp(0), Vec::new()), attributes: Default::default() }
     }
 
     /// Reads a line (without its newline) into `entry`, whose buffer is reused. False if it is not an entry:
@@ -172,7 +195,8 @@ impl Decoder {
             (b"err", rest) => (Stream::Stderr, rest),
             _ => return None,
         };
-        let time = rest.strip_prefix(b"\",\"time\":\"")?.strip_suffix(b"\"}")?;
+        let rest = self.decode_attributes(rest.strip_prefix(b"\"")?)?;
+        let time = rest.strip_prefix(b",\"time\":\"")?.strip_suffix(b"\"}")?;
         if time != self.time.1 {
             self.time.0 = rfc3339::parse(std::str::from_utf8(time).ok()?)?;
             self.time.1.clear();
@@ -180,7 +204,23 @@ impl Decoder {
         }
         entry.stream = stream;
         entry.time = self.time.0;
+        entry.set_attributes(&self.attributes.0);
         Some(())
+    }
+
+    /// Reads the attributes that a line goes on with, if there are some, and returns what follows them.
+    fn decode_attributes<'a>(&mut self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let (object, rest) = match line.strip_prefix(b",\"attrs\":") {
+            None => (&line[..0], line),
+            // A text in it has no such end: its quotation marks have backslashes before them.
+            Some(rest) => rest.split_at_checked(memchr::memmem::find(rest, b"},\"time\":")? + 1)?,
+        };
+        if object != self.attributes.1 {
+            let read =
+                if object.is_empty() { Attributes::new() } else { serde_json::from_slice(object).ok()? };
+            self.attributes = (Arc::new(read), object.to_owned());
+        }
+        Some(rest)
     }
 }
 
@@ -219,11 +259,14 @@ fn decode_any(line: &[u8], entry: &mut Entry) -> Option<()> {
         log: String,
         stream: String,
         time: String,
+        #[serde(default)]
+        attrs: Attributes,
     }
     let line: Line = serde_json::from_slice(line).ok()?;
     entry.stream = if line.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
     entry.time = rfc3339::parse(&line.time)?;
     entry.text = line.log.into_bytes();
+    entry.attributes = Arc::new(line.attrs);
     Some(())
 }
 
@@ -236,7 +279,7 @@ mod tests {
     fn line(text: &[u8]) -> String {
         let mut to = Vec::new();
         let mut end = Vec::new();
-        trailer(Stream::Stderr, Timestamp(0), &mut end);
+        trailer(Stream::Stderr, b"", Timestamp(0), &mut end);
         encode([text, b""], &end, &mut to);
         String::from_utf8(to).unwrap()
     }
@@ -278,6 +321,28 @@ mod tests {
             (Stream::Stdout, 1_000_000_000, "😀".as_bytes())
         );
         assert!(entry.partial);
+        assert_eq!(entry.attributes["a"], "b");
+    }
+
+    #[test]
+    fn attributes_are_written_as_docker_does_and_read_back() {
+        let said =
+            Attributes::from([("env".into(), "a\"b}".into()), ("tag".into(), "<x>,},\"time\":".into())]);
+        let (mut line, mut end) = (Vec::new(), Vec::new());
+        trailer(Stream::Stdout, &attributes(&said), Timestamp(0), &mut end);
+        encode([b"x\n", b""], &end, &mut line);
+        assert_eq!(
+            std::str::from_utf8(&line).unwrap(),
+            "{\"log\":\"x\\n\",\"stream\":\"stdout\",\"attrs\":{\"env\":\"a\\\"b}\",\
+             \"tag\":\"\\u003cx\\u003e,},\\\"time\\\":\"},\"time\":\"1970-01-01T00:00:00Z\"}\n"
+        );
+        let (mut decoder, mut entry) = (Decoder::new(), empty());
+        assert!(decoder.decode_own(&line[..line.len() - 1], &mut entry).is_some());
+        assert_eq!(*entry.attributes, said);
+        // The next line has none.
+        let plain = self::line(b"y\n");
+        assert!(decoder.decode_own(plain.trim_end().as_bytes(), &mut entry).is_some());
+        assert!(entry.attributes.is_empty());
     }
 
     proptest! {

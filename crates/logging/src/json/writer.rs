@@ -24,11 +24,14 @@ pub(crate) struct JsonFile {
     out: Vec<u8>,
     /// What is written behind the texts of this stream and time.
     trailer: (Stream, Timestamp, Vec<u8>),
+    /// What is said of the container there.
+    attributes: Vec<u8>,
 }
 
 impl JsonFile {
     pub(crate) fn new(config: Config) -> Self {
         Self {
+            attributes: encoding::attributes(&config.attributes),
             config,
             file: None,
             size: 0,
@@ -46,7 +49,7 @@ impl JsonFile {
         let (of, at, trailer) = &mut self.trailer;
         if trailer.is_empty() || (*of, *at) != (stream, time) {
             trailer.clear();
-            encoding::trailer(stream, time, trailer);
+            encoding::trailer(stream, &self.attributes, time, trailer);
             (*of, *at) = (stream, time);
         }
         encoding::encode(pieces, trailer, &mut self.out);

@@ -92,8 +92,12 @@ mod tests {
         let mut all = Vec::new();
         let mut keep = |entry: LogLine| all.push(String::from_utf8(entry.bytes).unwrap());
         for (n, (stream, text, partial)) in pieces.iter().enumerate() {
-            let piece =
-                LogLine { stream: *stream, time: Timestamp(n as i64), bytes: text.as_bytes().to_vec() };
+            let piece = LogLine {
+                stream: *stream,
+                time: Timestamp(n as i64),
+                bytes: text.as_bytes().to_vec(),
+                ..LogLine::empty()
+            };
             joiner.take(piece, *partial, &mut keep);
         }
         joiner.finish(true, keep);

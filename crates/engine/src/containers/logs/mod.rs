@@ -9,6 +9,7 @@ mod search;
 mod select;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base::{Failure, Kind, Timestamp};
 use logging::{Entry, Format, Options, Reader, Stream};
@@ -77,6 +78,8 @@ pub struct LogLine {
     pub time: Timestamp,
     /// Its bytes, with the newline.
     pub bytes: Vec<u8>,
+    /// What the log says of the container with it: a tag, labels, variables.
+    pub attributes: Arc<logging::Attributes>,
 }
 
 impl Engine {
@@ -189,7 +192,7 @@ impl Logs {
 impl LogLine {
     /// One to copy into.
     fn empty() -> Self {
-        Self { stream: LogStream::Stdout, time: Timestamp(0), bytes: Vec::new() }
+        Self { stream: LogStream::Stdout, time: Timestamp(0), bytes: Vec::new(), attributes: Arc::default() }
     }
 
     fn copy(&mut self, entry: &Entry) {
@@ -200,6 +203,9 @@ impl LogLine {
         self.time = entry.time;
         self.bytes.clear();
         self.bytes.extend_from_slice(&entry.text);
+        if !Arc::ptr_eq(&self.attributes, &entry.attributes) {
+            self.attributes = entry.attributes.clone();
+        }
     }
 }
 

@@ -22,12 +22,25 @@ use crate::error::Result;
 /// Refuses options of a log that no container could be started with.
 pub(crate) fn check(driver: LogDriver, options: &LogOptions) -> Result<()> {
     words::check_names(driver, options)?;
+    attributes::check(&options.more)?;
+    words::check_common(&options.more)?;
     if driver.is_remote() {
         collectors::destination(driver, &options.more)?;
-        attributes::check(&options.more)?;
-        words::check_common(&options.more)?;
     }
     Ok(())
+}
+
+/// What is written with each entry of a log that stays here: only what was asked for, as with Docker.
+pub(crate) fn kept_attributes(record: &Record) -> Result<logging::Attributes> {
+    let LogOptions { driver, more, .. } = &record.options.log;
+    if *driver != Some(LogDriver::JsonFile) || more.is_empty() {
+        return Ok(logging::Attributes::new());
+    }
+    let mut attributes = attributes::all(more, record)?;
+    if more.contains_key("tag") {
+        attributes.insert("tag".to_owned(), attributes::tag(more, record)?);
+    }
+    Ok(attributes)
 }
 
 impl Engine {

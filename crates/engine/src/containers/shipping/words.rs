@@ -9,8 +9,11 @@ use crate::config::parse_size;
 
 /// What is said of files, and which driver does not take it.
 const FILES: &[&str] = &["max-size", "max-file"];
-const REMOTE: &[&str] =
-    &["tag", "labels", "labels-regex", "env", "env-regex", "mode", "max-buffer-size", "compress"];
+/// What is said of the container with each line.
+const ATTRIBUTES: &[&str] = &["tag", "labels", "labels-regex", "env", "env-regex"];
+/// Docker's, which changes nothing: see [`check_common`].
+const BLOCKING: &[&str] = &["mode", "max-buffer-size"];
+const COMPRESSED: &[&str] = &["compress"];
 const SYSLOG: &[&str] = &[
     "syslog-address",
     "syslog-facility",
@@ -36,12 +39,12 @@ const FLUENTD: &[&str] = &[
 
 fn known(driver: LogDriver) -> Vec<&'static str> {
     let lists: &[&[&str]] = match driver {
-        LogDriver::JsonFile => &[FILES],
-        LogDriver::Local => &[FILES, &["compress"]],
+        LogDriver::JsonFile => &[FILES, ATTRIBUTES, BLOCKING],
+        LogDriver::Local => &[FILES, BLOCKING, COMPRESSED],
         LogDriver::None => &[],
-        LogDriver::Syslog => &[SYSLOG, FILES, REMOTE],
-        LogDriver::Journald => &[JOURNALD, FILES, REMOTE],
-        LogDriver::Fluentd => &[FLUENTD, FILES, REMOTE],
+        LogDriver::Syslog => &[SYSLOG, FILES, ATTRIBUTES, BLOCKING, COMPRESSED],
+        LogDriver::Journald => &[JOURNALD, FILES, ATTRIBUTES, BLOCKING, COMPRESSED],
+        LogDriver::Fluentd => &[FLUENTD, FILES, ATTRIBUTES, BLOCKING, COMPRESSED],
     };
     lists.concat()
 }
@@ -118,7 +121,8 @@ mod tests {
         assert!(check_names(LogDriver::Fluentd, &options("tag")).is_ok());
         let error = check_names(LogDriver::Journald, &options("syslog-address")).unwrap_err();
         assert_eq!(error.to_string(), "the log driver journald has no option `syslog-address`");
-        assert!(check_names(LogDriver::JsonFile, &options("tag")).is_err());
+        assert!(check_names(LogDriver::JsonFile, &options("tag")).is_ok());
+        assert!(check_names(LogDriver::Local, &options("tag")).is_err());
         assert!(check_names(LogDriver::None, &options("tag")).is_err());
     }
 
