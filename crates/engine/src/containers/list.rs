@@ -100,7 +100,7 @@ impl Engine {
     fn look(&self, id: &Id) -> Result<Option<Found>> {
         let found = records::load(&self.instance, id)?;
         let unsettled = |found: &Found| {
-            found.status == Status::Dead
+            found.abandoned
                 || found.live.as_ref().is_some_and(is_being_killed)
                 || found.live.is_none()
                     && (found.record.options.auto_remove || found.status == Status::Created)
@@ -114,7 +114,7 @@ impl Engine {
 }
 
 fn summary(found: Found) -> ContainerSummary {
-    let Found { record, exit, live, status, health } = found;
+    let Found { record, exit, live, status, health, abandoned: _ } = found;
     let (started, ports, address) = match live {
         Some(live) => (Some(live.started), live.ports, live.address),
         None => (None, Vec::new(), None),

@@ -61,6 +61,8 @@ pub(crate) struct Found {
     pub status: Status,
     /// How healthy it is, where that is looked at and it runs.
     pub health: Option<HealthStatus>,
+    /// Its last owner has died, and left something to be put right.
+    pub abandoned: bool,
 }
 
 /// The container of this name, id, or beginning of an id, in Docker's order.
@@ -191,7 +193,7 @@ pub(crate) fn load(instance: &Instance, id: &Id) -> Result<Option<Found>> {
         }
         _ => None,
     };
-    Ok(Some(Found { record, exit, live, status, health }))
+    Ok(Some(Found { record, exit, live, status, health, abandoned: owner == Held::Abandoned }))
 }
 
 /// What a power cut leaves of a file that was not synced: nothing, a beginning, or blocks of zeros. Records are
