@@ -26,6 +26,10 @@ pub trait Collector {
     fn start(&mut self);
     /// Ends it as the machine would; what it has taken stays.
     fn stop(&mut self);
+    /// How many lines may come twice when it is stopped while it is sent to.
+    fn may_repeat(&self) -> usize {
+        0
+    }
     /// Lets it stand still, or go on.
     fn hold(&mut self, still: bool);
     /// What it has taken, a line each, in order.
@@ -168,6 +172,14 @@ impl Collector for Rsyslog {
             }
         });
         self.process = Some(process);
+    }
+
+    fn may_repeat(&self) -> usize {
+        match self.transport {
+            // The second before; `killed` says less than a hundred lines in one.
+            Transport::Tcp | Transport::Tls => 150,
+            Transport::Udp | Transport::Unixgram => 0,
+        }
     }
 
     fn stop(&mut self) {

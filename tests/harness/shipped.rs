@@ -140,9 +140,21 @@ pub fn killed(driver: &str, mut collector: impl Collector, warns: bool) {
     assert_eq!(collector.lines().len(), had);
     collector.start();
     dhow.ok(&["wait", "box"]);
-    has(&collector, &numbered(600));
+    has_again(&collector, &numbered(600), had);
     dhow.ok(&["rm", "box"]);
     collector.stop();
+}
+
+/// Waits until a collector has these lines, that was ended when it had the first `had` of them. What follows may begin with
+/// some of those once more, if it may have ended without having read them (docs/log-collectors.md).
+#[track_caller]
+fn has_again(collector: &impl Collector, expected: &[String], had: usize) {
+    eventually("the last line", || (collector.lines().last() == expected.last()).then_some(()));
+    let lines = collector.lines();
+    let again = lines.len().saturating_sub(expected.len());
+    assert!(again <= collector.may_repeat().min(had), "{again} lines came twice");
+    assert_eq!(lines[..had], expected[..had]);
+    assert_eq!(lines[had..], expected[had - again..]);
 }
 
 /// A collector that stands still holds nobody but the shipper.

@@ -195,7 +195,9 @@ const HEAVY: &[&str] = &["heavy", "parallel", "soak", "crash", "disk_full"];
 /// several daemons, or some hundred containers more than once, are too much for one machine.
 fn end_to_end() -> Result<()> {
     if shell::find("cargo-nextest").is_some() {
-        return tests(&["--package", "dhow-tests"]);
+        // They mostly wait: one more than there are processors keeps those busy.
+        let threads = std::thread::available_parallelism()?.get() + 1;
+        return tests(&["--package", "dhow-tests", "--test-threads", &threads.to_string()]);
     }
     for run in runs_without_nextest(&programs()?) {
         let selection: Vec<&str> = run.iter().map(String::as_str).collect();
