@@ -71,6 +71,40 @@ fn streams_are_apart_and_input_arrives() {
 }
 
 #[test]
+fn what_becomes_of_a_command_is_an_event() {
+    let dhow = Dhow::new("exec-events");
+    dhow.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    assert_eq!(dhow.run(&["exec", "box", "sh", "-c", "exit 7"]).code, 7);
+    dhow.ok(&["exec", "-d", "box", "true"]);
+    let format = "{{.Action}} {{.Actor.Attributes.execID}} {{.Actor.Attributes.exitCode}}";
+    let filter = ["--filter", "event=exec_die", "--format", format];
+    let events = harness::eventually("the second end", || {
+        let events = dhow.ok(&[&["events", "--since", "1h", "--until", "0s"][..], &filter].concat());
+        (events.lines().count() == 2).then_some(events)
+    });
+    let first: Vec<&str> = events.lines().next().unwrap().split(' ').collect();
+    assert_eq!((first[0], first[1].len(), first[2]), ("exec_die", 64, "7"), "{events}");
+    assert!(events.ends_with(" 0"), "{events}");
+}
+
+/// CVE-2022-36109: who can execute a set-gid program could get rid of the group that keeps him out of something.
+#[test]
+fn a_process_has_its_own_group_among_its_groups() {
+    let dhow = Dhow::new("own-group");
+    let groups = |args: &[&str]| {
+        let line = dhow.ok(&[args, &["grep", "Groups:", "/proc/self/status"]].concat());
+        line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |more: &[&str]| groups(&[&["run", "--rm", "--network", "none"], more, &["busybox"]].concat());
+    assert!(run(&[]).contains(&"0".to_owned()));
+    assert_eq!(run(&["-u", "1000:1001"]), ["1001"]);
+    assert_eq!(run(&["-u", "1000:1001", "--group-add", "44"]), ["44", "1001"]);
+    assert!(run(&["--group-add", "44"]).contains(&"0".to_owned()));
+    dhow.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    assert_eq!(groups(&["exec", "-u", "7:8", "box"]), ["8"]);
+}
+
+#[test]
 fn a_detached_command_goes_on() {
     let dhow = with_box("execd", &[]);
     dhow.ok(&["exec", "-d", "box", "sh", "-c", "sleep 0.2; touch /done; sleep 1000"]);

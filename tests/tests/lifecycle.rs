@@ -318,3 +318,20 @@ fn the_door_survives_a_reader_that_goes() {
     let invocation = dhow.wrap(harness::Invocation::new("sh").arg("-c").arg(script));
     assert_eq!(invocation.limit(20).output().stdout, "y\n");
 }
+
+#[test]
+fn of_many_who_start_it_at_once_all_find_it_running() {
+    let dhow = Dhow::new("start-at-once");
+    dhow.ok(&["create", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    for verb in ["start", "restart"] {
+        let began = std::time::Instant::now();
+        let doors: Vec<_> = (0..4).map(|_| dhow.spawn(&[verb, "box"])).collect();
+        for door in doors {
+            let output = door.wait();
+            assert_eq!(output.code, 0, "{verb}: {output:#?}");
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(9), "somebody waited for a lock");
+        dhow.ok(&["kill", "box"]);
+        dhow.ok(&["wait", "box"]);
+    }
+}

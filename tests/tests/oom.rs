@@ -42,7 +42,8 @@ fn a_container_that_takes_too_much_is_killed_and_told_as_that() {
         .run(&[&run[..], &["--name", "child", "busybox", "sh", "-c", &format!("{HOG}; echo $?")]].concat());
     assert_eq!((output.code, output.stdout.trim()), (0, "137"), "{output:#?}");
     // It ended well, whatever happened to a child of its.
-    assert_eq!(self::state(&dhow, "child")["ExitCode"], 0);
+    let child = self::state(&dhow, "child");
+    assert_eq!((&child["ExitCode"], &child["OOMKilled"]), (&0.into(), &true.into()));
     // One that comes back does, again and again.
     let back = [
         &["--name", "back", "-d", "--restart", "on-failure:2", "busybox", "sh", "-c"][..],
@@ -70,6 +71,7 @@ fn a_command_that_takes_too_much_leaves_its_container_alone() {
     let output = dhow.run(&["exec", "box", "sh", "-c", &format!("exec {HOG}")]);
     assert_eq!(output.code, 137, "{output:#?}");
     assert_eq!((dhow.pid("box"), dhow.pid("other")), (pid, other));
+    assert_eq!(state(&dhow, "box")["OOMKilled"], true, "one of its processes was");
     assert_eq!(dhow.ok(&["exec", "box", "echo", "fine"]), "fine");
     // A probe of its health is none of its own either.
     let probe = [

@@ -318,7 +318,11 @@ fn whoever_kills_it_in_the_middle_finds_the_old_settings_or_the_new() {
         set.kill();
         drop(set);
         // whatever it was in the middle of: it is there, whole, and starts
-        eventually("its start", || (dhow.run(&["start", "box"]).code == 0).then_some(()));
+        // (once it has ended, if it was about to)
+        let works = |args: &[&str]| dhow.run(args).code == 0;
+        eventually("its start", || {
+            (works(&["start", "box"]) && works(&["exec", "box", "true"])).then_some(())
+        });
         let is_new = env(&dhow).contains("GREETING=new");
         assert!(is_new != env(&dhow).contains("GREETING=old"));
         let mounts = dhow.inspect("box")["Mounts"].as_array().unwrap().len();

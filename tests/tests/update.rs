@@ -149,3 +149,15 @@ fn a_limit_below_what_is_in_use_kills_nobody() {
     assert_eq!(memory(&dhow, &id), (64 << 20).to_string());
     assert_eq!(dhow.ok(&["exec", "box", "echo", "alive"]), "alive");
 }
+
+/// The group of all containers is made by whoever is first there, which may be an update.
+#[test]
+fn processors_may_be_chosen_first_by_an_update() {
+    let dhow = Dhow::new("update-cpuset");
+    dhow.ok(&["run", "-d", "--network", "none", "--name", "box", "busybox", "sleep", "600"]);
+    dhow.ok(&["update", "--cpuset-cpus", "0", "box"]);
+    dhow.ok(&["restart", "-t", "0", "box"]);
+    let line = dhow.ok(&["exec", "box", "grep", "Cpus_allowed_list", "/proc/self/status"]);
+    assert!(line.ends_with("\t0"), "{line}");
+    dhow.ok(&["run", "--rm", "--network", "none", "--cpuset-cpus", "0", "busybox", "true"]);
+}

@@ -13,7 +13,7 @@ use state::protocol::{Ended, StartFailure, Tag};
 use crate::clients::Client;
 use crate::command::{Command, null, plumb};
 use crate::keeper::Keeper;
-use crate::read_json;
+use crate::{notes, read_json};
 
 #[derive(Debug, thiserror::Error)]
 enum ExecError {
@@ -42,12 +42,17 @@ pub(crate) fn run(request: OwnedFd, door: OwnedFd) -> ExitCode {
     drop(request);
     let attached = read.as_ref().is_ok_and(|r| !r.detach);
     let Ok(mut door) = Client::starter(door, attached) else { return ExitCode::FAILURE };
+    let end = read.as_ref().ok().and_then(|r| Some((r.instance.clone(), r.end.clone()?)));
     let started = read.map_err(|e| Box::new(e) as Box<dyn Failure>).and_then(|request| start(&request));
     match started {
         Ok((mut keeper, mut command)) => {
             door.tell(Tag::Started, &command.pid.to_le_bytes());
             keeper.clients.push(door);
             let code = keeper.keep(&mut command, None, || {});
+            // Before anybody hears of it: who has, finds it in the journal.
+            if let Some((instance, event)) = end {
+                notes::exec_ended(&instance, event, code);
+            }
             keeper.farewell(&Ended { code, oom_killed: false });
             ExitCode::SUCCESS
         }

@@ -58,6 +58,11 @@ impl Watch {
         watch
     }
 
+    /// What was found, in the end.
+    pub(crate) fn into_health(mut self) -> Health {
+        std::mem::take(&mut self.health)
+    }
+
     /// When something has to be done next: see [`Watch::tick`].
     pub(crate) fn next(&self) -> Option<Instant> {
         match &self.running {

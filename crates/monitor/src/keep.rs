@@ -59,6 +59,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
                 error: Some(base::failure::chain(error.as_ref())),
                 stopped: false,
                 restarts: 0,
+                health: None,
             };
             // What the door waits for is told last: when it hears it, the names are free again.
             release::quickly(&request, &request.name, &exit);
@@ -186,10 +187,10 @@ fn keep(keeper: &mut Keeper, request: &mut Request, run: &mut Launched, restarts
             runtime::cgroup::join_monitors(&hierarchy, &parent).ok();
         }
     });
-    keeper.health = None;
+    let health = keeper.health.take().map(health::Watch::into_health);
     // Nobody is called so any more. Its network namespace, which the sockets keep, goes as well.
     keeper.names = None;
-    let oom_killed = code != 0 && run.group.as_ref().is_some_and(runtime::cgroup::Group::oom_killed);
+    let oom_killed = run.group.as_ref().is_some_and(runtime::cgroup::Group::oom_killed);
     Exit {
         format: FORMAT,
         code,
@@ -199,6 +200,7 @@ fn keep(keeper: &mut Keeper, request: &mut Request, run: &mut Launched, restarts
         error: None,
         stopped: keeper.wanted == Some(Wanted::ByUser),
         restarts,
+        health,
     }
 }
 
@@ -265,6 +267,7 @@ fn next_run(
                     finished: Timestamp::now(),
                     error: Some(base::failure::chain(error.as_ref())),
                     restarts: *restarts,
+                    health: None,
                     ..exit
                 };
                 if !again(keeper.policy, None, code, *restarts) {

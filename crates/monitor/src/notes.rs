@@ -1,7 +1,8 @@
 //! What a monitor writes into the journal of events.
 
-use base::fs;
+use base::{Timestamp, fs};
 use monitor::{Request, VolumeUse};
+use state::Instance;
 use state::container::{Exit, file};
 use state::events::{Event, Kind, append};
 
@@ -23,6 +24,12 @@ pub(crate) fn ended(request: &Request, name: &str, exit: &Exit, ran: bool, last:
         events.push(event(request, name, "destroy", &[]));
     }
     write(request, events);
+}
+
+/// Writes that a further command has ended.
+pub(crate) fn exec_ended(instance: &Instance, mut event: Event, code: i32) {
+    event.time = Timestamp::now();
+    append(instance, &[event.with("exitCode", &code.to_string())]).ok();
 }
 
 /// Writes that its volumes are mounted, or are not any more.

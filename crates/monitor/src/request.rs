@@ -124,4 +124,7 @@ pub struct ExecRequest {
     pub interactive: bool,
     /// Nobody listens: output goes to `/dev/null`.
     pub detach: bool,
+    /// What is written into the journal of events when it ends, with the time and the exit code of then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<state::events::Event>,
 }

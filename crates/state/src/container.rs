@@ -161,6 +161,9 @@ pub struct Exit {
     /// How often its monitor had started it again.
     #[serde(default)]
     pub restarts: u32,
+    /// What its probes had found by then, where its health is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl Exit {

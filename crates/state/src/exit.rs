@@ -120,6 +120,7 @@ mod tests {
             error: None,
             stopped: false,
             restarts: 0,
+            health: None,
         }
     }
 }

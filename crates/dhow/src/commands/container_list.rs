@@ -241,6 +241,7 @@ mod tests {
             error: None,
             stopped: false,
             restarts: 0,
+            health: None,
         };
         let exited = ContainerSummary { status: Status::Exited, exit: Some(exit), ..container() };
         assert_eq!(text(&row(&exited, NOW, true), "Status"), "Exited (137) 5 minutes ago");

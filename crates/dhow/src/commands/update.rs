@@ -25,8 +25,10 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
+        let asked = self.limits.any();
         let changes = self.limits.changes();
-        if changes.is_empty() && self.restart.is_none() {
+        // As with Docker, 0 asks for nothing, and that is no error.
+        if !asked && self.restart.is_none() {
             return Err(Error::Flag {
                 message: "update: nothing is to be changed".to_owned(),
                 hints: vec!["give at least one flag: see `dhow update --help`".to_owned()],

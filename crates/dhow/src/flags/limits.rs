@@ -8,7 +8,7 @@ use super::number::{Number, Signed};
 use super::size::{Bytes, BytesOrAll};
 
 /// Those flags of `run`, `create` and `update`. As with Docker, 0 is as good as nothing.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Args)]
 #[group(skip)]
 pub(crate) struct LimitFlags {
     /// Limit its memory
@@ -56,6 +56,11 @@ pub(crate) struct LimitFlags {
 }
 
 impl LimitFlags {
+    /// Whether one of them was given, whatever its value.
+    pub(crate) fn any(&self) -> bool {
+        *self != Self::default()
+    }
+
     /// What they ask for.
     pub(crate) fn changes(self) -> LimitChanges {
         let said = |bytes: Option<Bytes>| bytes.map(|Bytes(bytes)| bytes).filter(|bytes| *bytes > 0);

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use base::{Failure, Kind};
+use base::fs::At;
+use base::{Failure, Id, Kind};
 use monitor::{ExecRequest, REQUEST_VERSION};
 use oci::runtime::Process;
 use runtime::capability;
 
 use crate::containers::control::StateError;
+use crate::containers::notes::container_event;
 use crate::containers::spec::{capabilities, environment, limits, user};
 use crate::containers::start::first_word;
 use crate::error::Result;
@@ -85,6 +87,7 @@ impl Engine {
         if options.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
             env.push("TERM=xterm".to_owned());
         }
+        let exec_id = [("execID", Id::random().at("read", "/dev/urandom")?.to_string())];
         let request = ExecRequest {
             version: REQUEST_VERSION,
             instance: self.instance.clone(),
@@ -107,13 +110,14 @@ impl Engine {
             cgroup: Some(self.location(record)),
             interactive: options.interactive,
             detach: options.detach,
+            end: Some(container_event("exec_die", record, &exec_id)),
         };
         let line = line_of(&request.process.args);
         let stream = monitor::client::spawn_exec(&request)?;
         // While it starts; nobody can see it run before.
-        self.note_container(&format!("exec_create: {line}"), record, &[]);
+        self.note_container(&format!("exec_create: {line}"), record, &exec_id);
         let session = first_word(stream, &record.id, options.tty)?;
-        self.note_container(&format!("exec_start: {line}"), record, &[]);
+        self.note_container(&format!("exec_start: {line}"), record, &exec_id);
         Ok(session)
     }
 }

@@ -6,6 +6,7 @@ mod network;
 mod surroundings;
 
 use base::Timestamp;
+use runtime::cgroup;
 use serde_json::{Map, Value, json};
 use state::container::{Health, Probe, Status, file};
 use state::options::{Origin, PortMapping, RestartPolicy, SeccompChoice};
@@ -31,7 +32,7 @@ impl Engine {
             "Created": rfc3339(record.created),
             "Path": path,
             "Args": args,
-            "State": state(&found, records::health(&self.instance, &record.id)?),
+            "State": state(&found, records::health(&self.instance, &record.id)?, self.oom_killed(&found)),
             "Image": record.image.id,
             "ResolvConfPath": live.join("resolv.conf"),
             "HostnamePath": live.join("hostname"),
@@ -70,9 +71,21 @@ impl Engine {
             "NetworkSettings": network::settings(&found, &endpoints),
         }))
     }
+
+    /// Whether the kernel has killed one of its processes for want of memory, in this run or, if it has ended, in the last.
+    fn oom_killed(&self, found: &Found) -> bool {
+        let running = || {
+            let hierarchy = cgroup::Hierarchy::detect().ok()?;
+            Some(cgroup::Group::existing(&hierarchy, &self.location(&found.record)).oom_killed())
+        };
+        if found.status.is_up() && found.status != Status::Restarting {
+            return running().unwrap_or(false);
+        }
+        found.exit.as_ref().is_some_and(|exit| exit.oom_killed)
+    }
 }
 
-fn state(found: &Found, health: Option<Health>) -> Value {
+fn state(found: &Found, health: Option<Health>, oom_killed: bool) -> Value {
     let Found { exit, live, status, .. } = found;
     let ended = exit.as_ref().filter(|_| matches!(status, Status::Exited | Status::Restarting));
     let started = live.as_ref().map(|l| l.started).or(ended.and_then(|e| e.started));
@@ -81,7 +94,7 @@ fn state(found: &Found, health: Option<Health>) -> Value {
         "Running": status.is_up(),
         "Paused": *status == Status::Paused,
         "Restarting": *status == Status::Restarting,
-        "OOMKilled": ended.is_some_and(|e| e.oom_killed),
+        "OOMKilled": oom_killed,
         "Dead": *status == Status::Dead,
         "Pid": live.as_ref().map_or(0, |l| l.pid),
         "ExitCode": ended.map_or(0, |e| e.code),
@@ -89,8 +102,14 @@ fn state(found: &Found, health: Option<Health>) -> Value {
         "StartedAt": started.map_or_else(zero_time, rfc3339),
         "FinishedAt": exit.as_ref().map_or_else(zero_time, |e| rfc3339(e.finished)),
     });
-    if let (Some(_), true) = (&found.record.resolved.health, found.live.is_some()) {
-        state["Health"] = shown_health(&health.unwrap_or_default());
+    if found.record.resolved.health.is_some() {
+        let health = match live {
+            Some(_) => Some(health.unwrap_or_default()),
+            None => ended.and_then(|e| e.health.clone()),
+        };
+        if let Some(health) = health {
+            state["Health"] = shown_health(&health);
+        }
     }
     state
 }

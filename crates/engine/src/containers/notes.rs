@@ -14,14 +14,19 @@ pub(crate) fn attributes(record: &Record) -> BTreeMap<String, String> {
     attributes
 }
 
+/// The event that something happens to a container.
+pub(crate) fn container_event(action: &str, record: &Record, more: &[(&str, String)]) -> Event {
+    let mut event = Event::new(Kind::Container, action, record.id.as_str());
+    event.attributes = attributes(record);
+    event.attributes.insert("name".to_owned(), record.name.clone());
+    event.attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    event
+}
+
 impl Engine {
     /// Writes that something happened to a container.
     pub(crate) fn note_container(&self, action: &str, record: &Record, more: &[(&str, String)]) {
-        let mut event = Event::new(Kind::Container, action, record.id.as_str());
-        event.attributes = attributes(record);
-        event.attributes.insert("name".to_owned(), record.name.clone());
-        event.attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.note(event);
+        self.note(container_event(action, record, more));
     }
 
     /// Writes that a container was sent a signal.

@@ -353,6 +353,7 @@ impl Engine {
             error: Some(error.to_owned()),
             stopped: false,
             restarts: 0,
+            health: None,
         };
         state::exit::write(&self.instance, id, &exit)?;
         Ok(())

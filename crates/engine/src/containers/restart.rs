@@ -13,6 +13,7 @@ use crate::containers::ownership::{Held, Owner, held_at};
 use crate::containers::records::{self, Found};
 use crate::containers::session::{Session, Wish};
 use crate::containers::signal;
+use crate::containers::spec::Invalid;
 use crate::containers::stop::DYING;
 use crate::error::Result;
 use crate::{Engine, StartHow};
@@ -76,18 +77,15 @@ fn renews(found: &Found) -> Result<bool> {
 impl Engine {
     /// Starts a container that was created before, or has ended. `None`: it runs already.
     pub fn start_existing(&self, name: &str, how: StartHow) -> Result<Option<Session>> {
-        let found = self.find(name)?;
-        match found.status {
-            Status::Running | Status::Restarting => return Ok(None),
-            Status::Paused => {
-                return Err(StateError::Busy { name: name.to_owned(), state: "paused" }.into());
+        // Who is started by somebody else right now runs soon.
+        let (found, owner) = self.up_or_held(name)?;
+        match owner {
+            Some(owner) => self.start_owned(name, found.record.id, owner, how).map(Some),
+            None if found.status == Status::Paused => {
+                Err(StateError::Busy { name: name.to_owned(), state: "paused" }.into())
             }
-            _ => {}
+            None => Ok(None),
         }
-        let id = found.record.id;
-        let busy = || StateError::Busy { name: name.to_owned(), state: "being started" };
-        let owner = self.own(&id)?.ok_or_else(busy)?;
-        self.start_owned(name, id, owner, how).map(Some)
     }
 
     /// Starts a container that has ended, or was never started, and is ours.
@@ -197,6 +195,9 @@ impl Engine {
     pub fn set_restart_policy(&self, name: &str, policy: RestartPolicy) -> Result<()> {
         let found = self.find(name)?;
         records::change::<crate::Error>(&self.instance, &found.record.id, |record| {
+            if record.options.auto_remove && policy != RestartPolicy::No {
+                return Err(Invalid::RestartAndRemove.into());
+            }
             record.options.restart = policy;
             Ok(())
         })?;

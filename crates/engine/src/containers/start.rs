@@ -314,7 +314,11 @@ fn provide_files(
     let mode = &record.options.network;
     let hostname = &record.resolved.hostname;
     let addresses: Vec<IpAddr> = network.endpoints().flat_map(addresses).collect();
-    let mut hosts = network::files::hosts(mode, hostname, &addresses)?;
+    let full = match &record.options.domainname {
+        Some(domain) => &format!("{hostname}.{domain}"),
+        None => hostname,
+    };
+    let mut hosts = network::files::hosts(mode, full, &addresses)?;
     let gateway = network.address().map(|a| a.gateway);
     hosts.push_str(&network::files::more_hosts(mode, &record.options.hosts, gateway)?);
     let contents = [("resolv.conf", resolver.text), ("hostname", format!("{hostname}\n")), ("hosts", hosts)];

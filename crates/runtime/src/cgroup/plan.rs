@@ -391,13 +391,22 @@ impl DirectoryPlan {
     fn make(&self, parents: &mut Parents<'_>) -> Result<bool, Error> {
         let path = &self.directory.path;
         match &self.above {
-            Above::Instance { .. } => match mkdir(path, Mode::from_raw_mode(0o755)) {
-                // The same container started before; or the hierarchy is known under two names.
-                Ok(()) => Ok(true),
-                Err(Errno::EXIST) => Ok(false),
-                Err(Errno::NOENT) => self.make_below_new_parent(),
-                Err(error) => Err(error).at("create the cgroup", path).map_err(Error::File),
-            },
+            Above::Instance { .. } => {
+                let new = match mkdir(path, Mode::from_raw_mode(0o755)) {
+                    // The same container started before; or the hierarchy is known under two names.
+                    Ok(()) => true,
+                    Err(Errno::EXIST) => false,
+                    Err(Errno::NOENT) => self.make_below_new_parent()?,
+                    Err(error) => return Err(error).at("create the cgroup", path).map_err(Error::File),
+                };
+                // The parent may have been made by an update, for a container that ran already: then it gives nothing on.
+                if !self.directory.v2
+                    && let Ok(below) = path.strip_prefix(&self.root)
+                {
+                    levels::prepare_v1(&self.root, below, self.directory.controller);
+                }
+                Ok(new)
+            }
             Above::Levels { below } => {
                 let new = levels::make(&self.root, below, parents)?;
                 if self.directory.v2 {

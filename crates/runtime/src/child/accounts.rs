@@ -84,6 +84,10 @@ pub(super) fn resolve(plan: &mut ProcessPlan) -> Outcome<Account> {
             }
         }
     }
+    // Its own, too (CVE-2022-36109): a set-gid program must not get rid of it.
+    if !plan.groups.contains(&gid) {
+        plan.groups.insert(0, gid);
+    }
     for (n, who) in further.iter().enumerate() {
         let gid = match who {
             Who::Number(number) => *number,

@@ -221,7 +221,8 @@ fn groups(process: &Process, user: &UserPlan) -> Result<Vec<u32>, PlanError> {
         let value = format!("{} groups are more than the kernel's {MOST_GROUPS}", given.len());
         return Err(PlanError::Invalid { field: "additionalGids", value });
     }
-    let room = if let UserPlan::LookUp { further, .. } = user { MOST_READ_GROUPS + further.len() } else { 0 };
+    let room =
+        if let UserPlan::LookUp { further, .. } = user { 1 + MOST_READ_GROUPS + further.len() } else { 0 };
     let mut groups = Vec::with_capacity(given.len() + room);
     groups.extend(given);
     Ok(groups)

@@ -29,7 +29,7 @@ use crate::containers::storage::Storage;
 pub(crate) use mounts::PROVIDED;
 
 pub(crate) use host::OnHost;
-pub(crate) use resolve::{Machine, Resolution, environment, resolve};
+pub(crate) use resolve::{Invalid, Machine, Resolution, environment, resolve};
 
 /// What a specification needs to know besides the record.
 pub(crate) struct Context<'a> {
@@ -126,10 +126,17 @@ fn process(record: &Record, context: &Context<'_>) -> Process {
 
 /// A user is looked up in the container's own files, by the runtime; root with its group needs no look.
 pub(crate) fn user(text: &str, groups: &[String]) -> User {
-    let root = || (!groups.is_empty()).then(|| "0".to_owned());
-    let username = if text.is_empty() { root() } else { Some(text.to_owned()) };
-    // What Docker's containers have; the caller's own is nothing that a container should depend on.
-    User { username, umask: Some(0o022), additional_groups: groups.to_vec(), ..User::default() }
+    let root = text.is_empty() && groups.is_empty();
+    let username = (!root).then(|| if text.is_empty() { "0".to_owned() } else { text.to_owned() });
+    User {
+        username,
+        // What Docker's containers have; the caller's own is nothing that a container should depend on.
+        umask: Some(0o022),
+        additional_groups: groups.to_vec(),
+        // Root's own group, too (CVE-2022-36109): a set-gid program must not get rid of it. Others' are looked up.
+        additional_gids: if root { vec![0] } else { Vec::new() },
+        ..User::default()
+    }
 }
 
 /// Bounding, permitted and effective; never inheritable (CVE-2022-24769), never ambient (CVE-2016-8867).

@@ -11,7 +11,10 @@ pub(crate) mod tree;
 
 use runtime::cgroup::{Group, Hierarchy};
 
+use state::container::Status;
+
 use crate::Engine;
+use crate::containers::control::StateError;
 use crate::error::Result;
 
 /// A table of processes.
@@ -26,7 +29,12 @@ pub struct Processes {
 impl Engine {
     /// The processes of a running container; `options` are those of `ps(1)`.
     pub fn top(&self, container: &str, options: &[String]) -> Result<Processes> {
-        let found = self.find_running(container)?;
+        // Those of a paused one are there as well.
+        let found = self.find_up(container)?;
+        if found.status == Status::Restarting {
+            let (name, state) = (container.to_owned(), found.status.as_str());
+            return Err(StateError::Busy { name, state }.into());
+        }
         let group = Group::existing(&Hierarchy::detect()?, &self.location(&found.record));
         let processes = if options.is_empty() {
             let rows = columns::read(&group.processes());
