@@ -29,6 +29,7 @@ mod store;
 mod subnet;
 mod subnet6;
 mod upstreams;
+pub mod warden;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -42,6 +43,7 @@ pub use definition::{BRIDGE_DRIVER, BridgeOptions, DEFAULT, Definition, FORMAT, 
 pub use endpoint::{Endpoint, Wish};
 pub use error::{Error, HostPort, Result};
 pub use netlink::Refusal;
+pub use nft::table::Firewall;
 pub use plan::{Batch, DISABLE_IPV6, Plan, prepare, prepare_on};
 pub use ports::PortReservations;
 pub use republish::are_free;

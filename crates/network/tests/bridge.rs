@@ -156,7 +156,11 @@ fn instances_settle_on_subnets_of_their_own() {
         let prepare = |instance: &state::Instance| {
             host.inside(|| {
                 let id = base::Id::random().unwrap();
-                network::prepare(instance, &id, &NetworkMode::Bridge, &[]).unwrap().address().unwrap().gateway
+                network::prepare(instance, &id, &NetworkMode::Bridge, &[], network::Firewall::Open)
+                    .unwrap()
+                    .address()
+                    .unwrap()
+                    .gateway
             })
         };
         let threads: Vec<_> =
@@ -236,7 +240,8 @@ fn modes_without_a_bridge_touch_nothing() {
     let world = World::new();
     let id = base::Id::random().unwrap();
     for (mode, namespace, messages) in [(NetworkMode::Host, false, 0), (NetworkMode::None, true, 1)] {
-        let plan = network::prepare(&world.instance, &id, &mode, &[tcp(80)]).unwrap();
+        let plan =
+            network::prepare(&world.instance, &id, &mode, &[tcp(80)], network::Firewall::Open).unwrap();
         assert_eq!((plan.needs_namespace(), plan.child_messages().messages), (namespace, messages));
         assert!(plan.address().is_none() && plan.ports().is_empty());
         assert!(plan.warnings()[0].starts_with("published ports are discarded"));
