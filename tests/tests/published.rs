@@ -5,9 +5,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::world::{HOST, NEIGHBOUR, Peer, World};
+use harness::world::{HOST, Peer, World};
 use harness::{Dhow, eventually};
 
 /// The flags that bring the probe along.
