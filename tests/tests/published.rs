@@ -4,17 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use harness::published::{HOST6, NEIGHBOUR6, connect, echoes, published, reaches, serve};
 use harness::world::{HOST, NEIGHBOUR, Peer, World};
 use harness::{Dhow, eventually};
 
 /// The flags that bring the probe along.
 const PROBE: &str = concat!(env!("CARGO_BIN_EXE_probe"), ":/bin/probe:ro");
-/// The host's and the neighbour's IPv6 addresses on the wire.
-const HOST6: &str = "2001:db8::1";
-const NEIGHBOUR6: &str = "2001:db8::2";
 
 /// A host that lets nothing in, and nothing through, unless it is told to.
 const DENY: &str = "table inet deny {
@@ -41,73 +39,9 @@ fn nft(world: &World, rules: &str) {
     world.on_host("nft").args(&["-f", "-"]).input(rules).ok();
 }
 
-/// A host that can be reached by both versions of the protocol, and a container that serves port 80 (HTTP) and 53 (echo by UDP) on
-/// its ports 8080 and 5353.
-fn published(name: &str) -> (World, Dhow) {
-    let world = World::new();
-    for (on, ip) in [(world.on_host("ip"), HOST6), (world.at_neighbour("ip"), NEIGHBOUR6)] {
-        on.args(&["addr", "add", &format!("{ip}/64"), "dev", "lan", "nodad"]).ok();
-    }
-    let dhow = Dhow::in_namespace(name, world.host());
-    dhow.ok(&["network", "create", "--ipv6", "net"]);
-    serve(&dhow, "web", &["-p", "8080:80", "-p", "5353:53/udp"]);
-    // The container's IPv6 address is its own after a second in which nobody objects.
-    eventually("all ports", || (reaches(&world, HOST6) == [true; 2]).then_some(()));
-    (world, dhow)
-}
-
-/// A container that serves, and tells by whom it was asked.
-#[track_caller]
-fn serve(dhow: &Dhow, name: &str, flags: &[&str]) {
-    let script = "mkdir -p /www && echo page >/www/index.html; probe udp-echo 53 & exec httpd -v -f -p '[::]:80' -h /www";
-    let args = [
-        &["run", "-d", "--name", name, "--network", "net", "-v", PROBE],
-        flags,
-        &["busybox", "sh", "-c", script],
-    ]
-    .concat();
-    dhow.ok(&args);
-    eventually("the server", || dhow.ok(&["logs", name]).contains("up").then_some(()));
-}
-
-/// How long somebody who may come in takes at most, and is waited for who may not.
-const SOON: Duration = Duration::from_millis(300);
-
-/// A connection from the neighbour to the host, if it comes to be.
-fn connect(world: &World, ip: &str, port: u16) -> Option<TcpStream> {
-    let address = SocketAddr::new(ip.parse().unwrap(), port);
-    Peer::Neighbour(world).act(|| TcpStream::connect_timeout(&address, SOON).ok())
-}
-
-/// What a web server says on this connection.
-fn page(mut stream: &TcpStream) -> String {
-    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    write!(stream, "GET /index.html HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned()
-}
-
-/// Whether the neighbour reaches the container's ports: HTTP and UDP, by this address of the host's.
-fn reaches(world: &World, ip: &str) -> [bool; 2] {
-    let tcp = connect(world, ip, 8080).is_some_and(|stream| page(&stream) == "page");
-    [tcp, echoes(world, ip, "?")]
-}
-
-fn echoes(world: &World, ip: &str, question: &str) -> bool {
-    let from = if ip.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
-    Peer::Neighbour(world).act(|| {
-        let socket = UdpSocket::bind(from).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        socket.send_to(question.as_bytes(), SocketAddr::new(ip.parse().unwrap(), 5353)).unwrap();
-        let mut answer = vec![0; 65536];
-        socket.recv(&mut answer).is_ok_and(|length| answer[..length].ends_with(question.as_bytes()))
-    })
-}
-
 #[test]
 fn the_hosts_rules_decide_who_comes_in() {
-    let (world, _dhow) = published("published-nft");
+    let (world, _dhow) = published(PROBE, "published-nft");
     assert_eq!(reaches(&world, HOST), [true; 2], "nobody says no");
     assert_eq!(reaches(&world, HOST6), [true; 2], "nobody says no");
     nft(&world, DENY);
@@ -123,7 +57,7 @@ fn the_hosts_rules_decide_who_comes_in() {
 
 #[test]
 fn clients_keep_their_addresses_and_datagrams_their_length() {
-    let (world, dhow) = published("published-whole");
+    let (world, dhow) = published(PROBE, "published-whole");
     nft(&world, DENY);
     nft(
         &world,
@@ -178,7 +112,12 @@ fn one_source_may_be_let_in_and_ports_on_one_address_are_as_before() {
     let world = World::new();
     let dhow = Dhow::in_namespace("published-at", world.host());
     dhow.ok(&["network", "create", "net"]);
-    serve(&dhow, "web", &["-p", &format!("{HOST}:8080:80"), "-p", "127.0.0.1:8081:80", "-p", "5353:53/udp"]);
+    serve(
+        PROBE,
+        &dhow,
+        "web",
+        &["-p", &format!("{HOST}:8080:80"), "-p", "127.0.0.1:8081:80", "-p", "5353:53/udp"],
+    );
     world.at_neighbour("ip").args(&["addr", "add", "198.51.100.3/24", "dev", "lan"]).ok();
     nft(&world, DENY);
     nft(&world, "add rule inet deny input ip saddr 198.51.100.3 accept");
@@ -207,7 +146,7 @@ fn warden(dhow: &Dhow) -> Option<u32> {
 
 #[test]
 fn what_others_flush_is_back_and_a_killed_warden_too() {
-    let (world, dhow) = published("published-mended");
+    let (world, dhow) = published(PROBE, "published-mended");
     let table = dhow.global_name();
     let mut open = connect(&world, HOST, 8080).unwrap();
     write!(open, "GET /index.html HTTP/1.0\r\n").unwrap();
@@ -252,7 +191,7 @@ fn what_others_flush_is_back_and_a_killed_warden_too() {
 
 #[test]
 fn traffic_goes_on_while_somebody_flushes_without_end() {
-    let (world, dhow) = published("published-flushed");
+    let (world, dhow) = published(PROBE, "published-flushed");
     let _sleeper = dhow.ok(&["run", "-d", "--name", "default", "busybox", "sleep", "1000"]);
     std::thread::scope(|scope| {
         let flushing = scope.spawn(|| {
@@ -283,7 +222,7 @@ fn ports_are_open_where_the_machines_owner_wants_them_so() {
     let dhow = Dhow::in_namespace("published-open", world.host());
     std::fs::write(dhow.config(), "published-ports = \"open\"\n").unwrap();
     dhow.ok(&["network", "create", "net"]);
-    serve(&dhow, "web", &["-p", "8080:80", "-p", "5353:53/udp"]);
+    serve(PROBE, &dhow, "web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     nft(&world, "table inet deny { chain input { type filter hook input priority 0; policy drop; }; }");
     assert_eq!(reaches(&world, HOST), [true; 2]);
     let table = world.on_host("nft").args(&["list", "table", "inet", dhow.global_name()]).ok();
