@@ -41,7 +41,22 @@ fn nft(world: &World, rules: &str) {
 
 #[test]
 fn the_hosts_rules_decide_who_comes_in() {
-    let (world, _dhow) = published(PROBE, "published-nft");
+    let (world, dhow) = published(PROBE, "published-nft");
+    // The table is what its drawing says.
+    let table = world.on_host("nft").args(&["list", "table", "inet", dhow.global_name()]).ok();
+    for part in [
+        "comment \"dhow 3\"",
+        "type filter hook input priority 300; policy accept;",
+        "iifname \"lo\" accept",
+        "ct status dnat accept",
+        "ct state new fib daddr type local ip daddr . meta l4proto . th dport @doors_at log group ",
+        "ct state new fib daddr type local meta l4proto . th dport @doors log group ",
+        "ct state new fib daddr type local meta l4proto . th dport @doors6 log group ",
+        "iifname @bridges ",
+        "queue-threshold 1 drop",
+    ] {
+        assert!(table.contains(part), "{part}\nis not in\n{table}");
+    }
     assert_eq!(reaches(&world, HOST), [true; 2], "nobody says no");
     assert_eq!(reaches(&world, HOST6), [true; 2], "nobody says no");
     nft(&world, DENY);

@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use harness::eventually;
 use harness::firewalls::{Firewalld, Ufw};
 use harness::published::{HOST6, connect, published, reaches};
 use harness::world::{HOST, NEIGHBOUR, Peer, World};
+use harness::{Dhow, eventually};
 
 const PROBE: &str = concat!(env!("CARGO_BIN_EXE_probe"), ":/bin/probe:ro");
 
@@ -125,4 +125,55 @@ fn firewalld_decides() {
     world.on_host("nft").args(&["flush", "ruleset"]).ok();
     soon(&world, ALL);
     within(&world);
+}
+
+/// What `network exposed` says of each port: `8080/tcp`, `5353/udp`.
+fn exposed(dhow: &Dhow) -> Vec<String> {
+    let said = dhow.ok(&["network", "exposed", "--format", "{{.Host}} {{.ReachedBy}}"]);
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn who_reaches_what_is_said_as_it_is() {
+    let (world, dhow) = published(PROBE, "published-exposed");
+    dhow.ok(&["set", "web", "--publish", "127.0.0.1:8081:80"]);
+    let say = |udp: &str, tcp: &str| {
+        vec![format!("*:5353 {udp}"), format!("*:8080 {tcp}"), "127.0.0.1:8081 the host only".to_owned()]
+    };
+    assert_eq!(exposed(&dhow), say("all", "all"));
+    let json = dhow.ok(&["network", "exposed", "--format", "json"]);
+    assert!(json.lines().count() == 3 && json.contains("\"Reach\":\"all\""), "{json}");
+    // By rules of nftables.
+    let nft = |rules: &str| {
+        world.on_host("nft").args(&["-f", "-"]).input(rules).ok();
+    };
+    nft("table inet deny {
+            set friends { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 198.51.100.2 } }
+            chain input { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept; }
+         }");
+    assert_eq!(exposed(&dhow), say("the host only", "the host only"));
+    nft(
+        "add rule inet deny input ip saddr @friends udp dport 5353 accept; add rule inet deny input iif lan meta l4proto tcp accept",
+    );
+    assert_eq!(exposed(&dhow), say("10.0.0.0/8, 198.51.100.2", "all"));
+    nft("add rule inet deny input meta nfproto ipv6 udp dport 5353 accept");
+    assert_eq!(exposed(&dhow)[0], "*:5353 10.0.0.0/8, 198.51.100.2, all by IPv6");
+    nft("delete table inet deny");
+    // By ufw.
+    let ufw = Ufw::new(&world, dhow.scratch());
+    assert_eq!(exposed(&dhow), say("the host only", "the host only"));
+    ufw.run(&["allow", "8080/tcp"]);
+    ufw.run(&["allow", "from", "192.0.2.0/24", "to", "any", "port", "5353", "proto", "udp"]);
+    assert_eq!(exposed(&dhow), say("192.0.2.0/24", "all"));
+    ufw.run(&["disable"]);
+    assert_eq!(exposed(&dhow), say("all", "all"));
+    // By firewalld.
+    let firewalld = Firewalld::new(&world, dhow.scratch());
+    assert_eq!(exposed(&dhow), say("the host only", "the host only"));
+    firewalld.run(&["--zone=internal", "--add-source=192.0.2.0/24"]);
+    firewalld.run(&["--zone=internal", "--add-port=8080/tcp"]);
+    assert_eq!(exposed(&dhow), say("the host only", "192.0.2.0/24"));
+    firewalld.run(&["--zone=trusted", "--change-interface=lan"]);
+    // It refuses what comes by IPv6 from where no route leads back, and this host has none but to its neighbours.
+    assert_eq!(exposed(&dhow), say("2001:db8::/64, all by IPv4", "2001:db8::/64, all by IPv4"));
 }

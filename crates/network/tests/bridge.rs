@@ -36,12 +36,14 @@ fn the_table_is_what_its_drawing_says() {
     let bridge = world.instance.bridge_name();
     let text = world.table();
     for part in [
-        "comment \"dhow 2\"",
+        "comment \"dhow 3 open\"",
         "type inet_proto . inet_service : ipv4_addr . inet_service",
         "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service",
         &format!("elements = {{ tcp . 8080 : {} . 80 }}", address.ip),
         &format!("elements = {{ 127.0.0.1 . udp . 5353 : {} . 53 }}", address.ip),
         &format!("elements = {{ \"{bridge}\" : jump guard_bridge }}"),
+        &format!("elements = {{ \"{bridge}\" }}"),
+        "elements = { tcp . 8080 }",
         &format!("elements = {{ \"{bridge}\" : jump into_bridge }}"),
         &format!("elements = {{ {subnet} }}"),
         "type filter hook prerouting priority raw; policy accept;",

@@ -48,27 +48,8 @@ impl Entry {
             // The longest packet, and what is said of it.
             buffer: vec![0; (64 << 10) + 1024].into(),
         };
-        entry.handed.listen(0, ROOM)?;
-        entry.listen(group)?;
+        hear(&entry.handed, group)?;
         Ok(entry)
-    }
-
-    /// Asks for the packets of this group, whole, each at once.
-    fn listen(&self, group: u16) -> Result<(), Refusal> {
-        const COMMAND: u16 = 1;
-        const BIND: u8 = 1;
-        const MODE: u16 = 2;
-        const WHOLE_PACKETS: u8 = 2;
-        const THRESHOLD: u16 = 5;
-        let [high, low] = group.to_be_bytes();
-        let kind = (SUBSYSTEM << 8) | CONFIGURE;
-        let mut request = Request::new();
-        request.message(kind, ACK, &[0, 0, high, low], |r| r.bytes(COMMAND, &[BIND]));
-        request.message(kind, ACK, &[0, 0, high, low], |r| {
-            r.bytes(MODE, &[0, 0, 0xff, 0xff, WHOLE_PACKETS, 0]);
-            r.be32(THRESHOLD, 1);
-        });
-        self.handed.transact(&request, 2)
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -96,7 +77,7 @@ impl Entry {
     }
 
     fn read(&self, datagram: &[u8]) {
-        for bytes in packets(datagram) {
+        for (_, bytes) in handed_over(datagram) {
             let mut bytes = bytes.to_vec();
             if let Some(packet) = Packet::parse(&bytes) {
                 self.let_in(&packet, &mut bytes);
@@ -193,12 +174,35 @@ fn address(r: &mut Request, kind: u16, ip: IpAddr) {
     }
 }
 
-/// The packets that are handed over in a datagram.
-fn packets(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Asks for the packets of this group, whole, each at once.
+pub(crate) fn hear(socket: &Socket, group: u16) -> Result<(), Refusal> {
+    const COMMAND: u16 = 1;
+    const BIND: u8 = 1;
+    const MODE: u16 = 2;
+    const WHOLE_PACKETS: u8 = 2;
+    const THRESHOLD: u16 = 5;
+    socket.listen(0, ROOM)?;
+    let [high, low] = group.to_be_bytes();
+    let kind = (SUBSYSTEM << 8) | CONFIGURE;
+    let mut request = Request::new();
+    request.message(kind, ACK, &[0, 0, high, low], |r| r.bytes(COMMAND, &[BIND]));
+    request.message(kind, ACK, &[0, 0, high, low], |r| {
+        r.bytes(MODE, &[0, 0, 0xff, 0xff, WHOLE_PACKETS, 0]);
+        r.be32(THRESHOLD, 1);
+    });
+    socket.transact(&request, 2)
+}
+
+/// The packets that are handed over in a datagram, and the index of the link that each came by.
+pub(crate) fn handed_over(datagram: &[u8]) -> impl Iterator<Item = (Option<u32>, &[u8])> {
+    const INCOMING: u16 = 4;
     const PAYLOAD: u16 = 9;
-    parse::messages(datagram)
-        .filter(|message| message.kind == (SUBSYSTEM << 8) | PACKET)
-        .filter_map(|message| parse::attribute(message.payload.get(4..)?, PAYLOAD))
+    let messages = parse::messages(datagram).filter(|message| message.kind == (SUBSYSTEM << 8) | PACKET);
+    messages.filter_map(|message| {
+        let attributes = message.payload.get(4..)?;
+        let link = parse::attribute(attributes, INCOMING).and_then(parse::be32);
+        Some((link, parse::attribute(attributes, PAYLOAD)?))
+    })
 }
 
 #[cfg(test)]
@@ -212,16 +216,17 @@ mod tests {
         let mut request = Request::new();
         request.message(SUBSYSTEM << 8, 0, &[2, 0, 0, 7], |r| {
             r.bytes(1, &[8, 0, 1, 0]);
+            r.be32(4, 7);
             r.bytes(9, b"packet");
         });
         request.message(3, 0, &[], |_| {});
-        assert_eq!(packets(request.as_bytes()).collect::<Vec<_>>(), [b"packet"]);
+        assert_eq!(handed_over(request.as_bytes()).collect::<Vec<_>>(), [(Some(7), &b"packet"[..])]);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for packet in packets(&bytes) {
+            for (_, packet) in handed_over(&bytes) {
                 Packet::parse(packet);
             }
         }

@@ -39,6 +39,8 @@ use crate::nft;
 
 use changes::Changes;
 use entry::Entry;
+pub(crate) use entry::{handed_over, hear};
+pub(crate) use packet::{Packet, sum};
 
 /// The warden of an instance's networks.
 #[derive(Debug)]

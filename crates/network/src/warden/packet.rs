@@ -18,12 +18,12 @@ const SCTP: u8 = 132;
 
 /// What a packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub(super) protocol: Protocol,
-    pub(super) source: (IpAddr, u16),
-    pub(super) destination: (IpAddr, u16),
+pub(crate) struct Packet {
+    pub(crate) protocol: Protocol,
+    pub(crate) source: (IpAddr, u16),
+    pub(crate) destination: (IpAddr, u16),
     /// It opens a connection, or its protocol has none.
-    pub(super) opens: bool,
+    pub(crate) opens: bool,
     /// How many of the bytes are the packet's.
     length: usize,
     /// Where the header of the protocol begins.
@@ -34,7 +34,7 @@ pub(super) struct Packet {
 
 impl Packet {
     /// Reads a packet's headers. None where it is cut off, a fragment, or of a protocol without ports.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         match bytes.first()? >> 4 {
             4 => Self::parse4(bytes),
             6 => Self::parse6(bytes),
@@ -113,7 +113,7 @@ impl Packet {
     /// Makes the packet one that can be sent: what was handed over between two programs of one machine, or by hardware that
     /// helps, has no whole checksum. (One that came with a wrong one was not handed over: the kernel has looked.) Returns what is
     /// to be sent, one or several.
-    pub(super) fn finish(&self, bytes: &mut [u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn finish(&self, bytes: &mut [u8]) -> Vec<Vec<u8>> {
         let Some(packet) = bytes.get_mut(..self.length) else { return Vec::new() };
         self.sum_up(packet);
         if self.length <= WHOLE {
@@ -197,6 +197,13 @@ impl Packet {
             })
             .collect()
     }
+}
+
+/// The internet's checksum of these bytes.
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
+    let mut sum = Sum::default();
+    sum.add(bytes);
+    sum.finish()
 }
 
 /// The internet's checksum (RFC 1071).
