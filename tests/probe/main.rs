@@ -82,9 +82,11 @@ fn notify(message: &str) -> std::io::Result<()> {
 }
 
 fn udp_echo(port: &str) -> std::io::Result<()> {
-    let socket = UdpSocket::bind(format!("0.0.0.0:{port}"))?;
+    // By both versions of the protocol, where there are both.
+    let socket =
+        UdpSocket::bind(format!("[::]:{port}")).or_else(|_| UdpSocket::bind(format!("0.0.0.0:{port}")))?;
     println!("up");
-    let mut datagram = [0; 1500];
+    let mut datagram = vec![0; 65536];
     loop {
         let (length, peer) = socket.recv_from(&mut datagram)?;
         socket.send_to(&datagram[..length], peer)?;

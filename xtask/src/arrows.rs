@@ -35,8 +35,8 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "dhow-monitor" => [GROUND, STAGES].concat(),
         // a process of its own, which reads what the stage `logging` has written
         "dhow-shipper" => [GROUND, &["dhow-logging", "dhow-runtime"]].concat(),
-        // stands beside the containers, and leaves its caller's cgroup as a monitor does
-        "dhow-netd" => [GROUND, &["dhow-runtime"]].concat(),
+        // stands beside the containers, and leaves its caller's cgroup as a monitor does; mends what the stage `network` makes
+        "dhow-netd" => [GROUND, &["dhow-network", "dhow-runtime"]].concat(),
         "dhow-engine" => [GROUND, STAGES, &["dhow-monitor"]].concat(),
         // a door translates: it speaks to the engine, in the ground's types
         "dhow" => vec!["dhow-sys", "dhow-base", "dhow-state", "dhow-engine"],

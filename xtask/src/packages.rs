@@ -50,7 +50,9 @@ pub(crate) const TEST: &[Package] = &[
     package("openssl", "openssl"),
     package("curl", "curl"),
     package("zstd", "zstd"),
-    package("python3-minimal", "python3"),
+    package("python3", ""),
+    package("iptables", "iptables"),
+    package("dbus-daemon", "dbus-daemon"),
     package("bind9-dnsutils", "dig"),
     package("dnsmasq-base", "dnsmasq"),
 ];
@@ -280,6 +282,21 @@ pub(crate) fn collectors() -> Result<Option<PathBuf>> {
     }
     let place = unpack_layer("rsyslog", &["rsyslog", "rsyslog-openssl"], "usr/sbin/rsyslogd")?;
     Ok(Some(place.join("usr/sbin")))
+}
+
+/// Firewalls for tests, a directory for PATH. Installed they would become the machine's own.
+pub(crate) fn firewalls() -> Result<PathBuf> {
+    let names = [
+        "ufw",
+        "firewalld",
+        "python3-firewall",
+        "python3-nftables",
+        "python3-dbus",
+        "python3-gi",
+        "gir1.2-glib-2.0",
+        "libgirepository-1.0-1",
+    ];
+    Ok(unpack("firewalls", &names, "usr/sbin/firewalld")?.join("usr/sbin"))
 }
 
 /// The registry for tests, a directory for PATH: the machine's own if it has one, else one unpacked, so that

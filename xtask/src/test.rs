@@ -113,6 +113,7 @@ fn act(phase: Phase) -> Result<()> {
             packages::registry()?;
             packages::daemons()?;
             packages::collectors()?;
+            packages::firewalls()?;
             packages::systemd()?;
             packages::apparmor()?;
             packages::kernel().map(drop)
@@ -252,7 +253,11 @@ pub(crate) fn prepare(cargo: &mut Command) -> Result<()> {
 
 /// PATH with the directories of what was unpacked rather than installed.
 pub(crate) fn path() -> Result<OsString> {
-    let ours = packages::registry()?.into_iter().chain(packages::daemons()?).chain(packages::collectors()?);
+    let ours = packages::registry()?
+        .into_iter()
+        .chain(packages::daemons()?)
+        .chain(packages::collectors()?)
+        .chain([packages::firewalls()?]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     // the machine's own programs come first: a docker of ours must not stand before the user's
     Ok(std::env::join_paths(std::env::split_paths(&path).chain(ours))?)

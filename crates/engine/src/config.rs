@@ -6,6 +6,7 @@
 //! pids_limit = 4096             # of containers that do not say; -1: none
 //! seccomp = "default"           # or "unconfined", or the path of a profile in Docker's form
 //! apparmor = "default"          # or "unconfined", or the name of a loaded profile
+//! published-ports = "obey-host-firewall"   # as ufw, firewalld or nftables let in to them; or "open"
 //!
 //! [log]
 //! driver = "json-file"          # of containers that do not say; or another of --log-driver
@@ -60,6 +61,9 @@ pub struct Config {
     pub seccomp: Confinement,
     /// The AppArmor profile of containers that do not say: `default`, `unconfined`, or a name.
     pub apparmor: Confinement,
+    /// What decides whether somebody outside reaches a published port. It counts from the first container on.
+    #[serde(rename = "published-ports", alias = "published_ports")]
+    pub published_ports: network::Firewall,
     /// Logs.
     pub log: Log,
     /// What images may take.
@@ -200,6 +204,7 @@ impl Default for Config {
             pids_limit: 4096,
             seccomp: Confinement::Default,
             apparmor: Confinement::Default,
+            published_ports: network::Firewall::default(),
             log: Log::default(),
             images: Images::default(),
             pull: Pull::default(),

@@ -81,7 +81,11 @@ pub fn spawn(request: &Request, owner: Lock) -> Result<UnixStream, SpawnError> {
     let bytes = serde_json::to_vec(request).map_err(SpawnError::Encode)?;
     fs::create_new(&live.join(file::REQUEST), &bytes, 0o600)?;
     let (ours, theirs) = pair(&live)?;
-    start(&request.instance, PROGRAM, &["run"], &[owner.as_fd(), theirs.as_fd()])?;
+    let program = find_program(PROGRAM)?;
+    // It is executed from a mount of its own, and would not find what lies beside it.
+    let arguments = [OsStr::new("run"), program.as_os_str()];
+    let inherit = [owner.as_fd(), theirs.as_fd()];
+    start_program(&program, &request.instance, PROGRAM, &arguments, &inherit)?;
     // The monitor has its own copy of the lock by now; ours must not outlive this call.
     drop(owner);
     Ok(ours.into())
@@ -130,6 +134,22 @@ pub fn address_in(directory: rustix::fd::BorrowedFd<'_>, name: &str) -> io::Resu
 fn pair(live: &Path) -> Result<(OwnedFd, OwnedFd), SpawnError> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .at("make a socket for", live)?)
+}
+
+/// The program of the name server and the warden, beside the monitor's.
+pub fn netd_beside(monitor: &Path) -> PathBuf {
+    monitor.with_file_name(netd::PROGRAM)
+}
+
+/// Starts the warden of an instance's published ports and tables, as [`spawn_netd`] does the name server.
+pub fn spawn_warden(
+    program: &Path,
+    instance: &Instance,
+    lock: &Lock,
+    listener: &OwnedFd,
+) -> Result<OwnedFd, SpawnError> {
+    let arguments = [OsStr::new(netd::WARDEN), instance.root().as_os_str(), instance.run().as_os_str()];
+    start_program(program, instance, netd::PROGRAM, &arguments, &[lock.as_fd(), listener.as_fd()])
 }
 
 /// The name server's program. A monitor, which is executed from a mount of its own, could not find it.

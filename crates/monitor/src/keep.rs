@@ -1,6 +1,7 @@
 //! The role `run`: start a container, keep it, start it again as long as its policy says so, release it.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_
 use crate::notes::{self, note};
 use crate::restart::{Backoff, Wanted, again};
 use crate::ship::Shipping;
+use crate::tie::Tie;
 use crate::{change, health, joined, read_json, release};
 
 /// Signals that whoever manages this machine sends to a process that should end: the container gets them.
@@ -27,8 +29,9 @@ const SIGNALS: [i32; 4] =
 /// What is left of a run must be gone before the next: how long the kernel may take.
 const CLEARING: Duration = Duration::from_secs(10);
 
-/// The whole life of a monitor. `live` is the live directory, whose lock we hold as long as it is open.
-pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
+/// The whole life of a monitor. `live` is the live directory, whose lock we hold as long as it is open; `program` is where the
+/// monitor lies.
+pub(crate) fn run(live: OwnedFd, door: OwnedFd, program: Option<PathBuf>) -> ExitCode {
     let request = match read_request(&live) {
         Ok(request) => request,
         Err(error) => {
@@ -47,7 +50,7 @@ pub(crate) fn run(live: OwnedFd, door: OwnedFd) -> ExitCode {
             door.tell(Tag::Started, &pid.to_le_bytes());
             // Only now: nobody waits for it.
             note(&request, "start", &[]);
-            started.live(&mut request, live, door)
+            started.live(&mut request, live, door, program.as_deref())
         }
         Err(error) => {
             let exit = Exit {
@@ -114,7 +117,7 @@ fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
 
 impl Started {
     /// One run after the other, until no more follows; then everything is given back.
-    fn live(self, request: &mut Request, live: OwnedFd, door: Client) -> ExitCode {
+    fn live(self, request: &mut Request, live: OwnedFd, door: Client, program: Option<&Path>) -> ExitCode {
         let Self { mut run, listener, signals, ports } = self;
         let mut keeper = Keeper::new(signals);
         keeper.listener = listener;
@@ -124,6 +127,7 @@ impl Started {
         keeper.paused = Some(request.instance.live(&request.id).join(file::PAUSED));
         keeper.policy = request.restart;
         keeper.ports = ports;
+        keeper.warden = program.and_then(|program| Tie::to_warden(request, program));
         keeper.called.clone_from(&request.names);
         keeper.clients.push(door);
         let mut backoff = Backoff::default();

@@ -25,6 +25,7 @@ use crate::names::Names;
 use crate::notes::note;
 use crate::restart::Wanted;
 use crate::ship::Shipping;
+use crate::tie::Tie;
 use crate::{change, health};
 
 /// The most doors at once: more are hung up on.
@@ -67,6 +68,8 @@ pub(crate) struct Keeper {
     pub(crate) ports: PortReservations,
     /// What it is called, and who is told so, while it runs.
     pub(crate) names: Option<Names>,
+    /// The tie to the warden of its ports.
+    pub(crate) warden: Option<Tie>,
     /// The same, for the run after this one.
     pub(crate) called: Option<Registration>,
     /// It runs already, and has got its first name now.
@@ -88,6 +91,7 @@ enum Source {
     ProbeEnd,
     ProbeOutput,
     Names,
+    Warden,
     Client(usize),
 }
 
@@ -106,6 +110,7 @@ impl Keeper {
             health: None,
             ports: PortReservations::default(),
             names: None,
+            warden: None,
             called: None,
             named_late: false,
             kill_at: None,
@@ -188,6 +193,7 @@ impl Keeper {
             self.health.as_ref().and_then(health::Watch::next),
             self.shipping.as_ref().and_then(Shipping::next),
             self.names.as_ref().and_then(Names::next),
+            self.warden.as_ref().and_then(Tie::next),
         ];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
@@ -205,6 +211,10 @@ impl Keeper {
         }
         if let Some(names) = &mut self.names {
             names.look_after();
+        }
+        if let Some(warden) = &mut self.warden {
+            // That we are there is all that it has to know.
+            warden.look_after(&|_| Ok(()));
         }
         ready.contains(&Source::Process)
     }
@@ -339,6 +349,9 @@ impl Keeper {
             // Nothing is ever said there; that it hangs up is told in any case.
             set.add(Source::Names, fd, PollFlags::empty());
         }
+        if let Some(fd) = self.warden.as_ref().and_then(Tie::descriptor) {
+            set.add(Source::Warden, fd, PollFlags::empty());
+        }
         for (n, client) in self.clients.iter().enumerate() {
             let read = if waiting_input < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
             let write = if client.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
@@ -378,6 +391,11 @@ impl Keeper {
             (Source::Names, _) => {
                 if let Some(names) = &mut self.names {
                     names.lost();
+                }
+            }
+            (Source::Warden, _) => {
+                if let Some(warden) = &mut self.warden {
+                    warden.lost();
                 }
             }
             (Source::Client(n), command) => self.serve_client(n, command, buffer),

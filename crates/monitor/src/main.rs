@@ -3,9 +3,11 @@
 //! Started by the command line with its descriptors in fixed places (see `monitor::client`), never by hand:
 //!
 //! ```text
-//! dhow-monitor run     3: the live directory, locked    4: the door's socket
-//! dhow-monitor exec    3: the request                   4: the door's socket
+//! dhow-monitor run PROGRAM    3: the live directory, locked    4: the door's socket
+//! dhow-monitor exec           3: the request                   4: the door's socket
 //! ```
+//!
+//! PROGRAM is the monitor's own path, beside which the other programs are.
 
 mod change;
 mod clients;
@@ -21,8 +23,10 @@ mod notes;
 mod release;
 mod restart;
 mod ship;
+mod tie;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
     rustix::process::chdir("/").ok();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match role.as_deref() {
-        Some("run") => keep::run(first, door),
+        Some("run") => keep::run(first, door, std::env::args_os().nth(2).map(PathBuf::from)),
         Some("exec") => exec::run(first, door),
         _ => usage(),
     }

@@ -18,6 +18,8 @@
 //! - `cache`: what servers outside have said.
 //! - `server`: one thread that polls, and all the sockets.
 //!
+//! The same program is a second process, with other rights: the `warden` of published ports and firewall tables.
+//!
 //! What it does not do: it decides no policy (the one place where that will be asked is `verdict`), keeps no zone, checks
 //! no signature (DNSSEC's records and flags are passed on), and never tells a container anything of a network that it is not on.
 
@@ -26,4 +28,5 @@ pub mod names;
 pub mod server;
 pub mod slab;
 pub mod verdict;
+pub mod warden;
 pub mod wire;

@@ -20,6 +20,7 @@ use crate::link::{self, Pair, Target};
 use crate::netlink::Request;
 use crate::nft::elements::Published;
 use crate::nft::senders::Owner;
+use crate::nft::table::Firewall;
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
 use crate::{Error, Result, conntrack, ports};
@@ -35,6 +36,8 @@ pub struct Wish<'a> {
     pub ip6: Option<Ipv6Addr>,
     /// This hardware address.
     pub mac: Option<[u8; 6]>,
+    /// What decides about published ports, where this is the first network that comes up.
+    pub firewall: Firewall,
 }
 
 impl<'a> Wish<'a> {
@@ -52,8 +55,8 @@ impl<'a> Wish<'a> {
     }
 
     /// Any address.
-    pub fn any(network: &'a Definition) -> Self {
-        Self { network, ip: None, ip6: None, mac: None }
+    pub fn any(network: &'a Definition, firewall: Firewall) -> Self {
+        Self { network, ip: None, ip6: None, mac: None, firewall }
     }
 }
 
@@ -113,7 +116,7 @@ impl Endpoint {
     ) -> Result<(Self, Vec<String>)> {
         let network = wish.network;
         let bridge = Bridge::of_network(instance, network);
-        let standing = bridge.stand(instance, network)?;
+        let standing = bridge.stand(instance, network, wish.firewall)?;
         let subnet = standing.network.subnet;
         let gateway = gateway(subnet, network.ipv4.as_ref());
         let addresses = bridge.addresses();

@@ -17,6 +17,7 @@ mod conntrack;
 mod definition;
 mod endpoint;
 mod error;
+mod exposure;
 pub mod files;
 mod link;
 mod netlink;
@@ -29,6 +30,7 @@ mod store;
 mod subnet;
 mod subnet6;
 mod upstreams;
+pub mod warden;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,7 +43,9 @@ pub use change::{Running, namespace_of};
 pub use definition::{BRIDGE_DRIVER, BridgeOptions, DEFAULT, Definition, FORMAT, Pool4, Pool6, check_name};
 pub use endpoint::{Endpoint, Wish};
 pub use error::{Error, HostPort, Result};
+pub use exposure::{Reach, exposure};
 pub use netlink::Refusal;
+pub use nft::table::Firewall;
 pub use plan::{Batch, DISABLE_IPV6, Plan, prepare, prepare_on};
 pub use ports::PortReservations;
 pub use republish::are_free;
@@ -79,6 +83,11 @@ pub fn users(instance: &Instance, definition: &Definition) -> Result<BTreeMap<Ip
     let claims = bridge::Bridge::of_network(instance, definition).addresses().list()?;
     let live = |(ip, owner): (IpAddr, String)| Some((ip, owner.parse::<Id>().ok()?));
     Ok(claims.into_iter().filter_map(live).filter(|(_, id)| instance.live(id).exists()).collect())
+}
+
+/// Whether the ports of a running container are published by IPv6 as well.
+pub fn publishes_ipv6(instance: &Instance, id: &Id) -> Result<bool> {
+    Ok(plan::endpoints_in(&instance.live(id))?.first().is_some_and(|first| first.address6().is_some()))
 }
 
 /// Removes the bridge of a network that nobody uses. False if somebody does.

@@ -1,5 +1,6 @@
 //! Links, addresses and routes: the rtnetlink messages that we send, and the lists that we read.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -259,6 +260,114 @@ fn add_address(request: &mut Request, index: u32, ip: IpAddr, prefix: u8) {
     }
 }
 
+/// Sets up the link of this name.
+pub(crate) fn up_by_name(name: &str) -> Result<(), Refusal> {
+    let index = index_of(name)?.ok_or(Errno::NODEV)?;
+    let mut request = Request::new();
+    up(&mut request, index);
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+/// Makes a veth pair of these names, both ends in our own namespace and down.
+pub(crate) fn create_wire(name: &str, mac: [u8; 6], end: &str) -> Result<(), Refusal> {
+    const PEER: u16 = 1;
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(0, 0, 0), |r| {
+        r.string(attr::NAME, name);
+        r.bytes(attr::ADDRESS, &mac);
+        r.nest(attr::INFO, |r| {
+            r.string(attr::INFO_KIND, "veth");
+            r.nest(attr::INFO_DATA, |r| {
+                r.nest_after(PEER, &link_header(0, 0, 0), |r| r.string(attr::NAME, end));
+            });
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+/// Gives a link its addresses, sets it up, and lets default routes (of IPv4, of IPv6) lead there.
+pub(crate) fn addresses_and_up(
+    index: u32,
+    addresses: &[(IpAddr, u8)],
+    default_routes: [bool; 2],
+) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    up(&mut request, index);
+    for (ip, prefix) in addresses {
+        add_address(&mut request, index, *ip, *prefix);
+    }
+    for (family, _) in [INET, INET6].into_iter().zip(default_routes).filter(|(_, leads)| *leads) {
+        // rtmsg: … table main, protocol boot, scope link, type unicast.
+        let route = [family, 0, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
+        request.message(NEWROUTE, netlink::CREATE | netlink::ACK, &route, |r| {
+            const OUTGOING: u16 = 4;
+            r.u32(OUTGOING, index);
+        });
+    }
+    Socket::open(Protocol::Route)?.transact(&request, request.len())
+}
+
+/// A link as it is listed.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    pub(crate) loopback: bool,
+    pub(crate) mac: Vec<u8>,
+    /// Its addresses but those of IPv6 that every link has, with their prefixes.
+    pub(crate) addresses: Vec<(IpAddr, u8)>,
+    /// A default route leads there: of IPv4, of IPv6.
+    pub(crate) default_routes: [bool; 2],
+}
+
+/// Lists all links.
+pub(crate) fn list() -> Result<Vec<Listed>, Refusal> {
+    const LOOPBACK: u32 = 8;
+    let mut all: BTreeMap<u32, Listed> = BTreeMap::new();
+    let socket = Socket::open(Protocol::Route)?;
+    socket.dump(GETLINK, &link_header(0, 0, 0), |payload| {
+        let Some(attributes) = payload.get(16..) else { return };
+        let flags = parse::u32_at(payload, 8).unwrap_or(0);
+        let link = Listed {
+            name: parse::attribute(attributes, attr::NAME).map(parse::string).unwrap_or_default().to_owned(),
+            up: flags & UP != 0,
+            loopback: flags & LOOPBACK != 0,
+            mac: parse::attribute(attributes, attr::ADDRESS).unwrap_or_default().to_vec(),
+            ..Listed::default()
+        };
+        all.insert(parse::u32_at(payload, 4).unwrap_or(0), link);
+    })?;
+    socket.dump(GETADDR, &[0; 8], |payload| {
+        const ADDRESS: u16 = 1;
+        const LOCAL: u16 = 2;
+        let (Some(&prefix), Some(attributes)) = (payload.get(1), payload.get(8..)) else { return };
+        let own = parse::attribute(attributes, LOCAL).or_else(|| parse::attribute(attributes, ADDRESS));
+        let link = parse::u32_at(payload, 4).and_then(|index| all.get_mut(&index));
+        if let (Some(ip), Some(link)) = (own.and_then(ip), link)
+            && !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+            && !link.addresses.contains(&(ip, prefix))
+        {
+            link.addresses.push((ip, prefix));
+        }
+    })?;
+    socket.dump(GETROUTE, &[0; 12], |payload| {
+        const DESTINATION: u16 = 1;
+        const OUTGOING: u16 = 4;
+        let (Some(&family), Some(&0), Some(attributes)) =
+            (payload.first(), payload.get(1), payload.get(12..))
+        else {
+            return;
+        };
+        let index = parse::attribute(attributes, OUTGOING).and_then(|v| parse::u32_at(v, 0));
+        let link = index.and_then(|index| all.get_mut(&index));
+        if let (None, Some(link)) = (parse::attribute(attributes, DESTINATION), link) {
+            link.default_routes[usize::from(family == INET6)] = true;
+        }
+    })?;
+    Ok(all.into_values().collect())
+}
+
 /// Makes a bridge, still down.
 pub(crate) fn create_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Result<(), Refusal> {
     let mut request = Request::new();
@@ -411,6 +520,11 @@ fn addresses(socket: &Socket, mut each: impl FnMut(Ipv4Addr, u8, u32)) -> Result
             }
         }
     })
+}
+
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    let six = || <[u8; 16]>::try_from(value).ok().map(IpAddr::from);
+    ipv4(value).map(IpAddr::V4).or_else(six)
 }
 
 fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {

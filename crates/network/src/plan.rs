@@ -12,6 +12,7 @@ use state::options::{NetworkMode, PortMapping};
 use crate::definition::Definition;
 use crate::endpoint::{Endpoint, Wish};
 use crate::netlink::Request;
+use crate::nft::table::Firewall;
 use crate::{Error, PortReservations, Result, link, ports};
 
 /// Messages for one `send(2)` on a `NETLINK_ROUTE` socket.
@@ -43,9 +44,16 @@ pub const DISABLE_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
 const ENDPOINTS: &str = "endpoints.json";
 
 /// Claims what a container on the default bridge needs, or one in another mode than on networks; see [`prepare_on`].
-pub fn prepare(instance: &Instance, id: &Id, mode: &NetworkMode, ports: &[PortMapping]) -> Result<Plan> {
+pub fn prepare(
+    instance: &Instance,
+    id: &Id,
+    mode: &NetworkMode,
+    ports: &[PortMapping],
+    firewall: Firewall,
+) -> Result<Plan> {
     if *mode == NetworkMode::Bridge {
-        return prepare_on(instance, id, mode, &[Wish::any(&Definition::default_of(instance))], ports);
+        let network = Definition::default_of(instance);
+        return prepare_on(instance, id, mode, &[Wish::any(&network, firewall)], ports);
     }
     let mut plan = Plan::new(mode, ports);
     plan.discard_ports(match mode {

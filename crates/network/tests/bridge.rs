@@ -36,12 +36,14 @@ fn the_table_is_what_its_drawing_says() {
     let bridge = world.instance.bridge_name();
     let text = world.table();
     for part in [
-        "comment \"dhow 2\"",
+        "comment \"dhow 3 open\"",
         "type inet_proto . inet_service : ipv4_addr . inet_service",
         "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service",
         &format!("elements = {{ tcp . 8080 : {} . 80 }}", address.ip),
         &format!("elements = {{ 127.0.0.1 . udp . 5353 : {} . 53 }}", address.ip),
         &format!("elements = {{ \"{bridge}\" : jump guard_bridge }}"),
+        &format!("elements = {{ \"{bridge}\" }}"),
+        "elements = { tcp . 8080 }",
         &format!("elements = {{ \"{bridge}\" : jump into_bridge }}"),
         &format!("elements = {{ {subnet} }}"),
         "type filter hook prerouting priority raw; policy accept;",
@@ -156,7 +158,11 @@ fn instances_settle_on_subnets_of_their_own() {
         let prepare = |instance: &state::Instance| {
             host.inside(|| {
                 let id = base::Id::random().unwrap();
-                network::prepare(instance, &id, &NetworkMode::Bridge, &[]).unwrap().address().unwrap().gateway
+                network::prepare(instance, &id, &NetworkMode::Bridge, &[], network::Firewall::Open)
+                    .unwrap()
+                    .address()
+                    .unwrap()
+                    .gateway
             })
         };
         let threads: Vec<_> =
@@ -236,7 +242,8 @@ fn modes_without_a_bridge_touch_nothing() {
     let world = World::new();
     let id = base::Id::random().unwrap();
     for (mode, namespace, messages) in [(NetworkMode::Host, false, 0), (NetworkMode::None, true, 1)] {
-        let plan = network::prepare(&world.instance, &id, &mode, &[tcp(80)]).unwrap();
+        let plan =
+            network::prepare(&world.instance, &id, &mode, &[tcp(80)], network::Firewall::Open).unwrap();
         assert_eq!((plan.needs_namespace(), plan.child_messages().messages), (namespace, messages));
         assert!(plan.address().is_none() && plan.ports().is_empty());
         assert!(plan.warnings()[0].starts_with("published ports are discarded"));

@@ -243,7 +243,9 @@ fn instances_do_not_reach_each_other() {
     let id = base::Id::random().unwrap();
     std::fs::create_dir_all(other_instance.live(&id)).unwrap();
     let mode = state::options::NetworkMode::Bridge;
-    let plan = world.host.inside(|| network::prepare(&other_instance, &id, &mode, &[]).unwrap());
+    let plan = world
+        .host
+        .inside(|| network::prepare(&other_instance, &id, &mode, &[], network::Firewall::Open).unwrap());
     let mut theirs = Container { id, plan, process: None, held: None };
     theirs.start(&world);
     let server = theirs.inside(|| listen(80));

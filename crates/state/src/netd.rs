@@ -32,6 +32,15 @@ pub const PROGRAM: &str = "dhow-netd";
 /// The socket, in the directory [`dir`].
 pub const SOCKET: &str = "socket";
 
+/// The argument that makes the program the warden of published ports and tables instead.
+pub const WARDEN: &str = "warden";
+
+/// The warden's directory. Whoever holds its `flock` is the warden, or is starting it. To its socket monitors of containers that
+/// are on networks connect, and say nothing: that they are there is all.
+pub fn warden_dir(instance: &Instance) -> PathBuf {
+    instance.run().join("warden")
+}
+
 /// The server's directory. Whoever holds its `flock` is the server, or is starting it.
 pub fn dir(instance: &Instance) -> PathBuf {
     instance.run().join("netd")

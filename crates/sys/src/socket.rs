@@ -75,6 +75,27 @@ pub fn tcp_acknowledged<Fd: AsFd>(socket: Fd) -> Result<u64> {
     }
 }
 
+/// Sends a whole frame by an interface, through a raw socket of the family `AF_PACKET`.
+pub fn send_frame<Fd: AsFd>(socket: Fd, interface: u32, frame: &[u8]) -> Result<()> {
+    // SAFETY: all zeroes are a valid address; it is filled in place.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as u16;
+    to.sll_ifindex = interface.cast_signed();
+    // SAFETY: the kernel reads `frame` and an address of just that size, both alive, and the descriptor is open while
+    // borrowed.
+    let result = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            libc::MSG_NOSIGNAL,
+            (&raw const to).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(last()) } else { Ok(()) }
+}
+
 fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }

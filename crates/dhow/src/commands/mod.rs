@@ -38,6 +38,7 @@ mod logout;
 mod logs;
 mod network_connect;
 mod network_create;
+mod network_exposed;
 mod network_inspect;
 mod network_list;
 mod network_prune;
@@ -198,6 +199,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<volume_prune::Arguments>("volume prune", Group::Noun, Names::None),
     verb::<network_create::Arguments>("network create", Group::Noun, Names::None),
     verb::<network_list::Arguments>("network ls", Group::Noun, Names::None),
+    verb::<network_exposed::Arguments>("network exposed", Group::Noun, Names::None),
     verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
     verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
     verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
@@ -294,6 +296,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("create", &["network create"]),
             ("ls", &["network ls"]),
             ("list", &["network ls"]),
+            ("exposed", &["network exposed"]),
             ("inspect", &["network inspect"]),
             ("connect", &["network connect"]),
             ("disconnect", &["network disconnect"]),

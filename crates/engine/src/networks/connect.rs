@@ -7,7 +7,7 @@ use std::path::Path;
 
 use base::fs::At;
 use base::{Failure, Id, Kind};
-use network::{Definition, Endpoint, Running, Wish};
+use network::{Definition, Endpoint, Firewall, Running, Wish};
 use state::container::{Live as Run, Record, Status};
 use state::lock::Lock;
 use state::options::{ContainerOptions, EndpointOptions, NetworkMode, PortMapping};
@@ -60,7 +60,7 @@ impl Engine {
         for at in 0..options.endpoints.len() {
             let definition = store.find(&options.endpoints[at].network)?;
             check(&options.endpoints[at], &definition)?;
-            wish(&options.endpoints[at], &definition).check()?;
+            wish(&options.endpoints[at], &definition, Firewall::default()).check()?;
             if options.endpoints[..at].iter().any(|other| other.network == definition.name) {
                 return Err(Error::Twice(definition.name).into());
             }
@@ -73,7 +73,13 @@ impl Engine {
     pub(crate) fn prepare_networks(&self, record: &Record, ports: &[PortMapping]) -> Result<network::Plan> {
         let options = &record.options;
         if options.network != NetworkMode::Networks {
-            return Ok(network::prepare(&self.instance, &record.id, &options.network, ports)?);
+            return Ok(network::prepare(
+                &self.instance,
+                &record.id,
+                &options.network,
+                ports,
+                self.config.published_ports,
+            )?);
         }
         let store = self.network_store();
         // Nobody removes them until they are claimed.
@@ -83,8 +89,12 @@ impl Engine {
             .iter()
             .map(|e| store.find(&e.network))
             .collect::<std::result::Result<_, _>>()?;
-        let wishes: Vec<Wish<'_>> =
-            options.endpoints.iter().zip(&definitions).map(|(e, d)| wish(e, d)).collect();
+        let wishes: Vec<Wish<'_>> = options
+            .endpoints
+            .iter()
+            .zip(&definitions)
+            .map(|(e, d)| wish(e, d, self.config.published_ports))
+            .collect();
         Ok(network::prepare_on(&self.instance, &record.id, &options.network, &wishes, ports)?)
     }
 
@@ -108,7 +118,7 @@ impl Engine {
             }
             if let Some(run) = self.run_of(&record.id, container)? {
                 let running = self.running(&record.id, run, container)?;
-                let wish = wish(&asked, &definition);
+                let wish = wish(&asked, &definition, self.config.published_ports);
                 let (endpoint, said) = running.change().connect(&wish)?;
                 warnings = said;
                 let addresses = addresses(&endpoint);
@@ -222,8 +232,8 @@ impl Live<'_> {
     }
 }
 
-fn wish<'a>(asked: &EndpointOptions, definition: &'a Definition) -> Wish<'a> {
-    Wish { network: definition, ip: asked.ip, ip6: asked.ip6, mac: asked.mac }
+fn wish<'a>(asked: &EndpointOptions, definition: &'a Definition, firewall: Firewall) -> Wish<'a> {
+    Wish { network: definition, ip: asked.ip, ip6: asked.ip6, mac: asked.mac, firewall }
 }
 
 fn already(container: &str, definition: &Definition) -> Error {

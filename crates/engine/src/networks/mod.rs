@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod create;
+pub(crate) mod exposed;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod names;

@@ -5,6 +5,7 @@ use std::path::Path;
 use base::fs::{self, Durability};
 use serde::{Deserialize, Serialize};
 
+use crate::nft::table::Firewall;
 use crate::nft::zone::Zone;
 use crate::subnet::Subnet;
 use crate::{Error, Result};
@@ -22,9 +23,17 @@ pub(crate) struct Network {
     pub(crate) mtu: u32,
     /// Bridge and table stand.
     pub(crate) ready: bool,
+    /// What decides about published ports.
+    #[serde(default = "open")]
+    pub(crate) firewall: Firewall,
     /// What is in the table because of it.
     #[serde(default)]
     pub(crate) zone: Option<Zone>,
+}
+
+/// What networks of releases before 0.2 had.
+fn open() -> Firewall {
+    Firewall::Open
 }
 
 /// What is in a live directory, if anything.

@@ -17,6 +17,7 @@ use crate::bridge::{Bridge, Network};
 use crate::definition::{Definition, Pool4};
 use crate::error::Attempt;
 use crate::nft;
+use crate::nft::table::Firewall;
 use crate::nft::zone::Zone;
 use crate::store::Store;
 use crate::subnet::{self, Subnet};
@@ -24,6 +25,8 @@ use crate::{Error, Result, link};
 
 const DEFAULT_MTU: u32 = 1500;
 const MIN_MTU: u32 = 576;
+const OPEN: &str = "published ports are open whatever the host's firewall says: this kernel lacks nft_log or nfnetlink_log, or the first \
+                    running container was started with `published-ports = \"open\"`";
 
 impl Bridge {
     /// Makes what is missing. The exclusive lock is held.
@@ -31,6 +34,7 @@ impl Bridge {
         &self,
         instance: &Instance,
         definition: &Definition,
+        firewall: Firewall,
     ) -> Result<(Network, u32, Vec<String>)> {
         let mut warnings = Vec::new();
         self.addresses().create_dirs()?;
@@ -60,7 +64,10 @@ impl Bridge {
             open: options.open,
             masquerade: options.masquerade && !definition.internal,
         };
-        self.enter_table(&zone)?;
+        network.firewall = self.enter_table(&zone, firewall)?;
+        if (network.firewall, firewall) == (Firewall::Open, Firewall::ObeyHostFirewall) {
+            warnings.push(OPEN.to_owned());
+        }
         sysctl("ipv4", &self.name, "route_localnet", "1")?;
         warnings.extend(forward()?);
         if definition.ipv6.is_some() {
@@ -106,7 +113,14 @@ impl Bridge {
             if hides || !reachable.leaves_free(subnet, None) {
                 continue;
             }
-            let network = Network { format: FORMAT, subnet, mtu, ready: false, zone: None };
+            let network = Network {
+                format: FORMAT,
+                subnet,
+                mtu,
+                ready: false,
+                firewall: Firewall::default(),
+                zone: None,
+            };
             live::write(&self.dir, &network)?;
             let index = self.make_link(&network, definition)?;
             reachable = list()?;

@@ -16,6 +16,7 @@
 mod live;
 mod make;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::error::Attempt;
 use crate::nft;
 use crate::nft::elements::Published;
 use crate::nft::senders::{self, Owner};
+use crate::nft::table::Firewall;
 use crate::nft::zone::Zone;
 use crate::{Result, conntrack, link, plan, ports};
 
@@ -87,7 +89,12 @@ impl Bridge {
 
     /// The bridge, made if need be. Where it stands this costs a lock, a small file and two questions to the
     /// kernel, none of which lists anything.
-    pub(crate) fn stand(&self, instance: &Instance, definition: &Definition) -> Result<Standing> {
+    pub(crate) fn stand(
+        &self,
+        instance: &Instance,
+        definition: &Definition,
+        firewall: Firewall,
+    ) -> Result<Standing> {
         let lock = match Lock::shared(&self.dir) {
             Err(error) if error.is_not_found() => {
                 fs::create_dir_all(&self.dir, 0o700)?;
@@ -104,7 +111,7 @@ impl Bridge {
         if let Some((network, index)) = self.standing()? {
             return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
         }
-        let (network, index, warnings) = self.make(instance, definition)?;
+        let (network, index, warnings) = self.make(instance, definition, firewall)?;
         Ok(Standing { network, index, warnings, _lock: lock })
     }
 
@@ -128,14 +135,19 @@ impl Bridge {
         link::index_of(&self.name).link(|| format!("look for the bridge `{}`", self.name))
     }
 
-    /// Puts the network into the table, which is made if there is none.
-    fn enter_table(&self, zone: &Zone) -> Result<()> {
+    /// Puts the network into the table, which is made if there is none. Also gives what decides about published ports in it:
+    /// where it stood already, that is not what is wanted now, but what was when it was made.
+    fn enter_table(&self, zone: &Zone, wanted: Firewall) -> Result<Firewall> {
         let _table = Lock::exclusive(self.all())?;
-        if self.table_stands()? {
-            return nft::table::add(&self.table, zone)
-                .firewall(|| format!("add the network to the table `{}`", self.table));
+        let stands = nft::table::standing(&self.table);
+        match stands.firewall(|| format!("look for the table `{}`", self.table))? {
+            Some(firewall) => {
+                nft::table::add(&self.table, zone)
+                    .firewall(|| format!("add the network to the table `{}`", self.table))?;
+                Ok(firewall)
+            }
+            None => self.make_table(Some((zone, wanted))),
         }
-        self.make_table(Some(zone))
     }
 
     /// Makes the table anew if it is gone, with this network and all others that stand. Between [`Bridge::stand`]
@@ -145,13 +157,37 @@ impl Bridge {
         if self.table_stands()? {
             return Ok(());
         }
-        self.make_table(None)
+        self.make_table(None).map(drop)
     }
 
-    /// Makes the table with all networks that stand and their containers' ports. The table's lock is held.
-    fn make_table(&self, own: Option<&Zone>) -> Result<()> {
+    /// Makes both tables anew, whatever there is of them, as long as a network stands. False if none does.
+    pub(crate) fn remake_tables(&self) -> Result<bool> {
+        let _table = Lock::exclusive(self.all())?;
+        let mut stands = false;
+        for name in fs::names(self.all())? {
+            stands |= live::read(&self.all().join(name))?.is_some_and(|network| network.ready);
+        }
+        if stands {
+            self.make_table(None)?;
+            self.make_senders()?;
+        }
+        Ok(stands)
+    }
+
+    /// Whether both tables stand, or none has to.
+    pub(crate) fn tables_stand(&self) -> Result<bool> {
+        Ok(self.table_stands()?
+            && senders::exists(&self.table).firewall(|| format!("look for the table `{}`", self.table))?)
+    }
+
+    /// Makes the table with all networks that stand and their containers' ports. The table's lock is held. Also gives what
+    /// decides about them: what did for the networks that stand, or what is wanted with the first one.
+    fn make_table(&self, own: Option<(&Zone, Firewall)>) -> Result<Firewall> {
+        let (own, wanted) = own.unzip();
         let mut zones: Vec<Zone> = own.into_iter().cloned().collect();
-        let mut published: Vec<Published> = Vec::new();
+        // Of two that claim the same, because one of them died, it is the first one's until the other takes it over.
+        let mut published: BTreeMap<_, Published> = BTreeMap::new();
+        let mut before = None;
         for name in fs::names(self.all())? {
             let dir = self.all().join(name);
             let stands = live::read(&dir)?.filter(|network| network.ready);
@@ -159,20 +195,30 @@ impl Bridge {
                 continue;
             }
             for (ip, _) in Addresses::of(&dir).list()? {
-                published.extend(ports::remembered(&dir, ip)?);
+                for port in ports::remembered(&dir, ip)? {
+                    published.entry(port.place()).or_insert(port);
+                }
+            }
+            if let Some(network) = &stands {
+                before = before.or(Some(network.firewall));
             }
             zones
                 .extend(stands.and_then(|n| n.zone).filter(|zone| own.is_none_or(|own| own.tag != zone.tag)));
         }
-        nft::table::create(&self.table, &zones).firewall(|| format!("make the table `{}`", self.table))?;
-        // One by one: what two claim, because one of them died, is the first one's until the other takes it over.
-        for port in &published {
-            match nft::elements::add(&self.table, std::slice::from_ref(port)) {
-                Err(refusal) if refusal.errno == rustix::io::Errno::EXIST => {}
-                other => other.firewall(|| format!("publish port {} again", port.host_port))?,
+        let published: Vec<Published> = published.into_values().collect();
+        let firewall = before.or(wanted).unwrap_or_default();
+        let create = |firewall| {
+            nft::table::create(&self.table, &zones, &published, firewall)
+                .firewall(|| format!("make the table `{}`", self.table))
+        };
+        match create(firewall) {
+            Ok(()) => Ok(firewall),
+            // A kernel that cannot hand packets over (`nft_log`, `nfnetlink_log`): better published than not.
+            Err(error) if firewall == Firewall::ObeyHostFirewall => {
+                create(Firewall::Open).map(|()| Firewall::Open).map_err(|_| error)
             }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Lets a container send through its link, in its own name. The kernel forgets a port with its link, but not what is
@@ -197,6 +243,11 @@ impl Bridge {
         if senders::exists(&self.table).firewall(|| format!("look for the table `{}`", self.table))? {
             return Ok(());
         }
+        self.make_senders()
+    }
+
+    /// Makes the senders' table with all containers that run. The table's lock is held.
+    fn make_senders(&self) -> Result<()> {
         // RUN/networks lies beside RUN/containers.
         let containers = self.all().with_file_name("containers");
         let mut endpoints = Vec::new();

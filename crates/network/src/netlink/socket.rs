@@ -1,10 +1,10 @@
 //! Carries requests to the kernel and its answers back.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send, socket_with,
 };
 
 use super::parse::{self, Message};
@@ -114,6 +114,26 @@ impl Socket {
             }
         }
         Err(Errno::INTR.into())
+    }
+
+    /// Hears what these groups (a bit each) are told, and whatever else is sent to it, of which so many bytes may wait.
+    pub(crate) fn listen(&self, groups: u32, room: usize) -> Result<(), Refusal> {
+        bind(&self.0, &netlink::SocketAddrNetlink::new(0, groups))?;
+        // More than users may want; without the right to it, there is less room.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&self.0, room).ok();
+        Ok(())
+    }
+
+    /// A datagram that is there. `AGAIN` where none is, `MSGSIZE` where it was longer than the buffer.
+    pub(crate) fn receive_now(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        let (_, length) = rustix::io::retry_on_intr(|| recv(&self.0, &mut *buffer, flags))?;
+        if length > buffer.len() { Err(Errno::MSGSIZE) } else { Ok(length) }
+    }
+
+    /// What is ready when something can be received.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     fn send(&self, request: &Request) -> Result<(), Refusal> {

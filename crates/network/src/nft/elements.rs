@@ -1,6 +1,6 @@
 //! Published ports: elements of the table's maps.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use state::options::Protocol as Transport;
 use crate::netlink::{CREATE, EXCLUSIVE, Protocol, Refusal, Request, Socket, parse};
 
 use super::set::Element;
-use super::table::{PORTS, PORTS_AT, PORTS6, PORTS6_AT};
+use super::table::{DOORS, DOORS_AT, DOORS6, DOORS6_AT, PORTS, PORTS_AT, PORTS6, PORTS6_AT};
 use super::{DELSETELEM, GETSETELEM, INET, LIST_ELEMENT, NEWSETELEM, Transaction, VALUE, family, kind};
 
 /// One published port.
@@ -33,6 +33,20 @@ impl Published {
         }
     }
 
+    fn door(&self) -> &'static str {
+        match (self.container, self.host.is_some()) {
+            (IpAddr::V4(_), false) => DOORS,
+            (IpAddr::V4(_), true) => DOORS_AT,
+            (IpAddr::V6(_), false) => DOORS6,
+            (IpAddr::V6(_), true) => DOORS6_AT,
+        }
+    }
+
+    /// Its place in the table: of two that share it, one can be there.
+    pub(crate) fn place(&self) -> (&'static str, Vec<u8>) {
+        (self.map(), self.key())
+    }
+
     fn key(&self) -> Vec<u8> {
         let protocol = match self.protocol {
             Transport::Tcp => 6,
@@ -50,6 +64,17 @@ impl Published {
         let mut data = octets(self.container);
         data.extend_from_slice(&[high, low, 0, 0]);
         data
+    }
+
+    /// Lets the warden have what comes to it from outside.
+    fn open_door(&self, transaction: &mut Transaction, table: &str) {
+        Element::Value(&self.key(), &[]).add(transaction, table, self.door());
+    }
+
+    /// Adds it.
+    pub(super) fn add_to(&self, transaction: &mut Transaction, table: &str) {
+        self.open_door(transaction, table);
+        transaction.message(NEWSETELEM, CREATE | EXCLUSIVE, |r| self.write(r, table, true));
     }
 
     fn write(&self, r: &mut Request, table: &str, with_data: bool) {
@@ -70,8 +95,9 @@ pub(crate) fn add(table: &str, ports: &[Published]) -> Result<(), Refusal> {
     let Some((last, others)) = ports.split_last() else { return Ok(()) };
     let mut transaction = Transaction::new();
     for port in others {
-        transaction.message(NEWSETELEM, CREATE | EXCLUSIVE, |r| port.write(r, table, true));
+        port.add_to(&mut transaction, table);
     }
+    last.open_door(&mut transaction, table);
     transaction.commit(NEWSETELEM, CREATE | EXCLUSIVE, |r| last.write(r, table, true))
 }
 
@@ -82,15 +108,20 @@ pub(crate) fn remove(table: &str, port: &Published) -> Result<(), Refusal> {
     if target(table, port)? != Some(port.data()) {
         return Ok(());
     }
-    match Transaction::new().commit(DELSETELEM, 0, |r| port.write(r, table, false)) {
-        Err(refusal) if refusal.errno == Errno::NOENT => Ok(()),
-        other => other,
-    }
+    take_out(table, port)
 }
 
 /// Removes a port, wherever it leads.
 pub(crate) fn remove_any(table: &str, port: &Published) -> Result<(), Refusal> {
-    match Transaction::new().commit(DELSETELEM, 0, |r| port.write(r, table, false)) {
+    take_out(table, port)
+}
+
+fn take_out(table: &str, port: &Published) -> Result<(), Refusal> {
+    let mut transaction = Transaction::new();
+    // Opened first, so that it is there to be closed.
+    port.open_door(&mut transaction, table);
+    Element::Value(&port.key(), &[]).remove(&mut transaction, table, port.door());
+    match transaction.commit(DELSETELEM, 0, |r| port.write(r, table, false)) {
         Err(refusal) if refusal.errno == Errno::NOENT => Ok(()),
         other => other,
     }
@@ -98,6 +129,37 @@ pub(crate) fn remove_any(table: &str, port: &Published) -> Result<(), Refusal> {
 
 /// Where the port leads now, if anywhere: address and port as the map holds them.
 fn target(table: &str, port: &Published) -> Result<Option<Vec<u8>>, Refusal> {
+    look_up(&Socket::open(Protocol::Netfilter)?, table, port)
+}
+
+/// Which container, and which port of it, what comes to this address and port leads to, if any.
+pub(crate) fn leads_to(
+    socket: &Socket,
+    table: &str,
+    (host, host_port): (IpAddr, u16),
+    protocol: Transport,
+) -> Result<Option<(IpAddr, u16)>, Refusal> {
+    let container = if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    for host in [Some(host), None] {
+        let asked = Published { host, host_port, protocol, container, container_port: 0 };
+        if let Some(data) = look_up(socket, table, &asked)? {
+            return Ok(read_data(&data));
+        }
+    }
+    Ok(None)
+}
+
+/// Reverses [`Published::data`].
+fn read_data(data: &[u8]) -> Option<(IpAddr, u16)> {
+    let (ip, port) = data.split_at_checked(data.len().checked_sub(4)?)?;
+    let ip = match ip.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(ip).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(ip).ok()?),
+    };
+    Some((ip, u16::from_be_bytes([port[0], port[1]])))
+}
+
+fn look_up(socket: &Socket, table: &str, port: &Published) -> Result<Option<Vec<u8>>, Refusal> {
     let mut request = Request::new();
     request.message(kind(GETSETELEM), 0, &family(INET), |r| port.write(r, table, false));
     let data = |payload: &[u8]| {
@@ -107,7 +169,7 @@ fn target(table: &str, port: &Published) -> Result<Option<Vec<u8>>, Refusal> {
         let data = parse::attribute(parse::attribute(elements, LIST_ELEMENT)?, DATA)?;
         Some(parse::attribute(data, VALUE)?.to_vec())
     };
-    match Socket::open(Protocol::Netfilter)?.ask(&request, data) {
+    match socket.ask(&request, data) {
         Err(refusal) if refusal.errno == Errno::NOENT => Ok(None),
         other => other,
     }
@@ -128,9 +190,12 @@ mod tests {
         };
         assert_eq!(port.key(), [6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         assert_eq!(port.data(), [10, 210, 0, 2, 0, 80, 0, 0]);
+        assert_eq!(read_data(&port.data()), Some(([10, 210, 0, 2].into(), 80)));
         port.host = Some([127, 0, 0, 1].into());
         assert_eq!(port.key(), [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         port.container = std::net::Ipv6Addr::LOCALHOST.into();
         assert_eq!((port.map(), port.data().len()), (PORTS6_AT, 20));
+        assert_eq!(read_data(&port.data()), Some((port.container, 80)));
+        assert_eq!((read_data(&[]), read_data(&[0; 9])), (None, None));
     }
 }

@@ -127,15 +127,21 @@ fn base_chain(
 
 /// Whether a table of this family stands that carries our mark.
 fn stands(of: u8, table: &str, mark: &[u8]) -> Result<bool, Refusal> {
+    Ok(mark_of(of, table)?.as_deref() == Some(mark))
+}
+
+/// The comment of a table of this family, where it stands.
+fn mark_of(of: u8, table: &str) -> Result<Option<Vec<u8>>, Refusal> {
     const NAME: u16 = 1;
     const USERDATA: u16 = 6;
     let mut request = Request::new();
     request.message(kind(GETTABLE), 0, &family(of), |r| r.string(NAME, table));
-    let marked = |payload: &[u8]| {
-        payload.get(4..).and_then(|attributes| parse::attribute(attributes, USERDATA)) == Some(mark)
+    let mark = |payload: &[u8]| {
+        let mark = payload.get(4..).and_then(|attributes| parse::attribute(attributes, USERDATA));
+        Some(mark.unwrap_or_default().to_vec())
     };
-    match Socket::open(Protocol::Netfilter)?.ask(&request, marked) {
-        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
+    match Socket::open(Protocol::Netfilter)?.ask(&request, mark) {
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(None),
         other => other,
     }
 }

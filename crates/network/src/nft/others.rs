@@ -2,7 +2,7 @@
 
 use crate::netlink::{Protocol, Refusal, Socket, parse};
 
-use super::{GETCHAIN, GETRULE, INET, IPV4, UNSPECIFIED, family, kind};
+use super::{GETCHAIN, GETRULE, INET, IPV4, IPV6, UNSPECIFIED, family, kind};
 
 /// A chain that drops forwarded packets unless a rule of it accepts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,35 @@ enum Keeper {
     Docker,
     Ufw,
     Somebody,
+}
+
+/// What of others there is in a packet's way.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Hooks {
+    /// Something that sees what comes in.
+    pub(crate) any: bool,
+    /// Something that sees what is forwarded.
+    pub(crate) forward: bool,
+    /// Something of that is iptables'.
+    pub(crate) iptables: bool,
+}
+
+/// Looks for chains in a packet's way that are in no table called `own`.
+pub(crate) fn hooks(own: &str) -> Result<Hooks, Refusal> {
+    const PREROUTING_OR_INGRESS: u32 = 0;
+    const INPUT: u32 = 1;
+    const FORWARD: u32 = 2;
+    let mut found = Hooks::default();
+    Socket::open(Protocol::Netfilter)?.dump(kind(GETCHAIN), &family(UNSPECIFIED), |payload| {
+        let Some(chain) = Chain::parse(payload).filter(|chain| chain.table != own) else { return };
+        found.any |= matches!(chain.hook, Some(PREROUTING_OR_INGRESS | INPUT));
+        found.forward |= chain.hook == Some(FORWARD);
+        let name = matches!(chain.table, "filter" | "nat" | "mangle" | "raw" | "security");
+        // What iptables makes has chains of capital letters.
+        let chains = matches!(chain.name, "PREROUTING" | "INPUT" | "FORWARD" | "OUTPUT" | "POSTROUTING");
+        found.iptables |= matches!(chain.family, IPV4 | IPV6) && name && chains;
+    })?;
+    Ok(found)
 }
 
 /// The chains that would drop what containers behind `bridge` send and receive: those of policy "drop" at the
@@ -73,6 +102,7 @@ struct Chain<'a> {
     family: u8,
     table: &'a str,
     name: &'a str,
+    hook: Option<u32>,
     drops_forwarded: bool,
 }
 
@@ -95,6 +125,7 @@ impl<'a> Chain<'a> {
             family,
             table: parse::string(parse::attribute(attributes, TABLE)?),
             name: parse::string(parse::attribute(attributes, NAME)?),
+            hook,
             drops_forwarded: matches!(family, IPV4 | INET) && hook == Some(FORWARD) && policy == Some(DROP),
         })
     }
@@ -117,7 +148,7 @@ impl Dropping {
         };
         format!(
             "this host drops forwarded packets (policy of chain {chain} in table {family} {table}), so containers \
-             may not reach other machines nor be reached through published ports; to allow it: {mend}"
+             may not reach other machines; to allow it: {mend}"
         )
     }
 }

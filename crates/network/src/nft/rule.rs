@@ -249,6 +249,13 @@ impl<'a> Rule<'a> {
         self.connection(STATE, ESTABLISHED_OR_RELATED)
     }
 
+    /// The packet begins a connection.
+    pub(super) fn begins(&mut self) -> &mut Self {
+        const STATE: u32 = 0;
+        const NEW: u32 = 8;
+        self.connection(STATE, NEW)
+    }
+
     /// The connection's destination was translated.
     pub(super) fn translated(&mut self) -> &mut Self {
         const STATUS: u32 = 2;
@@ -275,16 +282,7 @@ impl<'a> Rule<'a> {
             Version::V4 => (IPV4, 1),
             Version::V6 => (IPV6, 4),
         };
-        let mut next = 0;
-        if with_address {
-            match version {
-                Version::V4 => self.payload(NETWORK_HEADER, Address::Destination.in_ipv4(), 4, part(0)),
-                Version::V6 => self.payload(NETWORK_HEADER, Address::Destination.in_ipv6(), 16, part(0)),
-            }
-            next = size;
-        }
-        self.meta(META_L4_PROTOCOL, part(next));
-        self.payload(TRANSPORT_HEADER, 2, 2, part(next + 1)); // the destination port of TCP, UDP and SCTP
+        self.load_port(version, with_address);
         self.look_up(map, REGISTER);
         self.expression("nat", |r| {
             const TYPE: u16 = 1;
@@ -297,6 +295,40 @@ impl<'a> Rule<'a> {
             r.be32(ADDRESS, part(0));
             r.be32(PORT, part(size));
         });
+    }
+
+    /// Loads `[destination address .] protocol . destination port`.
+    fn load_port(&mut self, version: Version, with_address: bool) {
+        let next = match (with_address, version) {
+            (false, _) => 0,
+            (true, Version::V4) => {
+                self.payload(NETWORK_HEADER, Address::Destination.in_ipv4(), 4, part(0));
+                1
+            }
+            (true, Version::V6) => {
+                self.payload(NETWORK_HEADER, Address::Destination.in_ipv6(), 16, part(0));
+                4
+            }
+        };
+        self.meta(META_L4_PROTOCOL, part(next));
+        self.payload(TRANSPORT_HEADER, 2, 2, part(next + 1)); // the destination port of TCP, UDP and SCTP
+    }
+
+    /// `[address .] protocol . port` of the destination stands in the set.
+    pub(super) fn port_in_set(&mut self, version: Version, set: &str, with_address: bool) -> &mut Self {
+        self.load_port(version, with_address);
+        self.is_in_set(set, Is::Equal)
+    }
+
+    /// Gives the whole packet to whoever listens to this group, at once.
+    pub(super) fn hand_over(&mut self, group: u16) -> &mut Self {
+        const GROUP: u16 = 1;
+        const THRESHOLD: u16 = 4;
+        self.expression("log", |r| {
+            r.bytes(GROUP, &group.to_be_bytes());
+            r.bytes(THRESHOLD, &1_u16.to_be_bytes());
+        });
+        self
     }
 
     /// The source lies in one of the set's subnets.

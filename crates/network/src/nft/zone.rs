@@ -19,7 +19,7 @@ use super::rule::Address::{Destination, Source};
 use super::rule::Verdict::{Accept, Drop};
 use super::rule::{Interface, Is, Rule, Version};
 use super::set::{Element, interface};
-use super::table::{GUARDS, INWARD, MASQUERADED, MASQUERADED6, OUTWARD, TO_BRIDGE};
+use super::table::{BRIDGES, GUARDS, INWARD, MASQUERADED, MASQUERADED6, OUTWARD, TO_BRIDGE};
 use super::{DELCHAIN, DELRULE, NEWCHAIN, NEWRULE, Transaction};
 
 /// A network as the table sees it.
@@ -129,6 +129,7 @@ impl Zone {
         for (map, chain) in [(GUARDS, guard), (OUTWARD, out), (INWARD, into), (TO_BRIDGE, nat)] {
             each(map, Element::Jump(&key, chain));
         }
+        each(BRIDGES, Element::Value(&key, &[]));
         if !self.masquerade {
             return;
         }

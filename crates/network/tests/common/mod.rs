@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base::Id;
-use network::Plan;
+use network::{Firewall, Plan};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use state::Instance;
@@ -105,8 +105,9 @@ impl World {
     pub fn prepare(&self, ports: &[PortMapping]) -> Container {
         let id = Id::random().unwrap();
         std::fs::create_dir_all(self.instance.live(&id)).unwrap();
-        let plan =
-            self.host.inside(|| network::prepare(&self.instance, &id, &NetworkMode::Bridge, ports).unwrap());
+        let plan = self.host.inside(|| {
+            network::prepare(&self.instance, &id, &NetworkMode::Bridge, ports, Firewall::Open).unwrap()
+        });
         Container { id, plan, process: None, held: None }
     }
 

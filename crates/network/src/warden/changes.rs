@@ -1,0 +1,129 @@
+//! What is changed in the firewall, and by whom, as the kernel tells everybody who listens.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
+use crate::netlink::{Protocol, Refusal, Socket, parse};
+use crate::warden::has_lost;
+
+const SUBSYSTEM: u16 = 10;
+const NEW_GENERATION: u16 = 15;
+/// `NFNLGRP_NFTABLES`, as a bit.
+const GROUP: u32 = 1 << 6;
+const INET: u8 = 1;
+const BRIDGE: u8 = 7;
+/// More than a large rule set takes when it is flushed.
+const ROOM: usize = 2 << 20;
+
+/// Hears every transaction.
+#[derive(Debug)]
+pub(super) struct Changes {
+    socket: Socket,
+    buffer: Box<[u8]>,
+    reader: Reader,
+}
+
+impl Changes {
+    pub(super) fn open() -> Result<Self, Refusal> {
+        let socket = Socket::open(Protocol::Netfilter)?;
+        socket.listen(GROUP, ROOM)?;
+        Ok(Self { socket, buffer: vec![0; 64 << 10].into(), reader: Reader::default() })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Reads all there is. Whether somebody else has changed something in the tables of this name.
+    pub(super) fn read(&mut self, table: &str) -> io::Result<bool> {
+        let mut spoilt = false;
+        loop {
+            match self.socket.receive_now(&mut self.buffer) {
+                Ok(length) => spoilt |= self.reader.read(&self.buffer[..length], table),
+                Err(Errno::AGAIN) => return Ok(spoilt),
+                // Who knows what it was.
+                Err(errno) if has_lost(errno) || errno == Errno::MSGSIZE => spoilt = true,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// Reads transactions, which may be spread over several datagrams: each ends with the number of the new generation, and who made
+/// it.
+#[derive(Debug, Default)]
+struct Reader {
+    /// The transaction that is being read is about our tables.
+    ours: bool,
+}
+
+impl Reader {
+    fn read(&mut self, datagram: &[u8], table: &str) -> bool {
+        const TABLE: u16 = 1;
+        const PROCESS: u16 = 3;
+        let mut spoilt = false;
+        for message in parse::messages(datagram) {
+            if message.kind >> 8 != SUBSYSTEM {
+                continue;
+            }
+            let family = message.payload.first().copied().unwrap_or_default();
+            let attributes = message.payload.get(4..).unwrap_or_default();
+            if message.kind & 0xff == NEW_GENERATION {
+                let by = parse::attribute(attributes, PROCESS).map(parse::string).unwrap_or_default();
+                spoilt |= std::mem::take(&mut self.ours) && !is_ours(by);
+            } else if matches!(family, INET | BRIDGE) {
+                self.ours |=
+                    parse::attribute(attributes, TABLE).is_some_and(|name| parse::string(name) == table);
+            }
+        }
+        spoilt
+    }
+}
+
+/// Whether a process is one of Dhow's: `dhow`, `dhow-monitor`, …
+fn is_ours(process: &str) -> bool {
+    process == "dhow" || process.starts_with("dhow-")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::netlink::Request;
+
+    fn transaction(table: &str, by: &str) -> Vec<u8> {
+        const DELETE_TABLE: u16 = 2;
+        let mut request = Request::new();
+        request.message((SUBSYSTEM << 8) | DELETE_TABLE, 0, &[INET, 0, 0, 0], |r| r.string(1, table));
+        request.message((SUBSYSTEM << 8) | NEW_GENERATION, 0, &[0; 4], |r| {
+            r.be32(1, 7);
+            r.be32(2, 4711);
+            r.string(3, by);
+        });
+        request.into_bytes()
+    }
+
+    #[test]
+    fn others_hands_in_our_table_are_seen() {
+        let mut reader = Reader::default();
+        assert!(reader.read(&transaction("dhow", "nft"), "dhow"));
+        assert!(!reader.read(&transaction("dhow", "dhow-monitor"), "dhow"));
+        assert!(!reader.read(&transaction("filter", "nft"), "dhow"));
+        // In two datagrams.
+        let whole = transaction("dhow", "iptables");
+        let first = parse::u32_at(&whole, 0).unwrap() as usize;
+        assert!(!reader.read(&whole[..first], "dhow"));
+        assert!(reader.read(&whole[first..], "dhow"));
+        assert!(!is_ours("dhowl") && is_ours("dhow") && is_ours("dhow-netd"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            Reader::default().read(&bytes, "dhow");
+        }
+    }
+}
