@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use state::Instance;
 use state::container::file;
 use state::lock::Lock;
-use state::netd;
+use state::{egress, netd};
 use sys::mount::{Change, attributes, change};
 use sys::process::{Arguments, Spawn};
 
@@ -137,16 +137,22 @@ pub fn find_netd() -> Result<PathBuf, SpawnError> {
     find_program(netd::PROGRAM)
 }
 
-/// Starts the name server of an instance's networks. It goes on holding the lock, and listens on the socket. The process
-/// that is returned ends at once: it leaves the server behind, which is nobody's child.
-pub fn spawn_netd(
+/// The program that keeps containers within their limits.
+pub fn find_egressd() -> Result<PathBuf, SpawnError> {
+    find_program(egress::link::PROGRAM)
+}
+
+/// Starts a process that serves all containers of an instance, `name` by name. It goes on holding the lock, and listens on
+/// the socket. The process that is returned ends at once: it leaves the server behind, which is nobody's child.
+pub fn spawn_server(
     program: &Path,
+    name: &'static str,
     instance: &Instance,
     lock: &Lock,
     listener: &OwnedFd,
 ) -> Result<OwnedFd, SpawnError> {
     let directories = [instance.root(), instance.run()].map(Path::as_os_str);
-    start_program(program, instance, netd::PROGRAM, &directories, &[lock.as_fd(), listener.as_fd()])
+    start_program(program, instance, name, &directories, &[lock.as_fd(), listener.as_fd()])
 }
 
 fn start<S: AsRef<OsStr>>(

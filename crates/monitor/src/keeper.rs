@@ -21,6 +21,7 @@ use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
 use crate::command::Command;
+use crate::limits::Limits;
 use crate::names::Names;
 use crate::notes::note;
 use crate::restart::Wanted;
@@ -67,7 +68,9 @@ pub(crate) struct Keeper {
     pub(crate) ports: PortReservations,
     /// What it is called, and who is told so, while it runs.
     pub(crate) names: Option<Names>,
-    /// The same, for the run after this one.
+    /// Where it may go, and who is told so, where that is not everywhere.
+    pub(crate) limits: Option<Limits>,
+    /// What it is called, for the run after this one.
     pub(crate) called: Option<Registration>,
     /// It runs already, and has got its first name now.
     named_late: bool,
@@ -88,6 +91,7 @@ enum Source {
     ProbeEnd,
     ProbeOutput,
     Names,
+    Limits,
     Client(usize),
 }
 
@@ -106,6 +110,7 @@ impl Keeper {
             health: None,
             ports: PortReservations::default(),
             names: None,
+            limits: None,
             called: None,
             named_late: false,
             kill_at: None,
@@ -188,6 +193,7 @@ impl Keeper {
             self.health.as_ref().and_then(health::Watch::next),
             self.shipping.as_ref().and_then(Shipping::next),
             self.names.as_ref().and_then(Names::next),
+            self.limits.as_ref().and_then(Limits::next),
         ];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
@@ -205,6 +211,9 @@ impl Keeper {
         }
         if let Some(names) = &mut self.names {
             names.look_after();
+        }
+        if let Some(limits) = &mut self.limits {
+            limits.look_after();
         }
         ready.contains(&Source::Process)
     }
@@ -339,6 +348,9 @@ impl Keeper {
             // Nothing is ever said there; that it hangs up is told in any case.
             set.add(Source::Names, fd, PollFlags::empty());
         }
+        if let Some(fd) = self.limits.as_ref().and_then(Limits::descriptor) {
+            set.add(Source::Limits, fd, PollFlags::IN);
+        }
         for (n, client) in self.clients.iter().enumerate() {
             let read = if waiting_input < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
             let write = if client.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
@@ -378,6 +390,11 @@ impl Keeper {
             (Source::Names, _) => {
                 if let Some(names) = &mut self.names {
                     names.lost();
+                }
+            }
+            (Source::Limits, _) => {
+                if let Some(limits) = &mut self.limits {
+                    limits.hear();
                 }
             }
             (Source::Client(n), command) => self.serve_client(n, command, buffer),

@@ -16,10 +16,12 @@ mod joined;
 mod keep;
 mod keeper;
 mod launch;
+mod limits;
 mod names;
 mod notes;
 mod release;
 mod restart;
+mod servers;
 mod ship;
 
 use std::os::fd::OwnedFd;

@@ -9,21 +9,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base::fs;
-use monitor::client::{SpawnError, address_in, spawn_netd};
+use monitor::client::{SpawnError, address_in};
 use network::Resolver;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, bind,
-    connect, listen, send, sendmsg, socket_with,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, connect,
+    send, sendmsg, socket_with,
 };
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use state::Instance;
-use state::lock::Lock;
 use state::netd::{self, Registration};
 
 use crate::launch::{Result, boxed};
+use crate::servers::Server;
 
 /// How soon it is tried again to reach a server that somebody else starts, at first; each time it takes twice as long.
 const SOON: Duration = Duration::from_millis(1);
@@ -32,8 +31,6 @@ const LATE: Duration = Duration::from_millis(250);
 const SHORT: Duration = Duration::from_millis(500);
 /// How long the process may take that leaves the server behind.
 const LEAVING: Duration = Duration::from_millis(50);
-/// So many monitors may connect at once.
-const BACKLOG: i32 = 4096;
 
 /// A container's names, and where they are told.
 pub(crate) struct Names {
@@ -127,46 +124,21 @@ impl Names {
         if self.register(&dir).is_ok() {
             return Ok(());
         }
-        let lock = match Lock::try_exclusive(&dir) {
-            Err(error) if error.is_not_found() => {
-                fs::create_dir_all(&dir, 0o700)?;
-                Lock::try_exclusive(&dir)?
-            }
-            other => other?,
+        let server = Server {
+            name: netd::PROGRAM,
+            dir: &dir,
+            socket: netd::SOCKET,
+            program: &self.registration.program,
         };
-        if let Some(lock) = lock {
-            self.start(&lock)?;
+        if let Some(process) = server.start(&self.instance)? {
+            self.leaving = Some(process);
+            self.due = Some(Instant::now() + LEAVING);
         }
         // Who was first has started it, and is perhaps about to listen.
         if self.register(&dir).is_err() {
             self.due = Some(Instant::now() + self.delay);
             self.delay = (self.delay * 2).min(LATE);
         }
-        Ok(())
-    }
-
-    /// Starts a server. We listen in its place, so that whoever connects from now on need not wait for it.
-    fn start(&mut self, lock: &Lock) -> std::result::Result<(), SpawnError> {
-        let failed = |errno: Errno| SpawnError::Start {
-            program: self.registration.program.clone(),
-            source: errno.into(),
-        };
-        // What the server before has left.
-        match unlinkat(lock, netd::SOCKET, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        let listen_in = || {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-            let address = address_in(lock.as_fd(), netd::SOCKET).map_err(|_| Errno::NAMETOOLONG)?;
-            bind(&listener, &address)?;
-            listen(&listener, BACKLOG)?;
-            Ok(listener)
-        };
-        let listener = listen_in().map_err(failed)?;
-        self.leaving = Some(spawn_netd(&self.registration.program, &self.instance, lock, &listener)?);
-        self.due = Some(Instant::now() + LEAVING);
         Ok(())
     }
 

@@ -191,6 +191,20 @@ impl Endpoint {
         self.ipv6.as_ref().map(|place| (place.ip, place.subnet.prefix(), place.gateway))
     }
 
+    /// Where its packets come from, for who limits where they may go.
+    pub fn place(&self) -> state::egress::link::Place {
+        use state::netd::Subnet as Range;
+        let (mut addresses, mut gateways) = (vec![self.ip.into()], vec![self.gateway().into()]);
+        let mut subnets = vec![Range { address: self.ip.into(), prefix: self.subnet.prefix() }];
+        if let Some(place) = &self.ipv6 {
+            addresses.push(place.ip.into());
+            gateways.push(place.gateway.into());
+            subnets.push(Range { address: place.ip.into(), prefix: place.subnet.prefix() });
+        }
+        let bridge = self.bridge.name.clone();
+        state::egress::link::Place { bridge, mac: self.mac(), addresses, gateways, subnets }
+    }
+
     fn gateway(&self) -> Ipv4Addr {
         self.gateway.unwrap_or_else(|| self.subnet.gateway())
     }

@@ -1,6 +1,6 @@
 //! Carries requests to the kernel and its answers back.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -43,6 +43,12 @@ pub(crate) struct Socket(OwnedFd);
 const BUFFER: usize = 32 * 1024;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Socket {
     pub(crate) fn open(protocol: Protocol) -> Result<Self, Refusal> {
@@ -114,6 +120,17 @@ impl Socket {
             }
         }
         Err(Errno::INTR.into())
+    }
+
+    /// What waits, without waiting for it; none if nothing does. What did not fit and was lost is passed over.
+    pub(crate) fn receive_now(&self, buffer: &mut [u8]) -> Option<usize> {
+        loop {
+            match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, length)) => return Some(length.min(buffer.len())),
+                Err(Errno::INTR | Errno::NOBUFS) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     fn send(&self, request: &Request) -> Result<(), Refusal> {
