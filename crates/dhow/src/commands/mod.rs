@@ -38,7 +38,9 @@ mod logout;
 mod logs;
 mod network_connect;
 mod network_create;
+mod network_denied;
 mod network_inspect;
+mod network_learned;
 mod network_list;
 mod network_prune;
 mod network_rm;
@@ -201,6 +203,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
     verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
     verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
+    verb::<network_denied::Arguments>("network denied", Group::Noun, Names::Containers),
+    verb::<network_learned::Arguments>("network learned", Group::Noun, Names::Containers),
     verb::<network_rm::Arguments>("network rm", Group::Noun, Names::Networks),
     verb::<network_prune::Arguments>("network prune", Group::Noun, Names::None),
     verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
