@@ -138,7 +138,7 @@ mod tests {
         assert!(!container.knows("c.d", two), "its time is over");
         container.note("e.f", &[one], now + Duration::from_secs(90));
         assert_eq!(container.name_of(one).as_deref(), Some("e.f"));
-        for n in 0..2 * MOST_NAMES {
+        for n in 0..MOST_NAMES + 8 {
             container.note(&format!("n{n}.b"), &[two], now + Duration::from_secs(100));
         }
         assert!(lock(&container.looked).len() <= MOST_NAMES);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use base::{Id, Timestamp};
 use network::egress::Packet;
@@ -10,8 +11,10 @@ use state::egress::journal::{self, Denial, What};
 
 use crate::containers::{Container, lock};
 
-/// So many lines of one container are written at once; what is beyond is one line, with a count.
-const MOST_LINES: usize = 32;
+/// So many lines of one container are written in a burst, and then so many in a second; what is beyond is one line, with a
+/// count.
+const BURST: f64 = 250.0;
+const EACH_SECOND: f64 = 5.0;
 /// How much of what a container wrote is repeated in a line.
 const LONGEST: usize = 300;
 
@@ -22,7 +25,8 @@ pub struct Denials(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     denied: HashMap<What, (Timestamp, u64)>,
-    lines: HashMap<Id, usize>,
+    /// How many lines a container may have now, and since when.
+    allowances: HashMap<Id, (f64, Instant)>,
 }
 
 impl Denials {
@@ -57,9 +61,13 @@ impl Denials {
         };
         std::mem::swap(&mut what.to, &mut to);
         if !waiting.denied.contains_key(&what) {
-            let lines = waiting.lines.entry(what.container.clone()).or_default();
-            *lines += 1;
-            if *lines > MOST_LINES {
+            let now = Instant::now();
+            let (left, since) = waiting.allowances.entry(what.container.clone()).or_insert((BURST, now));
+            *left = (*left + now.duration_since(*since).as_secs_f64() * EACH_SECOND).min(BURST);
+            *since = now;
+            if *left >= 1.0 {
+                *left -= 1.0;
+            } else {
                 what = What {
                     to: "*".to_owned(),
                     port: None,
@@ -81,7 +89,12 @@ impl Denials {
 
     /// Writes down what waits. What cannot be written (a full disk) is lost.
     pub fn write(&self, instance: &Instance) {
-        let Waiting { denied, .. } = std::mem::take(&mut *lock(&self.0));
+        let mut waiting = lock(&self.0);
+        let denied = std::mem::take(&mut waiting.denied);
+        // Who has been still for long enough may have as many again.
+        let long = Duration::from_secs_f64(BURST / EACH_SECOND);
+        waiting.allowances.retain(|_, (_, since)| since.elapsed() < long);
+        drop(waiting);
         let mut lines: Vec<Denial> =
             denied.into_iter().map(|(what, (time, count))| Denial { time, what, count }).collect();
         lines.sort_by_key(|line| line.time);
@@ -112,15 +125,15 @@ mod tests {
         let container = Container::new(registration, None);
         let denials = Denials::default();
         assert!(!denials.wait());
-        for n in 0..1000_u32 {
-            let packet = Packet { to: (n % 100).to_be_bytes().into(), protocol: 17, port: Some(53) };
+        for n in 0..3000_u32 {
+            let packet = Packet { to: (n % 1000).to_be_bytes().into(), protocol: 17, port: Some(53) };
             denials.packet(&container, &packet);
         }
         denials.write(&instance);
         assert!(!denials.wait());
         let mut bytes = std::fs::read(journal::dir(&instance).join(journal::JOURNAL)).unwrap();
         let lines = journal::take_lines(&mut bytes);
-        assert_eq!(lines.len(), MOST_LINES + 1);
-        assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), 1000, "and all are counted");
+        assert!((251..260).contains(&lines.len()), "{}", lines.len());
+        assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), 3000, "and all are counted");
     }
 }

@@ -146,16 +146,17 @@ impl Server {
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        // Monitors first: who was just admitted is known to the rest.
+        // Packets first: a name that is told now was not known when they were sent.
+        if ready[1] {
+            self.hear_refused();
+        }
+        // Then monitors: who was just admitted is known to the rest.
         if ready[0] {
             self.accept();
         }
         // From the last, so that those before keep their places when one goes.
         for at in (0..ready.len() - clients).rev().filter(|at| ready[clients + at]) {
             self.hear(at);
-        }
-        if ready[1] {
-            self.hear_refused();
         }
         if ready[first..clients].contains(&true) {
             self.doors.accept(&self.proxy);

@@ -301,6 +301,8 @@ const NOUNS: &[(&str, Translations)] = &[
             ("inspect", &["network inspect"]),
             ("connect", &["network connect"]),
             ("disconnect", &["network disconnect"]),
+            ("denied", &["network denied"]),
+            ("learned", &["network learned"]),
             ("rm", &["network rm"]),
             ("remove", &["network rm"]),
             ("prune", &["network prune"]),

@@ -94,13 +94,18 @@ fn bind(group: u16) -> Request {
     const MODE: u16 = 2;
     const COPY_PACKET: u8 = 2;
     const RANGE: u32 = 128;
+    const THRESHOLD: u16 = 5;
     let [high, low] = group.to_be_bytes();
     let header = [0, 0, high, low];
     let mut request = Request::new();
     request.message(CONFIGURE, ACK, &header, |r| r.bytes(COMMAND, &[BIND]));
     let mut mode = RANGE.to_be_bytes().to_vec();
     mode.extend_from_slice(&[COPY_PACKET, 0]);
-    request.message(CONFIGURE, ACK, &header, |r| r.bytes(MODE, &mode));
+    request.message(CONFIGURE, ACK, &header, |r| {
+        r.bytes(MODE, &mode);
+        // Each at once, instead of a hundred together or a second later.
+        r.be32(THRESHOLD, 1);
+    });
     request
 }
 

@@ -1,0 +1,356 @@
+//! `--egress`: a container goes where rules let it, and nowhere else, whatever it tries; what is refused is told; what is
+//! allowed works as if nobody looked.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::{Duration, Instant};
+
+use harness::world::{HOST, NEIGHBOUR, World};
+use harness::{Dhow, Invocation, Process, eventually};
+use serde_json::Value;
+
+const OUTSIDE: &str = include_str!("../egress/outside.py");
+const INSIDE: &str = include_str!("../egress/inside.py");
+const GOOD: &str = "203.0.113.10";
+
+/// The world outside: servers, a name server, and an eye on what arrives.
+struct Outside {
+    world: World,
+    servers: Process,
+    names: Process,
+}
+
+impl Outside {
+    fn new() -> Self {
+        let world = World::new();
+        let ip = |words: &str| {
+            world.on_host("ip").args(&words.split(' ').collect::<Vec<_>>()).ok();
+        };
+        let ip_outside = |words: &str| {
+            world.at_neighbour("ip").args(&words.split(' ').collect::<Vec<_>>()).ok();
+        };
+        ip("addr add 2001:db8:1::1/64 dev lan nodad");
+        ip_outside("addr add 2001:db8:1::2/64 dev lan nodad");
+        for last in [10, 20, 66] {
+            ip_outside(&format!("addr add 203.0.113.{last}/32 dev lo"));
+            ip_outside(&format!("addr add 2001:db8:66::{last}/128 dev lo nodad"));
+        }
+        ip(&format!("route add 203.0.113.0/24 via {NEIGHBOUR}"));
+        ip("-6 route add 2001:db8:66::/64 via 2001:db8:1::2");
+        let servers = world.at_neighbour("python3").args(&["-u", "-c", OUTSIDE]).spawn();
+        servers.expect("ready");
+        let records = [
+            "allowed.test,203.0.113.10,2001:db8:66::10",
+            "www.allowed.test,203.0.113.10",
+            "path.test,203.0.113.10",
+            "port.test,203.0.113.10",
+            "evil.test,203.0.113.66,2001:db8:66::66",
+            "notallowed.test,203.0.113.66",
+            "loop.allowed.test,127.0.0.1",
+            "meta.allowed.test,169.254.169.254",
+            "gate.allowed.test,10.231.0.1",
+        ];
+        let records: Vec<String> = records.iter().map(|record| format!("--host-record={record}")).collect();
+        let names = world
+            .at_neighbour("dnsmasq")
+            .args(&["--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="])
+            .arg(format!("--listen-address={NEIGHBOUR}"))
+            .args(&["--bind-interfaces", "--local-ttl=60", "--local=/test/"])
+            .arg(format!("--host-record=host.allowed.test,{HOST}"))
+            .args(&records.iter().map(String::as_str).collect::<Vec<_>>())
+            .spawn();
+        let outside = Self { world, servers, names };
+        eventually("the name server outside", || {
+            let asked = outside.world.on_host("dig").args(&[&format!("@{NEIGHBOUR}"), "+short", "path.test"]);
+            (asked.output().stdout.trim() == GOOD).then_some(())
+        });
+        outside
+    }
+
+    /// An instance on the host of this world.
+    fn dhow(&self, name: &str) -> Dhow {
+        Dhow::in_namespace(name, self.world.host())
+    }
+
+    /// What the servers have seen, a line each.
+    fn seen(&self) -> Vec<String> {
+        self.servers.stdout().lines().map(str::to_owned).collect()
+    }
+
+    fn stop(mut self) {
+        for process in [&mut self.servers, &mut self.names] {
+            process.kill();
+        }
+        self.servers.wait();
+        self.names.wait();
+    }
+}
+
+fn sleeper(dhow: &Dhow, name: &str, flags: &[&str]) {
+    let all = [&["run", "-d", "--name", name, "--dns", NEIGHBOUR], flags, &["busybox", "sleep", "1000"]];
+    dhow.ok(&all.concat());
+}
+
+/// A program of this machine in a container's network, which asks the container's resolver.
+fn inside(dhow: &Dhow, name: &str, program: &str) -> Invocation {
+    let resolver = dhow.scratch().join("resolv.conf");
+    std::fs::write(&resolver, "nameserver 127.0.0.11\n").unwrap();
+    let with_resolver = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", resolver.display());
+    Invocation::new("nsenter").arg(format!("--net=/proc/{}/ns/net", dhow.pid(name))).args(&[
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        &with_resolver,
+        "sh",
+        program,
+    ])
+}
+
+/// What comes of a plain request from within a container: the page, or nothing.
+fn page(dhow: &Dhow, name: &str, url: &str) -> String {
+    inside(dhow, name, "curl")
+        .args(&["--silent", "--fail", "--max-time", "5", url])
+        .output()
+        .stdout
+        .trim()
+        .to_owned()
+}
+
+/// Whether a server at this port answers.
+fn reached(dhow: &Dhow, name: &str, to: &str, port: u16) -> bool {
+    let url = format!("telnet://{to}:{port}");
+    let curl = inside(dhow, name, "curl").args(&["--silent", "--max-time", "2", &url]);
+    !curl.input("hello\n").output().stdout.is_empty()
+}
+
+fn denied(dhow: &Dhow, name: &str) -> Vec<Value> {
+    let lines = dhow.ok(&["network", "denied", "--format", "json", name]);
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Whether something like it was refused; `*` stands for the rest of a text, or any port.
+fn tells(denied: &[Value], protocol: &str, to: &str, port: &str) -> bool {
+    let like = |has: &str, wanted: &str| match wanted.strip_suffix('*') {
+        Some(beginning) => has.starts_with(beginning),
+        None => has == wanted,
+    };
+    denied.iter().any(|line| {
+        let number = line["Port"].as_u64().map_or(String::new(), |port| port.to_string());
+        like(line["Protocol"].as_str().unwrap(), protocol)
+            && like(line["To"].as_str().unwrap(), to)
+            && like(&number, port)
+    })
+}
+
+fn server_of(dhow: &Dhow) -> Option<u32> {
+    let run = dhow.run_root().to_str().unwrap().to_owned();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.starts_with("dhow-egressd\0") && command.contains(&run)
+    })
+}
+
+#[test]
+fn rules_let_pass_what_they_name_and_nothing_else() {
+    let outside = Outside::new();
+    let dhow = outside.dhow("egress-rules");
+    let good = "hello from 203.0.113.10";
+    let rules = "allowed.test,http://path.test/ok/*,port.test:22,203.0.113.20:5000,203.0.113.20:53/udp";
+    sleeper(&dhow, "web", &["--egress", rules]);
+    assert_eq!(page(&dhow, "web", "http://allowed.test/"), good);
+    assert_eq!(page(&dhow, "web", "http://path.test/ok/x"), good);
+    assert_eq!(page(&dhow, "web", "http://path.test/other"), "");
+    assert_eq!(page(&dhow, "web", "http://www.allowed.test/"), "", "below what is allowed");
+    assert_eq!(page(&dhow, "web", "http://evil.test/"), "");
+    assert!(reached(&dhow, "web", "port.test", 22));
+    assert!(!reached(&dhow, "web", "port.test", 25));
+    assert!(reached(&dhow, "web", "203.0.113.20", 5000));
+    assert!(!reached(&dhow, "web", "203.0.113.66", 5000));
+    eventually("the refusals", || {
+        let denied = denied(&dhow, "web");
+        let all = [
+            ("http", "path.test/other", "80"),
+            ("dns", "www.allowed.test", ""),
+            ("dns", "evil.test", ""),
+            ("tcp", GOOD, "25"),
+            ("tcp", "203.0.113.66", "5000"),
+        ];
+        all.iter().all(|(protocol, to, port)| tells(&denied, protocol, to, port)).then_some(())
+    });
+    let line = dhow.ok(&["network", "denied", "web"]);
+    assert!(line.contains(" web dns evil.test (no rule allows this name)"), "{line}");
+
+    // On a network that allows a part, a container can take away and not add; neighbours find each other as ever.
+    dhow.ok(&["network", "create", "--egress", "allowed.test", "--egress", "path.test", "part"]);
+    sleeper(&dhow, "less", &["--network", "part", "--egress", "path.test,evil.test"]);
+    sleeper(&dhow, "same", &["--network", "part"]);
+    assert_eq!(page(&dhow, "less", "http://path.test/"), good);
+    assert_eq!(page(&dhow, "less", "http://allowed.test/"), "");
+    assert_eq!(page(&dhow, "less", "http://evil.test/"), "");
+    assert_eq!(page(&dhow, "same", "http://allowed.test/"), good);
+    assert!(dhow.ok(&["exec", "less", "ping", "-c", "1", "same"]).contains("1 packets received"));
+    // Their networks stay what they are while they run.
+    dhow.ok(&["network", "create", "free"]);
+    assert!(dhow.fails(1, &["network", "connect", "free", "less"]).contains("where it may go"));
+    let words = dhow.fails(125, &["run", "--network", "host", "--egress", "deny", "busybox", "true"]);
+    assert!(words.contains("in the host's network"), "{words}");
+
+    // Killed, the process that keeps all this is there again, and meanwhile nothing slips out.
+    let before = server_of(&dhow).unwrap();
+    let pid = rustix::process::Pid::from_raw(before.cast_signed()).unwrap();
+    let since = Instant::now();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert!(!reached(&dhow, "web", "203.0.113.66", 5000));
+    eventually("another process", || server_of(&dhow).filter(|now| *now != before));
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    eventually("the proxy again", || (page(&dhow, "web", "http://allowed.test/") == good).then_some(()));
+    dhow.ok(&["rm", "-f", "web", "less", "same"]);
+    eventually("the end of the table", || {
+        let tables = outside.world.on_host("nft").args(&["list", "tables"]).ok();
+        (!tables.contains("-egress")).then_some(())
+    });
+    outside.stop();
+}
+
+#[test]
+fn a_policy_binds_all_and_what_is_needed_can_be_learned() {
+    let outside = Outside::new();
+    let dhow = outside.dhow("egress-policy");
+    let good = "hello from 203.0.113.10";
+    sleeper(&dhow, "pupil", &["--egress", "learn"]);
+    assert_eq!(page(&dhow, "pupil", "http://allowed.test/"), good);
+    assert!(reached(&dhow, "pupil", "port.test", 22));
+    assert!(reached(&dhow, "pupil", "203.0.113.66", 5000));
+    let learned = eventually("the lesson", || {
+        let learned = dhow.ok(&["network", "learned", "pupil"]);
+        (learned.lines().count() == 3).then_some(learned)
+    });
+    assert_eq!(
+        learned.lines().collect::<Vec<_>>(),
+        ["allowed.test", "port.test:22/tcp", "203.0.113.66/32:5000/tcp"]
+    );
+    dhow.ok(&["rm", "-f", "pupil"]);
+    // What was learned is enough.
+    let list = learned.lines().collect::<Vec<_>>().join(",");
+    sleeper(&dhow, "taught", &["--egress", &list]);
+    assert_eq!(page(&dhow, "taught", "http://allowed.test/"), good);
+    assert!(reached(&dhow, "taught", "port.test", 22) && reached(&dhow, "taught", "203.0.113.66", 5000));
+    assert!(!reached(&dhow, "taught", "203.0.113.66", 25));
+
+    let policy = dhow.config().with_file_name("policy.toml");
+    std::fs::write(
+        &policy,
+        "[egress]\ndefault = [\"deny\"]\n[egress.containers]\n\"web-*\" = [\"*.allowed.test\", \"allowed.test\"]\n\
+         [egress.labels]\n\"tier=free\" = [\"allow\"]\n",
+    )
+    .unwrap();
+    sleeper(&dhow, "none", &["--egress", "allowed.test"]);
+    sleeper(&dhow, "web-1", &[]);
+    sleeper(&dhow, "free", &["--label", "tier=free"]);
+    assert_eq!(page(&dhow, "none", "http://allowed.test/"), "", "a container cannot add");
+    assert_eq!(page(&dhow, "web-1", "http://www.allowed.test/"), good);
+    assert_eq!(page(&dhow, "web-1", "http://path.test/"), "");
+    assert_eq!(page(&dhow, "free", "http://path.test/"), good);
+    let words = dhow.fails(125, &["run", "--rm", "--network", "host", "busybox", "true"]);
+    assert!(words.contains("in the host's network"), "{words}");
+    std::fs::write(&policy, "[egress]\ndefualt = []\n").unwrap();
+    let words = dhow.fails(125, &["run", "--rm", "busybox", "true"]);
+    assert!(words.contains("policy.toml") && words.contains("defualt"), "{words}");
+    std::fs::remove_file(&policy).unwrap();
+    dhow.ok(&["rm", "-f", "taught", "none", "web-1", "free"]);
+    outside.stop();
+}
+
+#[test]
+fn there_is_no_way_around() {
+    let outside = Outside::new();
+    let dhow = outside.dhow("egress-ways");
+    let on_host = outside.world.on_host("busybox").args(&["httpd", "-f", "-p", "[::]:5001"]).spawn();
+    let mut on_host = on_host;
+    dhow.ok(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.231.0.0/24",
+        "--ipv6",
+        "--subnet",
+        "fd00:231::/64",
+        "limited",
+    ]);
+    dhow.ok(&["network", "create", "far"]);
+    let served = [
+        "run",
+        "-d",
+        "--name",
+        "far",
+        "--network",
+        "far",
+        "-p",
+        "5002:5001",
+        "busybox",
+        "httpd",
+        "-f",
+        "-p",
+        "5001",
+    ];
+    dhow.ok(&served);
+    sleeper(&dhow, "near", &["--network", "limited"]);
+    let rules = "allowed.test,*.allowed.test,http://path.test/ok/*,allowed.test:22,203.0.113.20:5000";
+    sleeper(&dhow, "web", &["--network", "limited", "--egress", rules]);
+    let ip = |name: &str, network: &str| {
+        let networks = &dhow.inspect(name)["NetworkSettings"]["Networks"][network];
+        networks["IPAddress"].as_str().unwrap().to_owned()
+    };
+    let before = outside.seen().len();
+    let ways = inside(&dhow, "web", "python3")
+        .args(&["-c", INSIDE, "10.231.0.1", "fd00:231::1", &ip("near", "limited"), &ip("far", "far"), HOST])
+        .limit(60)
+        .ok();
+    let ways: Vec<Vec<&str>> = ways.lines().map(|line| line.split('\t').collect()).collect();
+    assert!(ways.len() >= 70, "{}", ways.len());
+    let through: Vec<_> = ways.iter().filter(|way| way[1] != "blocked").collect();
+    assert!(through.is_empty(), "{through:#?}");
+    // Each is in the log.
+    let missing = |denied: &[Value]| -> Vec<String> {
+        let told = |logged: &str| {
+            let (protocol, rest) = logged.split_once('/').unwrap();
+            let (to, port) = rest.rsplit_once('/').unwrap();
+            tells(denied, protocol, to, port)
+        };
+        ways.iter().filter(|way| way[2] != "-" && !told(way[2])).map(|way| way.join(" ")).collect()
+    };
+    let until = Instant::now() + harness::patience(5);
+    loop {
+        let denied = denied(&dhow, "web");
+        let missing = missing(&denied);
+        if missing.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < until, "not in the log: {missing:#?}\n{denied:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // And nothing has arrived but what was allowed.
+    let seen = &outside.seen()[before..];
+    let good = |line: &&String| {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            // Neighbours are asked for their hardware addresses; names are asked for by the host.
+            ["packet", "58", ..] => true,
+            ["packet", "17", to, "53"] => to == NEIGHBOUR,
+            ["packet", "6", to, port] => {
+                [GOOD, "203.0.113.20", "2001:db8:66::10"].contains(&to)
+                    && ["80", "443", "22", "5000"].contains(&port)
+            }
+            ["request", GOOD, host, path] => host == "allowed.test" && path == "/first",
+            _ => false,
+        }
+    };
+    let bad: Vec<&String> = seen.iter().filter(|line| !good(line)).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    dhow.ok(&["rm", "-f", "web", "near", "far"]);
+    on_host.kill();
+    on_host.wait();
+    outside.stop();
+}
