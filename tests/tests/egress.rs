@@ -191,6 +191,7 @@ fn rules_let_pass_what_they_name_and_nothing_else() {
     assert_eq!(page(&dhow, "less", "http://evil.test/"), "");
     assert_eq!(page(&dhow, "same", "http://allowed.test/"), good);
     assert!(dhow.ok(&["exec", "less", "ping", "-c", "1", "same"]).contains("1 packets received"));
+    assert_eq!(dhow.inspect("less")["NetworkSettings"]["Egress"], serde_json::json!(["path.test"]));
     // Their networks stay what they are while they run.
     dhow.ok(&["network", "create", "free"]);
     assert!(dhow.fails(1, &["network", "connect", "free", "less"]).contains("where it may go"));
@@ -206,6 +207,14 @@ fn rules_let_pass_what_they_name_and_nothing_else() {
     eventually("another process", || server_of(&dhow).filter(|now| *now != before));
     assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
     eventually("the proxy again", || (page(&dhow, "web", "http://allowed.test/") == good).then_some(()));
+    // So does it where a container's monitor is killed: what runs in it is limited until somebody ends it.
+    let pid = dhow.pid("web");
+    let monitor = rustix::process::Pid::from_raw(dhow.monitor_pid("web").cast_signed()).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    let orphan = Invocation::new("nsenter").arg(format!("--net=/proc/{pid}/ns/net"));
+    let curl = ["curl", "--silent", "--max-time", "2", "telnet://203.0.113.66:5000"];
+    assert_eq!(orphan.args(&curl).input("hello\n").output().stdout, "");
     dhow.ok(&["rm", "-f", "web", "less", "same"]);
     eventually("the end of the table", || {
         let tables = outside.world.on_host("nft").args(&["list", "tables"]).ok();
@@ -303,6 +312,10 @@ fn there_is_no_way_around() {
         let networks = &dhow.inspect(name)["NetworkSettings"]["Networks"][network];
         networks["IPAddress"].as_str().unwrap().to_owned()
     };
+    // The same by IPv6, where there is that.
+    let six = "hello from 2001:db8:66::10";
+    let curl = inside(&dhow, "web", "curl").args(&["-6", "--silent", "--fail", "http://allowed.test/"]).ok();
+    assert_eq!(curl, six);
     let before = outside.seen().len();
     let ways = inside(&dhow, "web", "python3")
         .args(&["-c", INSIDE, "10.231.0.1", "fd00:231::1", &ip("near", "limited"), &ip("far", "far"), HOST])

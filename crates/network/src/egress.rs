@@ -22,7 +22,7 @@ pub struct Limits {
 impl Limits {
     /// By name; nothing is done.
     pub fn of(instance: &Instance) -> Self {
-        Self { table: format!("{}-egress", instance.global_name()) }
+        Self { table: table::table_of(&instance.global_name()) }
     }
 
     /// Whether the table stands.

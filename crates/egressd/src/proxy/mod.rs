@@ -187,7 +187,7 @@ impl Passage {
         if self.client.set_nonblocking(false).is_err() {
             return;
         }
-        sockopt::set_socket_keepalive(&self.client, true).ok();
+        keep_looking(&self.client);
         let Err(End::Refused { to, protocol, why }) = self.pass() else { return };
         self.denials.add(self.container(), &to, Some(self.to.port()), protocol, &why);
         // Perhaps it listens.
@@ -304,7 +304,7 @@ impl Passage {
     fn reach(&self) -> Result<TcpStream, End> {
         let server = TcpStream::connect_timeout(&self.to, REACH)?;
         server.set_nodelay(true).ok();
-        sockopt::set_socket_keepalive(&server, true).ok();
+        keep_looking(&server);
         Ok(server)
     }
 
@@ -383,6 +383,14 @@ impl Passage {
     fn refused(&self, why: head::Refused) -> End {
         End::Refused { to: self.to.ip().to_string(), protocol: "http", why: why.to_string() }
     }
+}
+
+/// Notices within a minute that a silent peer is gone: a container goes with its network, and says no word.
+fn keep_looking(stream: &TcpStream) {
+    sockopt::set_socket_keepalive(stream, true).ok();
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30)).ok();
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10)).ok();
+    sockopt::set_tcp_keepcnt(stream, 3).ok();
 }
 
 /// Reads what there is, and waits for it until then.

@@ -11,7 +11,7 @@
 //!   set opened_T, opened6_T { type address . inet_proto . inet_service; timeout }   what was looked up, of rules with a port
 //!   chain limits_T { known connections: accept;  to neighbours: accept;  by the rules: accept;
 //!                    new connections to ports of web servers: accept;  the rest: logged, refused }
-//!   chain turn_T   { by the rules: accept;  to ports of web servers: redirect to the proxy }
+//!   chain turn_T   { to neighbours, by the rules: accept;  to ports of web servers: redirect to the proxy }
 //! }
 //! ```
 //!
@@ -64,6 +64,11 @@ pub struct Ears {
 
 /// A way that a name has opened.
 pub type Way = (IpAddr, Transport, u16);
+
+/// What the table of an instance is called whose other tables are called so.
+pub(crate) fn table_of(name: &str) -> String {
+    format!("{name}-egress")
+}
 
 pub(crate) fn exists(table: &str) -> Result<bool, Refusal> {
     super::stands(INET, table, MARK)
@@ -147,7 +152,7 @@ fn add(transaction: &mut Transaction, table: &str, registration: &Registration, 
     let mut writer = Writer { transaction, table };
     limits(&mut writer, &names, registration, ears);
     if let Egress::Only(rules) = &registration.egress {
-        turn(&mut writer, &names, rules, ears);
+        turn(&mut writer, &names, registration, rules, ears);
     }
     for place in &registration.places {
         let key = key(place);
@@ -321,8 +326,11 @@ pub fn schemes(rules: &[Limit], at: u16) -> Vec<Scheme> {
     [Scheme::Http, Scheme::Https].into_iter().filter(|scheme| has(*scheme)).collect()
 }
 
-fn turn(writer: &mut Writer<'_>, names: &Names, rules: &[Limit], ears: Ears) {
+fn turn(writer: &mut Writer<'_>, names: &Names, registration: &Registration, rules: &[Limit], ears: Ears) {
     let chain = names.turn.as_str();
+    for place in &registration.places {
+        neighbours(writer, chain, place);
+    }
     allowed(writer, chain, names, rules);
     for port in web_ports(rules) {
         writer.rule(chain, |r| r.leads_to_port(Ported::Tcp, (port, port)).redirect(ears.proxy));

@@ -33,12 +33,14 @@ pub const VERSION: u32 = 1;
 pub const MAX_MESSAGE: usize = 512 << 10;
 /// The program.
 pub const PROGRAM: &str = "dhow-egressd";
+/// What the directory is called.
+pub const DIRECTORY: &str = "egress";
 /// The socket, in the directory [`dir`].
 pub const SOCKET: &str = "socket";
 
 /// The directory of the socket. Whoever holds its `flock` is the process, or is starting it.
 pub fn dir(instance: &Instance) -> PathBuf {
-    instance.run().join("egress")
+    instance.run().join(DIRECTORY)
 }
 
 /// What is told.
