@@ -31,7 +31,7 @@ impl Outside {
         };
         ip("addr add 2001:db8:1::1/64 dev lan nodad");
         ip_outside("addr add 2001:db8:1::2/64 dev lan nodad");
-        for last in [10, 20, 66] {
+        for last in [10, 20, 30, 66] {
             ip_outside(&format!("addr add 203.0.113.{last}/32 dev lo"));
             ip_outside(&format!("addr add 2001:db8:66::{last}/128 dev lo nodad"));
         }
@@ -44,6 +44,8 @@ impl Outside {
             "www.allowed.test,203.0.113.10",
             "path.test,203.0.113.10",
             "port.test,203.0.113.10",
+            "repo.test,203.0.113.30",
+            "tls.repo.test,203.0.113.30",
             "evil.test,203.0.113.66,2001:db8:66::66",
             "notallowed.test,203.0.113.66",
             "loop.allowed.test,127.0.0.1",
@@ -366,5 +368,87 @@ fn there_is_no_way_around() {
     dhow.ok(&["rm", "-f", "web", "near", "far"]);
     on_host.kill();
     on_host.wait();
+    outside.stop();
+}
+
+#[test]
+fn clients_notice_nothing() {
+    let outside = Outside::new();
+    let dhow = outside.dhow("egress-clients");
+    let scratch = dhow.scratch();
+    let (site, home) = (scratch.join("site"), scratch.join("home"));
+    for dir in [site.clone(), home.join("lists/partial"), home.join("archives/partial")] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    let sh =
+        |script: &str| Invocation::new("sh").args(&["-c", script]).current_dir(&site).env("HOME", &home).ok();
+    // A repository of git's, as a plain server gives it; an empty one of apt's, and a file in it; a certificate.
+    sh("git init -q tree && cd tree && echo text > file && git add file && \
+        git -c user.name=x -c user.email=x@y commit -qm one && cd .. && \
+        git clone -q --bare tree tree.git && cd tree.git && git update-server-info");
+    sh(
+        "mkdir -p deb/DEBIAN && printf 'Package: thing\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n' \
+        > deb/DEBIAN/control && dpkg-deb --build deb thing_1_all.deb > /dev/null && \
+        { cat deb/DEBIAN/control; echo Filename: ./thing_1_all.deb; echo Size: $(stat -c %s thing_1_all.deb); \
+          echo SHA256: $(sha256sum thing_1_all.deb | cut -d' ' -f1); } > Packages",
+    );
+    sh(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=tls.repo.test \
+        -addext subjectAltName=DNS:tls.repo.test -keyout key.pem -out cert.pem 2> /dev/null; echo over TLS > page",
+    );
+    let at = outside.world.at_neighbour("busybox").args(&["httpd", "-f", "-p", "203.0.113.30:80", "-h"]);
+    let mut http = at.arg(&site).spawn();
+    let at = outside.world.at_neighbour("openssl").current_dir(&site);
+    let mut tls = at
+        .args(&["s_server", "-accept", "203.0.113.30:443", "-cert", "cert.pem", "-key", "key.pem", "-WWW"])
+        .spawn();
+    sleeper(&dhow, "web", &["--egress", "*.repo.test,repo.test"]);
+
+    let curl = || inside(&dhow, "web", "curl").args(&["--silent", "--fail", "--max-time", "10"]);
+    eventually("the server of files", || {
+        (!curl().arg("http://repo.test/Packages").output().stdout.is_empty()).then_some(())
+    });
+    // Kept alive, and large.
+    let several =
+        curl().args(&["http://repo.test/Packages", "http://repo.test/page", "http://repo.test/page"]).ok();
+    assert_eq!(several.matches("over TLS").count(), 2);
+    let certificate = site.join("cert.pem");
+    let page = eventually("the server over TLS", || {
+        let page = curl().arg("--cacert").arg(&certificate).arg("https://tls.repo.test/page").output().stdout;
+        (!page.is_empty()).then_some(page)
+    });
+    assert_eq!(page.trim(), "over TLS");
+    let clone = home.join("clone");
+    inside(&dhow, "web", "git")
+        .env("HOME", &home)
+        .args(&["clone", "-q", "http://repo.test/tree.git"])
+        .arg(&clone)
+        .ok();
+    assert_eq!(std::fs::read_to_string(clone.join("file")).unwrap(), "text\n");
+    let list = home.join("sources.list");
+    std::fs::write(&list, "deb [trusted=yes] http://repo.test/ ./\n").unwrap();
+    let apt = |words: &[&str]| {
+        let options = [
+            format!("Dir::Etc::SourceList={}", list.display()),
+            "Dir::Etc::SourceParts=/nonexistent".to_owned(),
+            format!("Dir::State::Lists={}", home.join("lists").display()),
+            format!("Dir::Cache={}", home.display()),
+            "APT::Sandbox::User=root".to_owned(),
+            "Debug::NoLocking=1".to_owned(),
+        ];
+        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option.as_str()]).collect();
+        inside(&dhow, "web", "apt-get").current_dir(&home).args(&options).args(words).ok()
+    };
+    apt(&["update"]);
+    apt(&["download", "thing"]);
+    assert!(home.join("thing_1_all.deb").exists());
+    let denied = denied(&dhow, "web");
+    assert!(denied.is_empty(), "{denied:#?}");
+    for process in [&mut http, &mut tls] {
+        process.kill();
+    }
+    http.wait();
+    tls.wait();
+    dhow.ok(&["rm", "-f", "web"]);
     outside.stop();
 }
