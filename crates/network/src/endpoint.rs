@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use state::Instance;
 use state::container::Address;
+use state::egress::Egress;
 use state::lock::Lock;
 use state::options::PortMapping;
 
@@ -88,6 +89,9 @@ pub struct Endpoint {
     /// The interface's number in the container: `eth0` is 0.
     #[serde(default)]
     number: u32,
+    /// Where the network's containers may go.
+    #[serde(default, skip_serializing_if = "Egress::is_allow")]
+    egress: Egress,
 }
 
 /// An IPv6 address on a bridge.
@@ -151,6 +155,7 @@ impl Endpoint {
             mac: wish.mac,
             internal: network.internal,
             number,
+            egress: network.egress.clone(),
             bridge,
         };
         Ok((endpoint, standing.warnings))
@@ -169,6 +174,11 @@ impl Endpoint {
     /// Whether nothing leads out of the network.
     pub fn is_internal(&self) -> bool {
         self.internal
+    }
+
+    /// Where the network's containers may go.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// The interface's number in the container.

@@ -145,7 +145,7 @@ impl Engine {
     ) -> Result<(Request, Vec<String>)> {
         let options = &record.options;
         let mut warnings = network.warnings().to_vec();
-        let egress = self.egress_of(record)?;
+        let egress = self.egress_of(record, network.endpoints().map(network::Endpoint::egress))?;
         let limits = crate::egress::registration(record, &network, &egress)?;
         let (names, resolver) = match networks::names::of(record, &network, &egress)? {
             Some((names, made)) => (Some(names), ResolvConf { text: made.text, warnings: made.warnings }),

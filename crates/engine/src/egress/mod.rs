@@ -73,7 +73,11 @@ pub(crate) fn check(options: &ContainerOptions) -> Result<()> {
 
 impl Engine {
     /// Where a container may go: where its options, its networks and the policy allow it.
-    pub(crate) fn egress_of(&self, record: &Record) -> Result<Egress> {
+    pub(crate) fn egress_of<'a>(
+        &self,
+        record: &Record,
+        of_networks: impl Iterator<Item = &'a Egress>,
+    ) -> Result<Egress> {
         let options = &record.options;
         // Whoever has no network goes nowhere; whoever joins another's is limited as that is.
         if matches!(options.network, NetworkMode::None | NetworkMode::Container(_)) {
@@ -84,11 +88,8 @@ impl Engine {
             result.map_err(|why| Error::Limits { container: record.name.clone(), why })
         };
         let mut egress = limits(Policy::load(self.config_directory.as_deref())?.egress(record, &networks))?;
-        if options.network == NetworkMode::Networks {
-            let store = self.network_store();
-            for network in &networks {
-                egress = limits(egress.and(&store.find(network)?.egress))?;
-            }
+        for network in of_networks {
+            egress = limits(egress.and(network))?;
         }
         let egress = limits(egress.and(&options.egress))?;
         if options.network == NetworkMode::Host && !egress.is_allow() {
@@ -110,7 +111,9 @@ impl Engine {
         then.options.network = NetworkMode::Networks;
         then.options.endpoints = endpoints(&record.options);
         then.options.endpoints.push(EndpointOptions::on(&network.name));
-        if self.egress_in_force(&record.id).is_allow() && self.egress_of(&then)?.is_allow() {
+        if self.egress_in_force(&record.id).is_allow()
+            && self.egress_of(&then, std::iter::once(&network.egress))?.is_allow()
+        {
             return Ok(());
         }
         Err(Error::Running(record.name.clone()).into())
