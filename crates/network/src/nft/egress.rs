@@ -29,7 +29,8 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 use state::egress::link::{Place, Registration};
-use state::egress::rule::{Net, Scheme, Transport};
+use state::egress::net::Net;
+use state::egress::rule::{Scheme, Transport};
 use state::egress::{Egress, Rule as Limit};
 
 use crate::netlink::{CREATE, Refusal};

@@ -1,6 +1,6 @@
 //! Where containers may go: rules, and what those who enforce them tell each other.
 //!
-//! - [`rule`]: one rule; [`pattern`]: the names in it.
+//! - [`rule`]: one rule; [`pattern`] and [`net`]: the names and the addresses in it.
 //! - [`link`]: what monitors and the name server tell `dhow-egressd`.
 //! - [`journal`]: what was refused, written down.
 //! - [`learned`]: what a container needed that was watched.
@@ -8,6 +8,7 @@
 pub mod journal;
 pub mod learned;
 pub mod link;
+pub mod net;
 pub mod pattern;
 pub mod rule;
 
