@@ -167,6 +167,11 @@ fn rules_let_pass_what_they_name_and_nothing_else() {
     assert_eq!(page(&dhow, "web", "http://www.allowed.test/"), "", "below what is allowed");
     assert_eq!(page(&dhow, "web", "http://evil.test/"), "");
     assert!(reached(&dhow, "web", "port.test", 22));
+    // For a minute longer than its answer is believed.
+    let table = format!("{}-egress", dhow.global_name());
+    let set = format!("opened_{}", &dhow.inspect("web")["Id"].as_str().unwrap()[..12]);
+    let opened = outside.world.on_host("nft").args(&["list", "set", "inet", &table, &set]).ok();
+    assert!(opened.contains("203.0.113.10 . tcp . 22 timeout 2m expires"), "{opened}");
     assert!(!reached(&dhow, "web", "port.test", 25));
     assert!(reached(&dhow, "web", "203.0.113.20", 5000));
     assert!(!reached(&dhow, "web", "203.0.113.66", 5000));
@@ -318,6 +323,25 @@ fn there_is_no_way_around() {
     let six = "hello from 2001:db8:66::10";
     let curl = inside(&dhow, "web", "curl").args(&["-6", "--silent", "--fail", "http://allowed.test/"]).ok();
     assert_eq!(curl, six);
+    // Nobody gets in at the proxy's own door: neither from outside, nor from the host, nor another container.
+    let listening = outside.world.on_host("nft").args(&[
+        "list",
+        "chain",
+        "inet",
+        &format!("{}-egress", dhow.global_name()),
+        "door",
+    ]);
+    let listening = listening.ok();
+    let (_, port) = listening.split_once("tcp dport ").unwrap();
+    let port: u16 = port.split(' ').next().unwrap().parse().unwrap();
+    let knock = format!("telnet://{HOST}:{port}");
+    let curl = ["--silent", "--max-time", "0.3", &knock];
+    for from in
+        [outside.world.at_neighbour("curl"), outside.world.on_host("curl"), inside(&dhow, "near", "curl")]
+    {
+        // 28: it takes too long.
+        assert_eq!(from.args(&curl).output().code, 28);
+    }
     let before = outside.seen().len();
     let ways = inside(&dhow, "web", "python3")
         .args(&["-c", INSIDE, "10.231.0.1", "fd00:231::1", &ip("near", "limited"), &ip("far", "far"), HOST])

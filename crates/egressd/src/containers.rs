@@ -10,8 +10,8 @@ use state::egress::link::Registration;
 
 /// So many names of one container are remembered; then the one that ends first goes.
 const MOST_NAMES: usize = 4096;
-/// So many addresses of a name.
-const MOST_ADDRESSES: usize = 64;
+/// So many addresses of a name are looked at.
+pub const MOST_ADDRESSES: usize = 64;
 /// So many connections of one container are in the proxy at once.
 const MOST_CONNECTIONS: usize = 512;
 

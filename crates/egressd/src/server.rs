@@ -22,7 +22,7 @@ use state::Instance;
 use state::egress::link::{self, Answer, Lookup, MAX_MESSAGE, Place, Registration, Told, VERSION};
 use state::egress::{Egress, Rule};
 
-use crate::containers::{Container, life, lock};
+use crate::containers::{Container, MOST_ADDRESSES, life, lock};
 use crate::denials::Denials;
 use crate::learning::Learning;
 use crate::proxy::{Doors, Proxy};
@@ -182,9 +182,13 @@ impl Server {
         }
     }
 
-    /// Reads what a client says, to its last word.
+    /// Reads what a client says: much, but not without end, since others wait.
     fn hear(&mut self, at: usize) {
-        loop {
+        const AT_ONCE: usize = 256;
+        for n in 0.. {
+            if n == AT_ONCE {
+                return;
+            }
             let Some((client, _)) = self.clients.get(at) else { return };
             let length = match recv(client, &mut *self.buffer, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => break,
@@ -343,8 +347,13 @@ impl Server {
             container.note(&lookup.name, &lookup.addresses, Instant::now() + life);
             return Ok(());
         };
-        let addresses: Vec<IpAddr> =
-            lookup.addresses.iter().copied().filter(|ip| is_public(*ip) && !is_ours(*ip)).collect();
+        let addresses: Vec<IpAddr> = lookup
+            .addresses
+            .iter()
+            .copied()
+            .filter(|ip| is_public(*ip) && !is_ours(*ip))
+            .take(MOST_ADDRESSES)
+            .collect();
         container.note(&lookup.name, &addresses, Instant::now() + life);
         let mut ways = Vec::new();
         for rule in rules {

@@ -7,6 +7,7 @@
 //!
 //!   chain gate { prerouting, mangle: by `limited` }
 //!   chain turn { prerouting, before dstnat: by `proxied` }
+//!   chain door { input: to the proxy's port what was turned aside: accept;  all else there: drop }
 //!
 //!   set opened_T, opened6_T { type address . inet_proto . inet_service; timeout }   what was looked up, of rules with a port
 //!   chain limits_T { known connections: accept;  to neighbours: accept;  by the rules: accept;
@@ -45,7 +46,9 @@ const PROXIED: &str = "proxied";
 /// Raised with every change above.
 const MARK: &[u8] = b"\0\x07dhow 1\0";
 
+const DOOR: &str = "door";
 const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
 /// After connections are looked up (-200), before addresses are translated (-100).
 const GATE: i32 = -150;
 /// Before published ports.
@@ -90,6 +93,7 @@ pub(crate) fn create(table: &str) -> Result<(), Refusal> {
     }
     base_chain(&mut transaction, table, "gate", "filter", (PREROUTING, GATE));
     base_chain(&mut transaction, table, "turn", "nat", (PREROUTING, TURN));
+    base_chain(&mut transaction, table, DOOR, "filter", (INPUT, 0));
     let mut writer = Writer { transaction: &mut transaction, table };
     writer.rule("gate", |r| r.verdict_by_place(LIMITED));
     writer.rule("turn", |r| r.verdict_by_place(PROXIED));
@@ -134,6 +138,12 @@ fn key(place: &Place) -> Vec<u8> {
 /// Puts a container into the table; what there is of it already is replaced, but for what its names have opened.
 pub(crate) fn admit(table: &str, registration: &Registration, ears: Ears) -> Result<(), Refusal> {
     let mut transaction = Transaction::new();
+    // The port is another one with each process that listens there.
+    rules_of(&mut transaction, table, DOOR);
+    let mut writer = Writer { transaction: &mut transaction, table };
+    let port = (ears.proxy, ears.proxy);
+    writer.rule(DOOR, |r| r.leads_to_port(Ported::Tcp, port).translated().accept());
+    writer.rule(DOOR, |r| r.leads_to_port(Ported::Tcp, port).drop());
     add(&mut transaction, table, registration, ears);
     finish(transaction, table)
 }
