@@ -20,6 +20,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("log", 8192),
     ("manifest", 16384),
     ("names", 4096),
+    ("passage", 4096),
     ("reference", 800),
     ("routes", 1024),
     ("seccomp", 8192),

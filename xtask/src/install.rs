@@ -9,11 +9,11 @@ use crate::{packages, shell};
 
 /// The helpers that `dhow` starts.
 pub(crate) const HELPERS: &[&str] =
-    &["dhow-monitor", "dhow-netd", "dhow-hello", "dhow-serve", "dhow-shipper"];
+    &["dhow-monitor", "dhow-netd", "dhow-egressd", "dhow-hello", "dhow-serve", "dhow-shipper"];
 
 /// Those among them that talk to strangers for days: built apart, to lie elsewhere in memory each time they start. What
 /// that costs (0.3 ms) matters to programs that start with every container, not to these.
-const SERVERS: &[&str] = &["dhow-serve", "dhow-netd"];
+const SERVERS: &[&str] = &["dhow-serve", "dhow-netd", "dhow-egressd"];
 const SERVERS_FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=pie";
 
 /// What other programs call by name: the runtime, in the place of runc.

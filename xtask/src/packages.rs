@@ -49,6 +49,7 @@ pub(crate) const TEST: &[Package] = &[
     package("util-linux", "unshare"),
     package("openssl", "openssl"),
     package("curl", "curl"),
+    package("git", "git"),
     package("zstd", "zstd"),
     package("python3", ""),
     package("iptables", "iptables"),

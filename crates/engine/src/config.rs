@@ -256,7 +256,7 @@ impl Config {
 }
 
 /// The parser's reason on one line, with the line it is about.
-fn describe(error: &toml::de::Error, text: &str) -> String {
+pub(crate) fn describe(error: &toml::de::Error, text: &str) -> String {
     let message = error.message().lines().collect::<Vec<_>>().join(", ");
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),

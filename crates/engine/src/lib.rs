@@ -10,6 +10,7 @@
 mod config;
 mod containers;
 pub mod distribution;
+mod egress;
 mod error;
 mod images;
 mod networks;
@@ -39,6 +40,7 @@ pub use containers::stats::{ContainerLoad, ContainerStats, Sampler};
 pub use containers::top::Processes;
 pub use containers::top::tree::{Branch, Process, TreeItem};
 pub use containers::update::LimitChanges;
+pub use egress::{Denied, DeniedOptions};
 pub use error::{Error, Result};
 pub use images::budget::{Evicted, Eviction, KeptBecause, KeptImage};
 pub use images::commit::CommitOptions;

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use state::Instance;
 use state::container::file;
 use state::lock::Lock;
-use state::netd;
+use state::{egress, netd};
 use sys::mount::{Change, attributes, change};
 use sys::process::{Arguments, Spawn};
 
@@ -157,6 +157,11 @@ pub fn find_netd() -> Result<PathBuf, SpawnError> {
     find_program(netd::PROGRAM)
 }
 
+/// The program that keeps containers within their limits.
+pub fn find_egressd() -> Result<PathBuf, SpawnError> {
+    find_program(egress::link::PROGRAM)
+}
+
 /// Starts the name server of an instance's networks. It goes on holding the lock, and listens on the socket. The process
 /// that is returned ends at once: it leaves the server behind, which is nobody's child.
 pub fn spawn_netd(
@@ -167,6 +172,18 @@ pub fn spawn_netd(
 ) -> Result<OwnedFd, SpawnError> {
     let directories = [instance.root(), instance.run()].map(Path::as_os_str);
     start_program(program, instance, netd::PROGRAM, &directories, &[lock.as_fd(), listener.as_fd()])
+}
+
+/// Starts what keeps an instance's containers within their limits, as [`spawn_netd`] does the name server.
+pub fn spawn_egressd(
+    program: &Path,
+    instance: &Instance,
+    lock: &Lock,
+    listener: &OwnedFd,
+) -> Result<OwnedFd, SpawnError> {
+    let directories = [instance.root(), instance.run()].map(Path::as_os_str);
+    let program_name = egress::link::PROGRAM;
+    start_program(program, instance, program_name, &directories, &[lock.as_fd(), listener.as_fd()])
 }
 
 fn start<S: AsRef<OsStr>>(

@@ -17,6 +17,7 @@ use state::protocol::{Ended, Tag};
 use crate::clients::Client;
 use crate::keeper::Keeper;
 use crate::launch::{self, Launched, StartError, boxed, launch, listen_in, write_live};
+use crate::limits::Limits;
 use crate::notes::{self, note};
 use crate::restart::{Backoff, Wanted, again};
 use crate::ship::Shipping;
@@ -100,6 +101,7 @@ struct Started {
     listener: Option<OwnedFd>,
     signals: OwnedFd,
     ports: network::PortReservations,
+    limits: Option<Limits>,
 }
 
 fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
@@ -107,18 +109,20 @@ fn start(request: &mut Request, live: &OwnedFd) -> launch::Result<Started> {
     let signals = sys::process::signal_fd(&SIGNALS).map_err(|e| boxed(StartError::Request(e)))?;
     add_sysctls(&mut request.bundle, &request.network);
     let ports = request.network.reserve_ports().map_err(boxed)?;
+    // In force before there is a link to send by.
+    let limits = request.limits.clone().map(|told| Limits::open(&request.instance, told)).transpose()?;
     let mut listener = None;
     let run = launch(request, None, request.names.as_ref(), &mut || {
         listener = Some(listen_in(live)?);
         Ok(())
     })?;
-    Ok(Started { run, listener, signals, ports })
+    Ok(Started { run, listener, signals, ports, limits })
 }
 
 impl Started {
     /// One run after the other, until no more follows; then everything is given back.
     fn live(self, request: &mut Request, live: OwnedFd, door: Client, program: Option<&Path>) -> ExitCode {
-        let Self { mut run, listener, signals, ports } = self;
+        let Self { mut run, listener, signals, ports, limits } = self;
         let mut keeper = Keeper::new(signals);
         keeper.listener = listener;
         keeper.log = request.log.clone().map(logging::Writer::open);
@@ -128,6 +132,7 @@ impl Started {
         keeper.policy = request.restart;
         keeper.ports = ports;
         keeper.warden = program.and_then(|program| Tie::to_warden(request, program));
+        keeper.limits = limits;
         keeper.called.clone_from(&request.names);
         keeper.clients.push(door);
         let mut backoff = Backoff::default();
@@ -160,6 +165,9 @@ impl Started {
         drop(std::mem::take(&mut keeper.ports));
         let name = notes::name(request);
         release::quickly(request, &name, &exit);
+        if let Some(limits) = keeper.limits.take() {
+            limits.end();
+        }
         // Before those who wait are told: what they do next comes after it.
         notes::ended(request, &name, &exit, ran, true);
         keeper.farewell(&Ended { code: exit.code, oom_killed: exit.oom_killed });

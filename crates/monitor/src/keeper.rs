@@ -21,6 +21,7 @@ use state::protocol::{Ended, Tag};
 
 use crate::clients::{Client, Wish};
 use crate::command::Command;
+use crate::limits::Limits;
 use crate::names::Names;
 use crate::notes::note;
 use crate::restart::Wanted;
@@ -70,7 +71,9 @@ pub(crate) struct Keeper {
     pub(crate) names: Option<Names>,
     /// The tie to the warden of its ports.
     pub(crate) warden: Option<Tie>,
-    /// The same, for the run after this one.
+    /// Where it may go, and who is told so, where that is not everywhere.
+    pub(crate) limits: Option<Limits>,
+    /// What it is called, for the run after this one.
     pub(crate) called: Option<Registration>,
     /// It runs already, and has got its first name now.
     named_late: bool,
@@ -92,6 +95,7 @@ enum Source {
     ProbeOutput,
     Names,
     Warden,
+    Limits,
     Client(usize),
 }
 
@@ -111,6 +115,7 @@ impl Keeper {
             ports: PortReservations::default(),
             names: None,
             warden: None,
+            limits: None,
             called: None,
             named_late: false,
             kill_at: None,
@@ -194,6 +199,7 @@ impl Keeper {
             self.shipping.as_ref().and_then(Shipping::next),
             self.names.as_ref().and_then(Names::next),
             self.warden.as_ref().and_then(Tie::next),
+            self.limits.as_ref().and_then(Limits::next),
         ];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|when| when.saturating_duration_since(Instant::now()));
@@ -215,6 +221,9 @@ impl Keeper {
         if let Some(warden) = &mut self.warden {
             // That we are there is all that it has to know.
             warden.look_after(&|_| Ok(()));
+        }
+        if let Some(limits) = &mut self.limits {
+            limits.look_after();
         }
         ready.contains(&Source::Process)
     }
@@ -352,6 +361,9 @@ impl Keeper {
         if let Some(fd) = self.warden.as_ref().and_then(Tie::descriptor) {
             set.add(Source::Warden, fd, PollFlags::empty());
         }
+        if let Some(fd) = self.limits.as_ref().and_then(Limits::descriptor) {
+            set.add(Source::Limits, fd, PollFlags::IN);
+        }
         for (n, client) in self.clients.iter().enumerate() {
             let read = if waiting_input < MOST_INPUT { PollFlags::IN } else { PollFlags::empty() };
             let write = if client.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
@@ -396,6 +408,11 @@ impl Keeper {
             (Source::Warden, _) => {
                 if let Some(warden) = &mut self.warden {
                     warden.lost();
+                }
+            }
+            (Source::Limits, _) => {
+                if let Some(limits) = &mut self.limits {
+                    limits.hear();
                 }
             }
             (Source::Client(n), command) => self.serve_client(n, command, buffer),

@@ -18,6 +18,7 @@ mod joined;
 mod keep;
 mod keeper;
 mod launch;
+mod limits;
 mod names;
 mod notes;
 mod release;

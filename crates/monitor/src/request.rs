@@ -62,6 +62,9 @@ pub struct Request {
     /// What it is called on networks of its own, which then answers what it asks at 127.0.0.11.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<state::netd::Registration>,
+    /// Where it may go, where that is not everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<state::egress::link::Registration>,
 }
 
 /// What stands in a path below `/proc` for the process whose namespaces are joined: no process is called so, and the

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use base::fs;
 use monitor::Request;
-use monitor::client::{SpawnError, address_in, netd_beside, spawn_netd, spawn_warden};
+use monitor::client::{SpawnError, address_in, netd_beside, spawn_egressd, spawn_netd, spawn_warden};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use state::Instance;
+use state::egress::link;
 use state::lock::Lock;
 use state::netd;
 
@@ -55,6 +56,11 @@ impl Tie {
     /// To the name server, whose program is this. It is made with [`Tie::connect`].
     pub(crate) fn to_names(instance: &Instance, program: &Path) -> Self {
         Self::new(instance, netd::dir(instance), program.to_owned(), spawn_netd)
+    }
+
+    /// To what keeps containers within their limits, whose program is this. It is made with [`Tie::connect`].
+    pub(crate) fn to_limits(instance: &Instance, program: &Path) -> Self {
+        Self::new(instance, link::dir(instance), program.to_owned(), spawn_egressd)
     }
 
     /// To the warden, if the container is on a network. It is made when the container runs, and nobody waits for it; where it

@@ -224,6 +224,7 @@ pub(crate) mod tests {
             upstreams: Vec::new(),
             hosts: vec![("Extra.example".to_owned(), IpAddr::from([192, 0, 2, 1]))],
             program: std::path::PathBuf::new(),
+            egress: state::egress::Egress::Allow,
         }
     }
 

@@ -10,9 +10,14 @@
 //!    always a container that does not run, and no business of the world's; no public name has a single label, and what
 //!    has one in a local network has it with the search domain, which resolvers append.)
 //! 6. Everything else is asked outside, if something leads there: whoever is on internal networks only learns that there is
-//!    no such name, as there is no such place. A later rule about what a container may look up belongs here as well.
+//!    no such name, as there is no such place.
+//! 7. Nobody is asked for a name to which no rule lets the container go (`--egress`): a question carries data out as well as a
+//!    packet. Of a name that is allowed there are no records that lead past who looks (`HTTPS`, `SVCB`: keys that hide the name
+//!    in TLS, other protocols, other addresses), and none of all types.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use state::egress::Egress;
 
 use crate::names::Names;
 use crate::slab::Key;
@@ -32,6 +37,8 @@ pub enum Verdict<'a> {
     NoName,
     /// Others are asked.
     Outside,
+    /// The asker may not go there.
+    Forbidden,
 }
 
 /// Whether more registrations could make it another.
@@ -54,7 +61,7 @@ const HOST: [&[u8]; 3] = [
 pub fn on<'a>(
     names: &'a Names,
     asker: Key,
-    leads_out: bool,
+    (leads_out, egress): (bool, &Egress),
     name: &Name,
     asked: (u16, u16),
     found: &mut Vec<IpAddr>,
@@ -91,6 +98,14 @@ pub fn on<'a>(
     let of_a_domain = matches!(kind, kind::NS | kind::SOA | kind::DS | kind::DNSKEY);
     if (single && !of_a_domain) || !leads_out || asked.1 != class::IN {
         return (Verdict::NoName, AsFarAsWeKnow);
+    }
+    if let Egress::Only(_) = egress {
+        if !name.host().is_some_and(|name| egress.knows(&name)) {
+            return (Verdict::Forbidden, AsFarAsWeKnow);
+        }
+        if matches!(kind, kind::SVCB | kind::HTTPS | kind::ANY) {
+            return (Verdict::NoData, AsFarAsWeKnow);
+        }
     }
     (Verdict::Outside, AsFarAsWeKnow)
 }
@@ -145,7 +160,8 @@ mod tests {
         let mut found = Vec::new();
         let mut told = |name: &str, kind| {
             let name = Name::from_text(name).unwrap();
-            let (verdict, certainty) = on(&names, owner(0), true, &name, (kind, class::IN), &mut found);
+            let (verdict, certainty) =
+                on(&names, owner(0), (true, &Egress::Allow), &name, (kind, class::IN), &mut found);
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             (verdict, certainty == Certainty::Final, found.join(" "))
         };
@@ -176,7 +192,7 @@ mod tests {
         let names = names();
         let told = |name: &str, kind| {
             let name = Name::from_text(name).unwrap();
-            on(&names, owner(0), true, &name, (kind, class::IN), &mut Vec::new()).0
+            on(&names, owner(0), (true, &Egress::Allow), &name, (kind, class::IN), &mut Vec::new()).0
         };
         assert_eq!(told("3.1.0.10.in-addr.arpa", kind::PTR), Pointer(b"\x04four\x05front\0"));
         assert_eq!(told("3.1.0.10.in-addr.arpa", kind::A), NoData);
@@ -193,9 +209,38 @@ mod tests {
         let names = names();
         let told = |name: &str| {
             let name = Name::from_text(name).unwrap();
-            on(&names, owner(0), false, &name, (kind::A, class::IN), &mut Vec::new()).0
+            on(&names, owner(0), (false, &Egress::Allow), &name, (kind::A, class::IN), &mut Vec::new()).0
         };
         assert_eq!(told("www.example.com"), Verdict::NoName);
         assert_eq!(told("web"), Verdict::Addresses);
+    }
+
+    #[test]
+    fn who_is_limited_asks_for_what_is_allowed_and_nothing_else() {
+        use Verdict::{Addresses, Forbidden, NoData, Outside};
+        let names = names();
+        let egress = Egress::parse(&["example.com", "*.example.org"]).unwrap();
+        let told = |name: &str, kind| {
+            let name = Name::from_text(name).unwrap();
+            on(&names, owner(0), (true, &egress), &name, (kind, class::IN), &mut Vec::new()).0
+        };
+        assert_eq!(told("Example.com", kind::A), Outside);
+        assert_eq!(told("a.example.org", kind::AAAA), Outside);
+        assert_eq!(told("example.com", 16), Outside, "TXT");
+        for kind in [kind::SVCB, kind::HTTPS, kind::ANY] {
+            assert_eq!(told("example.com", kind), NoData);
+        }
+        for name in
+            ["example.org", "www.example.com", "notexample.com", "example.com.evil", "8.8.8.8.in-addr.arpa"]
+        {
+            assert_eq!(told(name, kind::A), Forbidden, "{name}");
+        }
+        assert_eq!(told("com", kind::NS), Forbidden);
+        assert_eq!(told("web", kind::A), Addresses, "neighbours are no egress");
+        // A dot within a label is not one between two.
+        let tricky = Name::lower(b"\x0bexample.com\0");
+        let verdict =
+            on(&names, owner(0), (true, &egress), &tricky, (kind::NS, class::IN), &mut Vec::new()).0;
+        assert_eq!(verdict, Forbidden);
     }
 }

@@ -4,7 +4,7 @@
 //! metrics sender) would go on reaching the last container, or nobody, for as long as it sends. So the memory of
 //! flows to a UDP port is dropped when what it leads to changes. (TCP connections end by themselves.)
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rustix::io::Errno;
 use state::options::Protocol as Transport;
@@ -16,6 +16,7 @@ use crate::nft::elements::Published;
 const GET: u16 = (1 << 8) | 1;
 const DELETE: u16 = (1 << 8) | 2;
 const IPV4: [u8; 4] = [2, 0, 0, 0];
+const IPV6: [u8; 4] = [10, 0, 0, 0];
 const ORIGINAL: u16 = 1;
 const UDP: u8 = 17;
 
@@ -47,9 +48,55 @@ pub(crate) fn forget(ports: &[Published]) -> Result<(), Refusal> {
         }
         other => other?,
     }
+    delete(IPV4, &tuples)
+}
+
+/// Forgets all that has come from these addresses.
+pub(crate) fn forget_from(addresses: &[IpAddr]) -> Result<(), Refusal> {
+    for (version, is_ipv4) in [(IPV4, true), (IPV6, false)] {
+        if addresses.iter().all(|ip| ip.is_ipv4() != is_ipv4) {
+            continue;
+        }
+        let mut tuples: Vec<Vec<u8>> = Vec::new();
+        let listed = Socket::open(Protocol::Netfilter)?.dump(GET, &version, |payload| {
+            let tuple = payload.get(4..).and_then(|attributes| parse::attribute(attributes, ORIGINAL));
+            if let Some(tuple) = tuple
+                && source(tuple).is_some_and(|ip| addresses.contains(&ip))
+            {
+                tuples.push(tuple.to_vec());
+            }
+        });
+        match listed {
+            // A kernel without this interface.
+            Err(refusal)
+                if matches!(refusal.errno, Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::INVAL) =>
+            {
+                continue;
+            }
+            other => other?,
+        }
+        delete(version, &tuples)?;
+    }
+    Ok(())
+}
+
+/// Where a flow's first packet came from.
+fn source(tuple: &[u8]) -> Option<IpAddr> {
+    const ADDRESSES: u16 = 1;
+    const SOURCE4: u16 = 1;
+    const SOURCE6: u16 = 3;
+    let addresses = parse::attribute(tuple, ADDRESSES)?;
+    if let Some(four) = parse::attribute(addresses, SOURCE4) {
+        return Some(IpAddr::V4(Ipv4Addr::from_bits(parse::be32(four)?)));
+    }
+    let six = parse::attribute(addresses, SOURCE6)?;
+    Some(IpAddr::from(*six.first_chunk::<16>()?))
+}
+
+fn delete(version: [u8; 4], tuples: &[Vec<u8>]) -> Result<(), Refusal> {
     for tuple in tuples {
         let mut request = Request::new();
-        request.message(DELETE, ACK, &IPV4, |r| r.nest(ORIGINAL, |r| r.raw(&tuple)));
+        request.message(DELETE, ACK, &version, |r| r.nest(ORIGINAL, |r| r.raw(tuple)));
         match Socket::open(Protocol::Netfilter)?.transact(&request, 1) {
             Err(refusal) if refusal.errno == Errno::NOENT => {} // expired meanwhile
             other => other?,
@@ -94,6 +141,7 @@ mod tests {
         #[test]
         fn no_tuple_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             Flow::parse(&bytes);
+            source(&bytes);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use base::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 use state::Instance;
+use state::egress::Egress;
 
 use crate::subnet::Subnet;
 use crate::subnet6::Subnet6;
@@ -49,6 +50,9 @@ pub struct Definition {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Where its containers may go.
+    #[serde(default, skip_serializing_if = "Egress::is_allow")]
+    pub egress: Egress,
 }
 
 /// IPv4 addresses of a network.
@@ -174,6 +178,7 @@ impl Definition {
             reserved: BTreeMap::new(),
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            egress: Egress::Allow,
         }
     }
 

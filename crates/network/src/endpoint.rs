@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use state::Instance;
 use state::container::Address;
+use state::egress::Egress;
 use state::lock::Lock;
 use state::options::PortMapping;
 
@@ -91,6 +92,9 @@ pub struct Endpoint {
     /// The interface's number in the container: `eth0` is 0.
     #[serde(default)]
     number: u32,
+    /// Where the network's containers may go.
+    #[serde(default, skip_serializing_if = "Egress::is_allow")]
+    egress: Egress,
 }
 
 /// An IPv6 address on a bridge.
@@ -154,6 +158,7 @@ impl Endpoint {
             mac: wish.mac,
             internal: network.internal,
             number,
+            egress: network.egress.clone(),
             bridge,
         };
         Ok((endpoint, standing.warnings))
@@ -174,6 +179,11 @@ impl Endpoint {
         self.internal
     }
 
+    /// Where the network's containers may go.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
     /// The interface's number in the container.
     pub fn number(&self) -> u32 {
         self.number
@@ -192,6 +202,20 @@ impl Endpoint {
     /// The IPv6 address, the length of its prefix and the bridge's, where it has one.
     pub fn address6(&self) -> Option<(Ipv6Addr, u8, Ipv6Addr)> {
         self.ipv6.as_ref().map(|place| (place.ip, place.subnet.prefix(), place.gateway))
+    }
+
+    /// Where its packets come from, for who limits where they may go.
+    pub fn place(&self) -> state::egress::link::Place {
+        use state::netd::Subnet as Range;
+        let (mut addresses, mut gateways) = (vec![self.ip.into()], vec![self.gateway().into()]);
+        let mut subnets = vec![Range { address: self.ip.into(), prefix: self.subnet.prefix() }];
+        if let Some(place) = &self.ipv6 {
+            addresses.push(place.ip.into());
+            gateways.push(place.gateway.into());
+            subnets.push(Range { address: place.ip.into(), prefix: place.subnet.prefix() });
+        }
+        let bridge = self.bridge.name.clone();
+        state::egress::link::Place { bridge, mac: self.mac(), addresses, gateways, subnets }
     }
 
     fn gateway(&self) -> Ipv4Addr {

@@ -15,6 +15,7 @@ mod bridge;
 mod change;
 mod conntrack;
 mod definition;
+pub mod egress;
 mod endpoint;
 mod error;
 mod exposure;

@@ -180,6 +180,7 @@ mod tests {
             reserved: BTreeMap::new(),
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            egress: state::egress::Egress::Allow,
         }
     }
 

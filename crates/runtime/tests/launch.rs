@@ -54,7 +54,10 @@ fn users_are_looked_up_inside() {
         bundle.spec.process.as_mut().unwrap().user.username = Some(user.to_owned());
         run(&bundle).map(|(_, text)| text).map_err(|e| (e.kind(), base::failure::chain(&*e)))
     };
-    assert_eq!(id("app").unwrap(), "uid=1000(app) gid=1000(app) groups=4(log),50(staff),1000(app)\n/srv/app\n");
+    assert_eq!(
+        id("app").unwrap(),
+        "uid=1000(app) gid=1000(app) groups=4(log),50(staff),1000(app)\n/srv/app\n"
+    );
     assert_eq!(id("1000:log").unwrap(), "uid=1000(app) gid=4(log) groups=4(log)\n/srv/app\n");
     assert_eq!(id("4242").unwrap(), "uid=4242 gid=0(root) groups=0(root)\n/\n");
     assert_eq!(id("").unwrap(), "uid=0(root) gid=0(root) groups=0(root),50(staff)\n/root\n");

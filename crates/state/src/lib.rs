@@ -7,6 +7,7 @@
 
 pub mod claim;
 pub mod container;
+pub mod egress;
 pub mod events;
 pub mod exit;
 pub mod instance;

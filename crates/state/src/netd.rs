@@ -20,6 +20,7 @@ use base::Id;
 use serde::{Deserialize, Serialize};
 
 use crate::Instance;
+use crate::egress::Egress;
 
 /// The version of [`Registration`].
 pub const VERSION: u32 = 1;
@@ -64,6 +65,10 @@ pub struct Registration {
     /// Where the server's program is, for whoever has to start it.
     #[serde(default)]
     pub program: PathBuf,
+    /// Where it may go, where that is not everywhere: no other names are looked up for it, and what they are is told to
+    /// `dhow-egressd` before the container hears it.
+    #[serde(default, skip_serializing_if = "Egress::is_allow")]
+    pub egress: Egress,
 }
 
 impl Registration {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::Egress;
+
 pub use crate::mounts::{
     BindMount, IdKind, IdMap, ImageMount, Origin, Recursion, TmpfsMount, VolumeMount, VolumesFrom,
 };
@@ -70,6 +72,9 @@ pub struct ContainerOptions {
     /// The networks, where the mode says so; the first gives the default route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointOptions>,
+    /// `--egress`.
+    #[serde(skip_serializing_if = "Egress::is_allow")]
+    pub egress: Egress,
     /// `-p`.
     pub ports: Vec<PortMapping>,
     /// `-m`, bytes.

@@ -12,6 +12,7 @@ use netd::wire::name::Name;
 use netd::wire::query::{Query, Wrong};
 use netd::wire::response::{Response, answers};
 use netd::wire::write::{Answer, refusal};
+use state::egress::Egress;
 use state::netd::{Membership, Registration, Subnet, VERSION};
 
 const ASKER: Key = Key { index: 0, turn: 0 };
@@ -36,6 +37,7 @@ fn names() -> Names {
             upstreams: Vec::new(),
             hosts: vec![("extra".to_owned(), address)],
             program: std::path::PathBuf::new(),
+            egress: Egress::Allow,
         },
     );
     names
@@ -58,7 +60,9 @@ fuzz_target!(|data: &[u8]| {
     let names = names();
     let name = Name::lower(query.name());
     let mut found = Vec::new();
-    let (verdict, _) = verdict::on(&names, ASKER, true, &name, (query.kind, query.class), &mut found);
+    // By the last bit of its number: one whose ways are limited.
+    let egress = if query.id & 1 == 0 { Egress::Allow } else { Egress::Only(Vec::new()) };
+    let (verdict, _) = verdict::on(&names, ASKER, (true, &egress), &name, (query.kind, query.class), &mut found);
     let mut written = Answer::to(&query, limit, &mut out);
     for address in &found {
         written.address(5, *address);
@@ -73,6 +77,7 @@ fuzz_target!(|data: &[u8]| {
     let id = answer.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
     answers(answer, id, query.question);
     if let Some(response) = Response::parse(answer) {
+        response.addresses();
         for (limit, age) in [(limit, 0), (65535, u32::MAX)] {
             out.clear();
             response.write(&query, limit, age, &mut out);

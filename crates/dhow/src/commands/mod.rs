@@ -38,8 +38,10 @@ mod logout;
 mod logs;
 mod network_connect;
 mod network_create;
+mod network_denied;
 mod network_exposed;
 mod network_inspect;
+mod network_learned;
 mod network_list;
 mod network_prune;
 mod network_rm;
@@ -203,6 +205,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
     verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
     verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
+    verb::<network_denied::Arguments>("network denied", Group::Noun, Names::Containers),
+    verb::<network_learned::Arguments>("network learned", Group::Noun, Names::Containers),
     verb::<network_rm::Arguments>("network rm", Group::Noun, Names::Networks),
     verb::<network_prune::Arguments>("network prune", Group::Noun, Names::None),
     verb::<container_prune::Arguments>("container prune", Group::Noun, Names::None),
@@ -300,6 +304,8 @@ const NOUNS: &[(&str, Translations)] = &[
             ("inspect", &["network inspect"]),
             ("connect", &["network connect"]),
             ("disconnect", &["network disconnect"]),
+            ("denied", &["network denied"]),
+            ("learned", &["network learned"]),
             ("rm", &["network rm"]),
             ("remove", &["network rm"]),
             ("prune", &["network prune"]),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use clap::Parser;
 use engine::NetworkOptions;
+use state::egress::Egress;
 
 use crate::commands::Run;
 use crate::error::{Error, Result};
@@ -37,6 +38,10 @@ pub(crate) struct Arguments {
     /// Let nothing leave it, and nothing come in
     #[arg(long)]
     internal: bool,
+    /// Let its containers go there and nowhere else: a name, *.NAME, a URL, an address or range, each with a port or without;
+    /// or deny, allow, learn
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    egress: Vec<String>,
     /// Docker's for networks of a swarm: all networks can be connected to by hand
     #[arg(long, hide = true)]
     attachable: bool,
@@ -75,6 +80,8 @@ impl Run for Arguments {
             attachable: self.attachable,
             options: map(self.opt),
             labels: map(self.label),
+            egress: Egress::parse(&self.egress)
+                .map_err(|error| Error::flag(format!("invalid value for '--egress': {error}")))?,
         };
         output::line(&context.engine()?.create_network(&options)?).map(|()| 0)
     }

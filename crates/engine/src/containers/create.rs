@@ -129,6 +129,7 @@ impl Engine {
             names::check(name)?;
         }
         self.check_joins(&options)?;
+        crate::egress::check(&options)?;
         let _networks_stay = self.resolve_networks(&mut options)?;
         self.settle_log(&mut options.log)?;
         let image = self.image_for(&options.image, options.platform.as_deref(), pull, progress)?;

@@ -68,7 +68,7 @@ impl Engine {
                 "StopTimeout": resolved.stop_timeout,
                 "Healthcheck": health_check(&found),
             },
-            "NetworkSettings": network::settings(&found, &endpoints),
+            "NetworkSettings": network::settings(&found, &endpoints, &self.egress_in_force(&found.record.id)),
         }))
     }
 

@@ -145,7 +145,9 @@ impl Engine {
     ) -> Result<(Request, Vec<String>)> {
         let options = &record.options;
         let mut warnings = network.warnings().to_vec();
-        let (names, resolver) = match networks::names::of(record, &network)? {
+        let egress = self.egress_of(record, network.endpoints().map(network::Endpoint::egress))?;
+        let limits = crate::egress::registration(record, &network, &egress)?;
+        let (names, resolver) = match networks::names::of(record, &network, &egress)? {
             Some((names, made)) => (Some(names), ResolvConf { text: made.text, warnings: made.warnings }),
             None => (None, network::files::resolv_conf(&options.network, &options.dns)?),
         };
@@ -206,6 +208,7 @@ impl Engine {
             attributes: notes::attributes(record),
             joins,
             names,
+            limits,
         };
         Ok((request, warnings))
     }

@@ -117,6 +117,7 @@ impl Engine {
                 return Err(already(container, &definition).into());
             }
             if let Some(run) = self.run_of(&record.id, container)? {
+                self.check_connection(record, &definition)?;
                 let running = self.running(&record.id, run, container)?;
                 let wish = wish(&asked, &definition, self.config.published_ports);
                 let (endpoint, said) = running.change().connect(&wish)?;
@@ -151,6 +152,7 @@ impl Engine {
             let mut all = networks_of(record, container)?;
             let at = all.iter().position(|other| other.network == definition.name).ok_or_else(not_on)?;
             if let Some(run) = self.run_of(&record.id, container)? {
+                self.check_connection(record, &definition)?;
                 let running = self.running(&record.id, run, container)?;
                 let leaving = running.plan.endpoints().find(|e| e.network() == definition.name).cloned();
                 if let Some(leaving) = leaving {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base::{Failure, Kind, Timestamp};
 use network::{BRIDGE_DRIVER, BridgeOptions, Definition, Pool4, Pool6, Subnet, Subnet6};
+use state::egress::Egress;
 
 use crate::Engine;
 use crate::error::Result;
@@ -34,6 +35,8 @@ pub struct NetworkOptions {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// `--egress`: where its containers may go.
+    pub egress: Egress,
 }
 
 /// Why a network was not made.
@@ -111,6 +114,7 @@ impl Engine {
             reserved: options.reserved.clone(),
             options: options.options.clone(),
             labels: options.labels.clone(),
+            egress: options.egress.clone(),
         };
         store.add(&definition, &locked)?;
         self.note_network("create", &definition, None);

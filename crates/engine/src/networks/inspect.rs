@@ -45,7 +45,7 @@ impl Engine {
             }
             pools.push(pool);
         }
-        Ok(json!({
+        let mut shown = json!({
             "Name": definition.name,
             "Id": definition.id,
             "Created": rfc3339(definition.created),
@@ -62,7 +62,12 @@ impl Engine {
             "Containers": containers,
             "Options": definition.options,
             "Labels": definition.labels,
-        }))
+        });
+        // Not Docker's.
+        if !definition.egress.is_allow() {
+            shown["Egress"] = json!(definition.egress);
+        }
+        Ok(shown)
     }
 
     /// A container on a network; none where it has gone meanwhile.

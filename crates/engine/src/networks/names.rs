@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use network::{Endpoint, Plan};
 use state::container::Record;
+use state::egress::Egress;
 use state::netd::{Membership, Registration, Subnet, VERSION};
 use state::options::{EndpointOptions, NetworkMode};
 use state::protocol::CHANGES;
@@ -19,13 +20,25 @@ pub(crate) fn has_names(plan: &Plan) -> bool {
 }
 
 /// What a container is called, and its `resolv.conf`; none where it has no names.
-pub(crate) fn of(record: &Record, plan: &Plan) -> Result<Option<(Registration, network::Resolving)>> {
-    if has_names(plan) { registration(record, plan).map(Some) } else { Ok(None) }
+pub(crate) fn of(
+    record: &Record,
+    plan: &Plan,
+    egress: &Egress,
+) -> Result<Option<(Registration, network::Resolving)>> {
+    // Who is limited asks us on the default network, too: its questions are not its own business any more.
+    let limited = !egress.is_allow() && plan.endpoints().next().is_some();
+    if has_names(plan) || limited { registration(record, plan, egress).map(Some) } else { Ok(None) }
 }
 
-fn registration(record: &Record, plan: &Plan) -> Result<(Registration, network::Resolving)> {
+fn registration(record: &Record, plan: &Plan, egress: &Egress) -> Result<(Registration, network::Resolving)> {
     let has_ipv6 = plan.endpoints().any(|endpoint| endpoint.address6().is_some());
-    let resolving = network::resolving(&record.options.dns, has_ipv6)?;
+    let mut resolving = network::resolving(&record.options.dns, has_ipv6)?;
+    if !egress.is_allow() {
+        // Its own packets do not get there.
+        for upstream in &mut resolving.upstreams {
+            upstream.from_host = true;
+        }
+    }
     let asked = endpoints(&record.options);
     let gateway = plan.address().map(|address| address.gateway.into());
     let hosts = record.options.hosts.iter();
@@ -37,6 +50,7 @@ fn registration(record: &Record, plan: &Plan) -> Result<(Registration, network::
         upstreams: resolving.upstreams.clone(),
         hosts,
         program: monitor::client::find_netd()?,
+        egress: egress.clone(),
     };
     Ok((registration, resolving))
 }
@@ -67,7 +81,8 @@ impl Engine {
     /// Tells the monitor of a container that runs what it is called by now, and on which networks.
     pub(crate) fn tell_names(&self, record: &Record) -> Result<()> {
         let Some(plan) = self.plan_of(&record.id)? else { return Ok(()) };
-        let (registration, resolving) = registration(record, &plan)?;
+        let egress = self.egress_in_force(&record.id);
+        let (registration, resolving) = registration(record, &plan, &egress)?;
         if has_names(&plan) {
             let before = network::files::resolv_conf(&NetworkMode::Bridge, &record.options.dns)?;
             // It asked the host's servers so far. A file that somebody in the container has written is theirs.

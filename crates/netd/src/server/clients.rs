@@ -13,7 +13,7 @@ use state::netd::{MAX_MESSAGE, Registration, VERSION};
 
 use super::Server;
 use super::poller::{READ, Source};
-use crate::cache::{Cache, Limits};
+use crate::cache::{Budget, Cache, Limits};
 use crate::slab::Key;
 
 /// What one container may keep of what it was told.
@@ -93,19 +93,25 @@ impl Server {
         }
         let leads_out = registration.leads_out();
         let upstreams = &registration.upstreams;
-        let from_host = leads_out && !upstreams.is_empty() && upstreams.iter().all(|server| server.from_host);
+        // What is told to who is limited is opened for that one.
+        let limited = !registration.egress.is_allow();
+        let from_host =
+            leads_out && !limited && !upstreams.is_empty() && upstreams.iter().all(|server| server.from_host);
         let cache = if from_host {
             let key = upstreams.as_slice().into();
             let new = || Rc::new(RefCell::new(Cache::new(SHARED, &self.budget)));
             self.shared.entry(key).or_insert_with(new).clone()
         } else {
-            Rc::new(RefCell::new(Cache::new(OWN, &self.budget)))
+            Rc::new(RefCell::new(own_cache(&self.budget)))
         };
         self.names.set(key, &registration);
         let id = registration.container.clone();
         let client = self.clients.get_mut(key)?;
         if let Some(served) = &mut client.served {
-            if served.registration.upstreams != registration.upstreams || served.leads_out != leads_out {
+            if served.registration.upstreams != registration.upstreams
+                || served.registration.egress != registration.egress
+                || served.leads_out != leads_out
+            {
                 served.cache = cache;
                 served.preferred = None;
             }
@@ -158,6 +164,11 @@ impl Server {
         }
         self.shared.retain(|_, cache| Rc::strong_count(cache) > 1);
     }
+}
+
+/// A cache of one container alone.
+pub(super) fn own_cache(budget: &Budget) -> Cache {
+    Cache::new(OWN, budget)
 }
 
 /// The next message of a monitor; none if there is none yet.

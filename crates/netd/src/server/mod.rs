@@ -3,6 +3,7 @@
 //! - `clients`: monitors connect, register their containers, hang up.
 //! - `questions`: what a container asks is answered, or asked outside.
 //! - `outside`: the questions that are asked outside, until they are answered; `exchange`: one of them by TCP.
+//! - `gate`: addresses are opened for those whose ways are limited, before they hear of them.
 //! - `streams`: containers that ask by TCP.
 //! - `settling`: the first moment after another server's end.
 //! - `spaces`, `poller`, `chance`: network namespaces, `epoll`, random numbers.
@@ -10,6 +11,7 @@
 mod chance;
 mod clients;
 mod exchange;
+mod gate;
 mod outside;
 mod poller;
 mod questions;
@@ -35,6 +37,7 @@ use crate::names::Names;
 use crate::slab::{Key, Slab};
 use chance::Chance;
 use clients::Client;
+use gate::Gate;
 use outside::Ask;
 use poller::{Poller, READ, Source};
 use questions::Parked;
@@ -66,6 +69,7 @@ pub struct Server {
     spaces: Spaces,
     chance: Chance,
     settling: Option<Settling>,
+    gate: Gate,
     parked: Vec<Parked>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Streams that have got answers, or room for more.
@@ -103,6 +107,7 @@ impl Server {
             spaces: Spaces::new()?,
             chance: Chance::new(),
             settling: Settling::look(instance, Instant::now()),
+            gate: Gate::new(instance),
             parked: Vec::new(),
             timers: BinaryHeap::new(),
             stirred: Vec::new(),
@@ -162,6 +167,7 @@ impl Server {
                 Source::Knock(key) => self.open_door(*key),
                 Source::Stream(key) => self.stirred.push(*key),
                 Source::Outside(key) => self.read_outside(*key),
+                Source::Gate => self.hear_gate(),
             }
         }
         let now = Instant::now();

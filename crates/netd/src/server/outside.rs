@@ -23,6 +23,7 @@ use super::questions::{Origin, limit};
 use super::{Server, Timer};
 use crate::cache::Question;
 use crate::slab::Key;
+use crate::wire::name::Name;
 use crate::wire::query::Query;
 use crate::wire::response::{Response, answers, is_truncated};
 use crate::wire::write::Answer;
@@ -67,6 +68,27 @@ pub(super) struct Ask {
     until: Instant,
     /// What the last server that failed has said.
     last: Option<Response>,
+    /// The answer, while its addresses are opened.
+    opening: Option<Box<Response>>,
+}
+
+impl Ask {
+    /// What is asked for.
+    pub(super) fn name(&self) -> Name {
+        Name::lower(&self.message[HEADER..self.length - 4])
+    }
+
+    /// It is answered as soon as the answer's addresses are open.
+    pub(super) fn wait_for_gate(&mut self, response: Response) {
+        self.attempts.clear();
+        self.due = self.until;
+        self.opening = Some(Box::new(response));
+    }
+
+    /// The answer, whose addresses are open now.
+    pub(super) fn opened(&mut self) -> Option<Response> {
+        self.opening.take().map(|response| *response)
+    }
 }
 
 /// One server that was asked.
@@ -157,6 +179,7 @@ impl Server {
             due: until,
             until,
             last: None,
+            opening: None,
         });
         self.asking.insert((client, question), key);
         self.remind(until, Timer::Ask(key));
@@ -307,8 +330,16 @@ impl Server {
         }
     }
 
-    /// Tells all who wait what was answered: this, or else how it failed.
+    /// Ends a question with what was answered.
     fn finish(&mut self, key: Key, response: Option<Response>, now: Instant) {
+        if response.as_ref().is_some_and(|response| self.opens_first(key, response)) {
+            return;
+        }
+        self.deliver_all(key, response, now);
+    }
+
+    /// Tells all who wait what was answered: this, or else how it failed.
+    pub(super) fn deliver_all(&mut self, key: Key, response: Option<Response>, now: Instant) {
         let Some(ask) = self.drop_ask(key) else { return };
         let Ask { client, question, waiting, last, .. } = ask;
         for Waiting { origin, message } in waiting {

@@ -23,6 +23,8 @@ pub(super) enum Source {
     Stream(Key),
     /// A server outside answers.
     Outside(Key),
+    /// Who opens addresses answers.
+    Gate,
 }
 
 pub(super) const READ: epoll::EventFlags = epoll::EventFlags::IN;
@@ -38,6 +40,7 @@ impl Source {
             Self::Knock(key) => (3, key),
             Self::Stream(key) => (4, key),
             Self::Outside(key) => (5, key),
+            Self::Gate => (6, Key { index: 0, turn: 0 }),
         };
         (kind << (32 + TURN_BITS)) | (u64::from(key.turn) << 32) | u64::from(key.index)
     }
@@ -50,7 +53,8 @@ impl Source {
             2 => Self::Datagrams(key),
             3 => Self::Knock(key),
             4 => Self::Stream(key),
-            _ => Self::Outside(key),
+            5 => Self::Outside(key),
+            _ => Self::Gate,
         }
     }
 }
@@ -120,6 +124,7 @@ mod tests {
             Source::Knock(Key { index: 7, turn: 0 }),
             Source::Stream(Key { index: 0, turn: 9 }),
             Source::Outside(key),
+            Source::Gate,
         ] {
             assert_eq!(Source::from_number(source.to_number()), source);
         }

@@ -114,8 +114,15 @@ impl Server {
         let name = Name::lower(query.name());
         let asked = (query.kind, query.class);
         let mut found = std::mem::take(&mut self.found);
-        let (verdict, certainty) =
-            verdict::on(&self.names, client, served.leads_out, &name, asked, &mut found);
+        let (verdict, certainty) = verdict::on(
+            &self.names,
+            client,
+            (served.leads_out, &served.registration.egress),
+            &name,
+            asked,
+            &mut found,
+        );
+        let forbidden = verdict == Verdict::Forbidden;
         let reply = if certainty == Certainty::AsFarAsWeKnow && self.settling.is_some() {
             self.park(client, origin, message)
         } else if verdict == Verdict::Outside {
@@ -133,7 +140,7 @@ impl Server {
                 Verdict::Pointer(name) => {
                     answer.pointer(LIFETIME, name);
                 }
-                Verdict::NoName => {
+                Verdict::NoName | Verdict::Forbidden => {
                     answer.code(code::NO_SUCH_NAME);
                 }
                 // Without a word on its zone, so that nobody keeps a denial.
@@ -143,6 +150,9 @@ impl Server {
             Reply::Now
         };
         self.found = found;
+        if forbidden && reply == Reply::Now {
+            self.tell_unknown(client, &name);
+        }
         reply
     }
 

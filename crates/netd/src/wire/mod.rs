@@ -80,6 +80,10 @@ pub mod kind {
     pub const DS: u16 = 43;
     /// A zone's keys.
     pub const DNSKEY: u16 = 48;
+    /// How a service is reached.
+    pub const SVCB: u16 = 64;
+    /// How a web server is reached: by which protocols, and with which keys that hide whom one speaks to.
+    pub const HTTPS: u16 = 65;
     /// The first type that is none, but a question of another kind.
     pub const FIRST_META: u16 = 249;
     /// Everything.

@@ -76,6 +76,20 @@ impl Name {
         labels(self.wire())
     }
 
+    /// As a rule knows it. None where it cannot be a host's.
+    pub fn host(&self) -> Option<String> {
+        if self.labels().any(|label| label.contains(&b'.')) {
+            return None;
+        }
+        state::egress::pattern::normal(&self.text())
+    }
+
+    /// As text. What is not printed in a name is replaced.
+    pub fn text(&self) -> String {
+        let labels: Vec<_> = self.labels().map(String::from_utf8_lossy).collect();
+        labels.join(".")
+    }
+
     /// Whether it is, or ends with, this label.
     pub fn is_below(&self, top: &[u8]) -> bool {
         self.labels().last() == Some(top)

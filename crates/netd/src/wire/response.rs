@@ -1,5 +1,7 @@
 //! What a server outside has answered: read once, kept, and handed on as often as its lifetime allows.
 
+use std::net::IpAddr;
+
 use super::query::Query;
 use super::write::options;
 use super::{HEADER, OPT_LENGTH, be16, be32, code, flag, kind, name, put16};
@@ -124,6 +126,22 @@ impl Response {
     /// How many seconds it may be kept: 0, not at all.
     pub fn life(&self) -> u32 {
         self.life
+    }
+
+    /// The addresses in it, whatever name they are of: who has asked takes them for those of the name in the question.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        let mut at = HEADER + name::measure(&self.bytes, HEADER).unwrap_or(0) + 4;
+        while let Some(Record { kind, end, lifetime }) = record(&self.bytes, at) {
+            let data = self.bytes.get(lifetime + 6..end).unwrap_or_default();
+            match kind {
+                kind::A => found.extend(<[u8; 4]>::try_from(data).map(IpAddr::from)),
+                kind::AAAA => found.extend(<[u8; 16]>::try_from(data).map(IpAddr::from)),
+                _ => {}
+            }
+            at = end;
+        }
+        found
     }
 
     /// How much memory it takes.

@@ -24,6 +24,7 @@ use std::time::Duration;
 use base::fs;
 use serde::{Deserialize, Serialize};
 use state::Instance;
+use state::egress;
 use state::lock::Lock;
 
 use crate::addresses::Addresses;
@@ -360,6 +361,12 @@ impl Bridge {
         }
         senders::remove_table(&self.table)
             .and_then(|()| nft::table::remove(&self.table))
-            .firewall(|| format!("remove the table `{}`", self.table))
+            .firewall(|| format!("remove the table `{}`", self.table))?;
+        // Mostly gone by now: whoever keeps it takes it away, unless it was killed at the end.
+        if self.all().with_file_name(egress::link::DIRECTORY).is_dir() {
+            let table = nft::egress::table_of(&self.table);
+            nft::egress::remove(&table).firewall(|| format!("remove the table `{table}`"))?;
+        }
+        Ok(())
     }
 }

@@ -44,6 +44,12 @@ const BUFFER: usize = 32 * 1024;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Socket {
     pub(crate) fn open(protocol: Protocol) -> Result<Self, Refusal> {
         let protocol = match protocol {
@@ -129,11 +135,6 @@ impl Socket {
         let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
         let (_, length) = rustix::io::retry_on_intr(|| recv(&self.0, &mut *buffer, flags))?;
         if length > buffer.len() { Err(Errno::MSGSIZE) } else { Ok(length) }
-    }
-
-    /// What is ready when something can be received.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 
     fn send(&self, request: &Request) -> Result<(), Refusal> {

@@ -5,10 +5,12 @@
 //! - [`zone`]: what of it belongs to one network.
 //! - [`senders`]: the table that keeps containers from sending in others' names.
 //! - [`set`]: sets and maps, and their elements.
+//! - [`egress`]: the table that keeps containers within the limits of where they may go.
 //! - [`elements`]: published ports, each one element of a map in that table.
 //! - [`resolver`]: the table within a container by which its questions about names find our server.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
 
+pub(crate) mod egress;
 pub(crate) mod elements;
 pub(crate) mod others;
 pub(crate) mod resolver;
@@ -33,6 +35,7 @@ const NEWRULE: u16 = 6;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
+const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;

@@ -1,7 +1,11 @@
 //! The expressions of rules. Each loads something into a register, compares a register (and ends the rule if
 //! it does not hold), or acts.
 
+mod ways;
+
 use std::net::Ipv4Addr;
+
+pub(super) use ways::Refuse;
 
 use crate::netlink::Request;
 use crate::subnet::Subnet;
@@ -26,6 +30,8 @@ pub(super) struct Rule<'a>(&'a mut Request);
 pub(super) enum Is {
     Equal = 0,
     NotEqual = 1,
+    AtMost = 3,
+    AtLeast = 5,
 }
 
 /// Which address of a packet.

@@ -34,6 +34,8 @@ pub(super) enum Holds<'a> {
     Nothing,
     /// Nothing: it is a set of intervals.
     Intervals,
+    /// Nothing, and each element only for a time.
+    Timeouts,
     /// Values of these types.
     Values(&'a [Type]),
     /// What becomes of the packet.
@@ -70,6 +72,7 @@ pub(super) fn make(
         if cfg!(target_endian = "little") { &[0, 4, 1, 0, 0, 0] } else { &[0, 4, 0, 0, 0, 1] };
     const HAS_INTERVALS: u32 = 4;
     const IS_MAP: u32 = 8;
+    const HAS_TIMEOUTS: u32 = 16;
     const VERDICT: u32 = 0xffff_ff00;
     transaction.message(NEWSET, CREATE, |r| {
         r.string(TABLE, table);
@@ -79,13 +82,14 @@ pub(super) fn make(
             match holds {
                 Holds::Nothing => 0,
                 Holds::Intervals => HAS_INTERVALS,
+                Holds::Timeouts => HAS_TIMEOUTS,
                 Holds::Values(_) | Holds::Verdicts => IS_MAP,
             },
         );
         r.be32(KEY_TYPE, concatenation(key));
         r.be32(KEY_LENGTH, size(key));
         match holds {
-            Holds::Nothing | Holds::Intervals => {}
+            Holds::Nothing | Holds::Intervals | Holds::Timeouts => {}
             Holds::Values(types) => {
                 r.be32(DATA_TYPE, concatenation(types));
                 r.be32(DATA_LENGTH, size(types));
@@ -108,6 +112,8 @@ pub(super) enum Element<'a> {
     Value(&'a [u8], &'a [u8]),
     /// A key and the chain to jump to.
     Jump(&'a [u8], &'a str),
+    /// A key that is there for so many milliseconds.
+    Until(&'a [u8], u64),
     /// From this key on …
     From(&'a [u8]),
     /// … up to this one, which is not part of it.
@@ -122,6 +128,7 @@ impl Element<'_> {
         const KEY: u16 = 1;
         const DATA: u16 = 2;
         const FLAGS: u16 = 3;
+        const TIMEOUT: u16 = 4;
         const VERDICT: u16 = 2;
         const CODE: u16 = 1;
         const CHAIN: u16 = 2;
@@ -131,7 +138,11 @@ impl Element<'_> {
         r.string(SET, set);
         r.nest(ELEMENTS, |r| {
             r.nest(LIST_ELEMENT, |r| {
-                let (Self::Value(key, _) | Self::Jump(key, _) | Self::From(key) | Self::To(key)) = self;
+                let (Self::Value(key, _)
+                | Self::Jump(key, _)
+                | Self::Until(key, _)
+                | Self::From(key)
+                | Self::To(key)) = self;
                 r.nest(KEY, |r| r.bytes(VALUE, key));
                 match self {
                     Self::Value(_, data) if !data.is_empty() => r.nest(DATA, |r| r.bytes(VALUE, data)),
@@ -141,6 +152,7 @@ impl Element<'_> {
                             r.string(CHAIN, chain);
                         });
                     }),
+                    Self::Until(_, milliseconds) => r.bytes(TIMEOUT, &milliseconds.to_be_bytes()),
                     Self::To(_) => r.be32(FLAGS, ENDS_INTERVAL),
                     Self::Value(..) | Self::From(_) => {}
                 }
@@ -150,6 +162,19 @@ impl Element<'_> {
 
     pub(super) fn add(&self, transaction: &mut Transaction, table: &str, set: &str) {
         transaction.message(NEWSETELEM, CREATE, |r| self.write(r, table, set));
+    }
+
+    /// Adds it instead of one with the same key, that may be there or not. (Added and removed first, since a removal wants one to
+    /// be there, and most kernels leave one as it is that is added again.)
+    pub(super) fn replace(&self, transaction: &mut Transaction, table: &str, set: &str) {
+        let (Self::Value(key, _)
+        | Self::Jump(key, _)
+        | Self::Until(key, _)
+        | Self::From(key)
+        | Self::To(key)) = self;
+        self.add(transaction, table, set);
+        Element::Value(key, &[]).remove(transaction, table, set);
+        self.add(transaction, table, set);
     }
 
     pub(super) fn remove(&self, transaction: &mut Transaction, table: &str, set: &str) {

@@ -147,7 +147,7 @@ impl Zone {
     }
 }
 
-fn chain(transaction: &mut Transaction, message: u16, flags: u16, table: &str, name: &str) {
+pub(super) fn chain(transaction: &mut Transaction, message: u16, flags: u16, table: &str, name: &str) {
     const NAME: u16 = 3;
     transaction.message(message, flags, |r| {
         r.string(TABLE, table);
@@ -156,7 +156,7 @@ fn chain(transaction: &mut Transaction, message: u16, flags: u16, table: &str, n
 }
 
 /// Removes all rules of a chain.
-fn rules_of(transaction: &mut Transaction, table: &str, chain: &str) {
+pub(super) fn rules_of(transaction: &mut Transaction, table: &str, chain: &str) {
     const CHAIN: u16 = 2;
     transaction.message(DELRULE, 0, |r| {
         r.string(TABLE, table);

@@ -1,7 +1,7 @@
 //! What is changed in the firewall, and by whom, as the kernel tells everybody who listens.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::Args;
+use state::egress::Egress;
 use state::options::{ContainerOptions, DnsOptions};
 
 use crate::error::{Error, Result};
@@ -35,6 +36,10 @@ pub(super) struct Flags {
     /// Publish every port that its image or --expose names
     #[arg(short = 'P', long, help_heading = "Network")]
     publish_all: bool,
+    /// Let it go there and nowhere else: a name, *.NAME, a URL, an address or range, each with a port or without; or deny,
+    /// allow, learn
+    #[arg(long, value_name = "RULE", value_delimiter = ',', help_heading = "Network")]
+    egress: Vec<String>,
     /// Say that it listens on a port
     #[arg(long, value_name = "PORT[/PROTOCOL]", help_heading = "Network")]
     expose: Vec<Expose>,
@@ -62,6 +67,8 @@ impl Flags {
         };
         network::apply(self.network, wanted, options)
             .map_err(|error| Error::flag(format!("invalid value for '--network': {error}")))?;
+        options.egress = Egress::parse(&self.egress)
+            .map_err(|error| Error::flag(format!("invalid value for '--egress': {error}")))?;
         options.publish_all = self.publish_all;
         options.expose = self.expose.into_iter().flat_map(|Expose(ports)| ports).collect();
         options.hosts = self.add_host.into_iter().map(|AddHost(host)| host).collect();

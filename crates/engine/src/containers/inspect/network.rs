@@ -3,6 +3,7 @@
 use base::Id;
 use network::Endpoint;
 use serde_json::{Map, Value, json};
+use state::egress::Egress;
 use state::options::EndpointOptions;
 
 use super::port_map;
@@ -11,7 +12,7 @@ use crate::networks;
 use crate::networks::inspect::endpoint_id;
 
 /// The networks of a container; its addresses there, where it runs.
-pub(super) fn settings(found: &Found, endpoints: &[Endpoint]) -> Value {
+pub(super) fn settings(found: &Found, endpoints: &[Endpoint], egress: &Egress) -> Value {
     let live = found.live.as_ref();
     let options = &found.record.options;
     let mut networks = Map::new();
@@ -32,6 +33,11 @@ pub(super) fn settings(found: &Found, endpoints: &[Endpoint]) -> Value {
     let mut settings = addresses(endpoints.first().filter(|e| e.network() == network::DEFAULT));
     settings["Ports"] = live.map_or_else(|| json!({}), |l| port_map(&l.ports));
     settings["Networks"] = Value::Object(networks);
+    // Not Docker's: where it may go while it runs, or what was asked for.
+    let egress = if egress.is_allow() { &options.egress } else { egress };
+    if !egress.is_allow() {
+        settings["Egress"] = json!(egress);
+    }
     settings
 }
 
