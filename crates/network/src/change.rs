@@ -16,6 +16,7 @@ use state::options::PortMapping;
 use crate::endpoint::{Endpoint, Wish};
 use crate::error::Attempt;
 use crate::netlink::{Protocol, Request, Socket};
+use crate::shape::Bandwidth;
 use crate::{Error, Plan, Result};
 
 /// A running container whose networks change.
@@ -99,6 +100,30 @@ impl Running<'_> {
         first.default_route(&mut request);
         self.send(&request)?;
         self.publish(first)
+    }
+
+    /// Changes how much it may send and be sent on each of its networks.
+    pub fn limit(&self, bandwidth: Bandwidth) -> Result<()> {
+        let before: Vec<Endpoint> = self.plan.endpoints().cloned().collect();
+        let after: Vec<Endpoint> = before.iter().map(|e| e.with_bandwidth(bandwidth)).collect();
+        // Written down first, so that whoever finds the container dead takes away what is beside its links.
+        let both = Bandwidth {
+            incoming: bandwidth.incoming,
+            outgoing: bandwidth.outgoing.or(before.iter().find_map(|e| e.bandwidth().outgoing)),
+        };
+        let widest: Vec<Endpoint> = before.iter().map(|e| e.with_bandwidth(both)).collect();
+        Plan::write_endpoints(self.instance, self.id, &widest)?;
+        for (old, new) in before.iter().zip(&after) {
+            if let Err(error) = new.reshape(old.bandwidth()) {
+                // The first error is what matters.
+                for (old, new) in before.iter().zip(&after) {
+                    old.reshape(new.bandwidth()).ok();
+                }
+                Plan::write_endpoints(self.instance, self.id, &before).ok();
+                return Err(error);
+            }
+        }
+        Plan::write_endpoints(self.instance, self.id, &after)
     }
 
     /// Sends messages inside its namespace.

@@ -20,6 +20,7 @@ use crate::link::{self, Pair, Target};
 use crate::netlink::Request;
 use crate::nft::elements::Published;
 use crate::nft::senders::Owner;
+use crate::shape::{self, Bandwidth, Shaped};
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
 use crate::{Error, Result, conntrack, ports};
@@ -35,6 +36,8 @@ pub struct Wish<'a> {
     pub ip6: Option<Ipv6Addr>,
     /// This hardware address.
     pub mac: Option<[u8; 6]>,
+    /// No more than this.
+    pub bandwidth: Bandwidth,
 }
 
 impl<'a> Wish<'a> {
@@ -53,7 +56,7 @@ impl<'a> Wish<'a> {
 
     /// Any address.
     pub fn any(network: &'a Definition) -> Self {
-        Self { network, ip: None, ip6: None, mac: None }
+        Self { network, ip: None, ip6: None, mac: None, bandwidth: Bandwidth::default() }
     }
 }
 
@@ -88,6 +91,9 @@ pub struct Endpoint {
     /// The interface's number in the container: `eth0` is 0.
     #[serde(default)]
     number: u32,
+    /// How much it may send and be sent.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    bandwidth: Bandwidth,
 }
 
 /// An IPv6 address on a bridge.
@@ -151,6 +157,7 @@ impl Endpoint {
             mac: wish.mac,
             internal: network.internal,
             number,
+            bandwidth: wish.bandwidth,
             bridge,
         };
         Ok((endpoint, standing.warnings))
@@ -251,9 +258,31 @@ impl Endpoint {
         };
         // Before anything can be sent: the container's command runs only when this is done.
         made.link(|| format!("link the container to the bridge `{}`", self.bridge.name))?;
+        if !self.bandwidth.is_unlimited() {
+            self.shaped().limit(self.bandwidth)?;
+        }
         self.bridge.admit(&self.owner())?;
         link::wait_until_operational(&pair)
             .link(|| format!("wait for the link to the bridge `{}`", self.bridge.name))
+    }
+
+    fn shaped(&self) -> Shaped<'_> {
+        Shaped { link: &self.link, index: subnet::link_index(self.ip), mtu: self.mtu }
+    }
+
+    /// How much it may send and be sent.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.bandwidth
+    }
+
+    /// The same place with other limits, which [`Endpoint::reshape`] brings into force.
+    pub(crate) fn with_bandwidth(&self, bandwidth: Bandwidth) -> Self {
+        Self { bandwidth, ..self.clone() }
+    }
+
+    /// Changes the limits of its link, which were `before`.
+    pub(crate) fn reshape(&self, before: Bandwidth) -> Result<()> {
+        self.shaped().change(before, self.bandwidth)
     }
 
     /// What may be sent from it.
@@ -264,7 +293,13 @@ impl Endpoint {
 
     /// Takes the link away, from both its ends; fine if it is gone.
     pub(crate) fn unlink(&self) -> Result<()> {
-        link::delete_name(&self.link).link(|| format!("remove the link `{}`", self.link))
+        link::delete_name(&self.link).link(|| format!("remove the link `{}`", self.link))?;
+        self.unshape()
+    }
+
+    /// Takes away what is beside the link, where there is something.
+    fn unshape(&self) -> Result<()> {
+        if self.bandwidth.outgoing.is_some() { shape::remove(&self.link) } else { Ok(()) }
     }
 
     /// Opens its published ports.
@@ -299,6 +334,7 @@ impl Endpoint {
             let _lock = Lock::shared(&self.bridge.dir)?;
             self.bridge.unpublish(self.ip)?;
         }
+        self.unshape()?;
         // To take elements out costs more than all else at a container's end. What follows from the address alone is true of
         // whoever has the address next, whose link is called the same; until then there is no such link.
         if self.mac.is_some() || self.ipv6.is_some() {

@@ -278,6 +278,19 @@ pub(crate) fn create_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Result<(), Re
     Socket::open(Protocol::Route)?.transact(&request, 1)
 }
 
+/// Makes an `ifb`, up: what is sent to it comes in again where it came from, through its queue.
+pub(crate) fn create_held_back(name: &str, mtu: u32) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(0, UP, UP), |r| {
+        r.string(attr::NAME, name);
+        r.u32(attr::MTU, mtu);
+        one_queue(r);
+        r.nest(attr::INFO, |r| r.string(attr::INFO_KIND, "ifb"));
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
 /// Gives a link its addresses and sets it up.
 pub(crate) fn address_and_up(
     index: u32,

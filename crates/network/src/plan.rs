@@ -185,13 +185,15 @@ impl Plan {
     /// Gives addresses and ports back. May be called any number of times, by the monitor or by whoever finds
     /// it dead. The links go with the container's namespace.
     pub fn release(&self, instance: &Instance, id: &Id) -> Result<()> {
-        let Some(first) = &self.bridge else { return Ok(()) };
-        let mut result = first.release(id);
-        for endpoint in &self.more {
-            result = result.and(endpoint.release(id));
+        if self.bridge.is_none() {
+            return Ok(());
         }
-        // Those that it was connected to while it ran.
-        for endpoint in read_endpoints(&instance.live(id))?.unwrap_or_default() {
+        // First those that it has by now, which may be limited otherwise than they were.
+        let (now, mut result) = match read_endpoints(&instance.live(id)) {
+            Ok(now) => (now.unwrap_or_default(), Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        for endpoint in now.iter().chain(self.endpoints()) {
             result = result.and(endpoint.release(id));
         }
         result

@@ -19,6 +19,7 @@ pub(crate) mod namespaces;
 pub(crate) mod network;
 pub(crate) mod number;
 pub(crate) mod port;
+pub(crate) mod rate;
 pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod selection;

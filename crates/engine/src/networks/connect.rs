@@ -15,7 +15,7 @@ use state::options::{ContainerOptions, EndpointOptions, NetworkMode, PortMapping
 use crate::Engine;
 use crate::containers::records::{self, Found};
 use crate::error::Result;
-use crate::networks::endpoints;
+use crate::networks::{bandwidth, endpoints};
 
 /// Why a container's networks are not changed.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +72,16 @@ impl Engine {
     /// Claims what a container's networks need.
     pub(crate) fn prepare_networks(&self, record: &Record, ports: &[PortMapping]) -> Result<network::Plan> {
         let options = &record.options;
+        let bandwidth = bandwidth::of(options);
         if options.network != NetworkMode::Networks {
-            return Ok(network::prepare(&self.instance, &record.id, &options.network, ports)?);
+            let default = Definition::default_of(&self.instance);
+            let on_default = [Wish { bandwidth, ..Wish::any(&default) }];
+            return Ok(match options.network {
+                NetworkMode::Bridge => {
+                    network::prepare_on(&self.instance, &record.id, &options.network, &on_default, ports)
+                }
+                _ => network::prepare(&self.instance, &record.id, &options.network, ports),
+            }?);
         }
         let store = self.network_store();
         // Nobody removes them until they are claimed.
@@ -83,8 +91,12 @@ impl Engine {
             .iter()
             .map(|e| store.find(&e.network))
             .collect::<std::result::Result<_, _>>()?;
-        let wishes: Vec<Wish<'_>> =
-            options.endpoints.iter().zip(&definitions).map(|(e, d)| wish(e, d)).collect();
+        let wishes: Vec<Wish<'_>> = options
+            .endpoints
+            .iter()
+            .zip(&definitions)
+            .map(|(e, d)| Wish { bandwidth, ..wish(e, d) })
+            .collect();
         Ok(network::prepare_on(&self.instance, &record.id, &options.network, &wishes, ports)?)
     }
 
@@ -108,7 +120,7 @@ impl Engine {
             }
             if let Some(run) = self.run_of(&record.id, container)? {
                 let running = self.running(&record.id, run, container)?;
-                let wish = wish(&asked, &definition);
+                let wish = Wish { bandwidth: bandwidth::of(&record.options), ..wish(&asked, &definition) };
                 let (endpoint, said) = running.change().connect(&wish)?;
                 warnings = said;
                 let addresses = addresses(&endpoint);
@@ -159,7 +171,7 @@ impl Engine {
     }
 
     /// How a container runs, if it does.
-    fn run_of(&self, id: &Id, name: &str) -> Result<Option<Run>> {
+    pub(super) fn run_of(&self, id: &Id, name: &str) -> Result<Option<Run>> {
         let Found { status, live, .. } = self.find(id.as_str())?;
         match status {
             Status::Running | Status::Paused => Ok(live),
@@ -168,7 +180,7 @@ impl Engine {
         }
     }
 
-    fn running(&self, id: &Id, run: Run, name: &str) -> Result<Live<'_>> {
+    pub(super) fn running(&self, id: &Id, run: Run, name: &str) -> Result<Live<'_>> {
         let unsettled = || Error::Unsettled(name.to_owned());
         let namespace = network::namespace_of(run.pid)?;
         // Asked once more: now that the namespace is held, it was the container's if this is its process still.
@@ -202,7 +214,7 @@ impl Engine {
 }
 
 /// A running container, held by its network namespace.
-struct Live<'a> {
+pub(super) struct Live<'a> {
     engine: &'a Engine,
     id: Id,
     plan: network::Plan,
@@ -211,7 +223,7 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    fn change(&self) -> Running<'_> {
+    pub(super) fn change(&self) -> Running<'_> {
         Running {
             instance: &self.engine.instance,
             id: &self.id,
@@ -223,7 +235,7 @@ impl Live<'_> {
 }
 
 fn wish<'a>(asked: &EndpointOptions, definition: &'a Definition) -> Wish<'a> {
-    Wish { network: definition, ip: asked.ip, ip6: asked.ip6, mac: asked.mac }
+    Wish { ip: asked.ip, ip6: asked.ip6, mac: asked.mac, ..Wish::any(definition) }
 }
 
 fn already(container: &str, definition: &Definition) -> Error {

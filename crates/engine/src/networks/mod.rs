@@ -1,5 +1,6 @@
 //! Networks: the verbs that make, show, remove, connect and disconnect them.
 
+pub(crate) mod bandwidth;
 pub(crate) mod connect;
 pub(crate) mod create;
 pub(crate) mod inspect;
