@@ -112,7 +112,7 @@ fn source(port: &str) -> std::io::Result<()> {
     println!("up");
     loop {
         let (mut stream, _) = listener.accept()?;
-        std::thread::spawn(move || while stream.write_all(&[7; 32 << 10]).is_ok() {});
+        std::thread::spawn(move || while stream.write_all(&[7; 8 << 10]).is_ok() {});
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) const TEST: &[Package] = &[
     package("python3-minimal", "python3"),
     package("bind9-dnsutils", "dig"),
     package("dnsmasq-base", "dnsmasq"),
+    package("tcpdump", "tcpdump"),
 ];
 
 /// Who asks for names, very often.

@@ -54,6 +54,7 @@ pub use images::push::Pushed;
 pub use images::remove::{RemoveImageOptions, Removed};
 pub use images::save::{SaveFormat, SaveTarget};
 pub use images::tree::{TreeLayer, TreeNode};
+pub use networks::capture::{CaptureForm, CaptureOptions, Captured, PacketCapture};
 pub use networks::create::NetworkOptions;
 pub use networks::list::NetworkSummary;
 pub use registries::login::{Kept as LoginKept, LoggedIn};

@@ -133,20 +133,25 @@ impl Running<'_> {
         sent.link(|| format!("set addresses and routes of container {}", self.id.short()))
     }
 
-    /// Does something inside, in a thread of its own, which ends there.
+    /// Does something inside.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .at("enter", Path::new("/proc/self/ns/net"))?;
-                work()
-            });
-            match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        inside_of(self.namespace, work)
     }
+}
+
+/// Does something in a network namespace, in a thread of its own, which ends there.
+pub(crate) fn inside_of<T: Send>(namespace: &File, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .at("enter", Path::new("/proc/self/ns/net"))?;
+            work()
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Where a container began without IPv6, its interfaces have it switched off.

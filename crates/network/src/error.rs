@@ -119,6 +119,14 @@ pub enum Error {
         /// Its subnet.
         subnet: String,
     },
+    /// There is no such link.
+    #[error("there is no interface `{link}`: there are {links}")]
+    NoLink {
+        /// The name that was asked for.
+        link: String,
+        /// Those that there are.
+        links: String,
+    },
     /// A link of the bridge's name is somebody else's.
     #[error("there is a link `{link}` on this host already, which is not ours")]
     LinkTaken {
@@ -179,7 +187,7 @@ impl Failure for Error {
                 _ => base::failure::kind_of_io(source),
             },
             Self::Ipv6 { .. } => Kind::Unsupported,
-            Self::NotFound(_) => Kind::NotFound,
+            Self::NotFound(_) | Self::NoLink { .. } => Kind::NotFound,
             Self::NoGateway(_)
             | Self::Ambiguous(_)
             | Self::Name(_)

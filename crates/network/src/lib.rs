@@ -12,6 +12,7 @@
 
 mod addresses;
 mod bridge;
+pub mod capture;
 mod change;
 mod conntrack;
 mod definition;

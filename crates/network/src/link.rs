@@ -339,6 +339,20 @@ pub(crate) fn index_of(name: &str) -> Result<Option<u32>, Refusal> {
     }
 }
 
+/// All links, by index, with their names.
+pub(crate) fn named() -> Result<Vec<(u32, String)>, Refusal> {
+    let mut links = Vec::new();
+    Socket::open(Protocol::Route)?.dump(GETLINK, &link_header(0, 0, 0), |payload| {
+        let name = payload.get(16..).and_then(|a| parse::attribute(a, attr::NAME));
+        if let (Some(index), Some(name)) = (parse::u32_at(payload, 4), name) {
+            links.push((index, parse::string(name).to_owned()));
+        }
+    })?;
+    links.sort();
+    links.dedup();
+    Ok(links)
+}
+
 /// The links that are ports of a bridge.
 pub(crate) fn ports_of(bridge: u32) -> Result<Vec<u32>, Refusal> {
     let mut ports = Vec::new();

@@ -36,6 +36,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod network_capture;
 mod network_connect;
 mod network_create;
 mod network_inspect;
@@ -199,6 +200,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<network_create::Arguments>("network create", Group::Noun, Names::None),
     verb::<network_list::Arguments>("network ls", Group::Noun, Names::None),
     verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
+    verb::<network_capture::Arguments>("network capture", Group::Noun, Names::Running),
     verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
     verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
     verb::<network_rm::Arguments>("network rm", Group::Noun, Names::Networks),
@@ -295,6 +297,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("ls", &["network ls"]),
             ("list", &["network ls"]),
             ("inspect", &["network inspect"]),
+            ("capture", &["network capture"]),
             ("connect", &["network connect"]),
             ("disconnect", &["network disconnect"]),
             ("rm", &["network rm"]),

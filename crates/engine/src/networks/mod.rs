@@ -1,6 +1,7 @@
 //! Networks: the verbs that make, show, remove, connect and disconnect them.
 
 pub(crate) mod bandwidth;
+pub(crate) mod capture;
 pub(crate) mod connect;
 pub(crate) mod create;
 pub(crate) mod inspect;
