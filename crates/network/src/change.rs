@@ -58,7 +58,7 @@ impl Running<'_> {
             Ok(()) => Ok((endpoint, warnings)),
             Err(error) => {
                 // The first error is what matters; what cannot be undone is released with the container.
-                endpoint.unlink().ok();
+                self.unlink(&endpoint).ok();
                 Plan::write_endpoints(self.instance, self.id, &before).ok();
                 endpoint.release(self.id).ok();
                 Err(error)
@@ -77,9 +77,13 @@ impl Running<'_> {
         if default_route && !endpoint.is_internal() { self.publish(endpoint) } else { Ok(()) }
     }
 
+    fn unlink(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.is_macvlan() { self.inside(|| endpoint.remove_inside()) } else { endpoint.unlink() }
+    }
+
     /// Opens its ports on what is its first network now.
     fn publish(&self, first: &Endpoint) -> Result<()> {
-        if self.ports.is_empty() { Ok(()) } else { first.publish(self.ports) }
+        if self.ports.is_empty() || first.is_macvlan() { Ok(()) } else { first.publish(self.ports) }
     }
 
     /// Takes it off a network that it is on. Published ports move to the network that is the first now.
@@ -91,7 +95,7 @@ impl Running<'_> {
         if let Some(next) = next {
             after[..=next].rotate_right(1);
         }
-        leaving.unlink()?;
+        self.unlink(leaving)?;
         // Written down first: what was given back is another's.
         Plan::write_endpoints(self.instance, self.id, &after)?;
         leaving.release(self.id)?;

@@ -17,6 +17,7 @@ use crate::bridge::{Bridge, gateway};
 use crate::definition::Definition;
 use crate::error::Attempt;
 use crate::link::{self, Pair, Target};
+use crate::macvlan::Mode;
 use crate::netlink::Request;
 use crate::nft::elements::Published;
 use crate::nft::senders::Owner;
@@ -94,6 +95,9 @@ pub struct Endpoint {
     /// How much it may send and be sent.
     #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
     bandwidth: Bandwidth,
+    /// It is on a link of the host's, not on a bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    macvlan: Option<Mode>,
 }
 
 /// An IPv6 address on a bridge.
@@ -144,6 +148,8 @@ impl Endpoint {
             error
         };
         let ipv6 = claim6(&bridge, wish, ip, subnet, id).map_err(release)?;
+        let macvlan =
+            if network.is_macvlan() { Some(network.macvlan_options().map_err(release)?.mode) } else { None };
         let endpoint = Self {
             ip,
             subnet,
@@ -158,6 +164,7 @@ impl Endpoint {
             internal: network.internal,
             number,
             bandwidth: wish.bandwidth,
+            macvlan,
             bridge,
         };
         Ok((endpoint, standing.warnings))
@@ -176,6 +183,11 @@ impl Endpoint {
     /// Whether nothing leads out of the network.
     pub fn is_internal(&self) -> bool {
         self.internal
+    }
+
+    /// Whether it is on a link of the host's, with no bridge between.
+    pub fn is_macvlan(&self) -> bool {
+        self.macvlan.is_some()
     }
 
     /// The interface's number in the container.
@@ -239,6 +251,11 @@ impl Endpoint {
     }
 
     fn link_to(&self, target: Target<'_>) -> Result<()> {
+        if let Some(mode) = self.macvlan {
+            let mac = (mode != Mode::Passthru).then(|| self.mac());
+            return link::create_macvlan(self.index, mode.number(), self.mtu, self.number, mac, target)
+                .link(|| format!("put the container onto the link `{}`", self.bridge.name));
+        }
         let pair = Pair {
             name: &self.link,
             index: subnet::link_index(self.ip),
@@ -266,6 +283,12 @@ impl Endpoint {
             .link(|| format!("wait for the link to the bridge `{}`", self.bridge.name))
     }
 
+    /// Takes its interface away, from inside the container's namespace.
+    pub(crate) fn remove_inside(&self) -> Result<()> {
+        let name = format!("eth{}", self.number);
+        link::delete_name(&name).link(|| format!("remove the link `{name}` of the container"))
+    }
+
     fn shaped(&self) -> Shaped<'_> {
         Shaped { link: &self.link, index: subnet::link_index(self.ip), mtu: self.mtu }
     }
@@ -282,7 +305,7 @@ impl Endpoint {
 
     /// Changes the limits of its link, which were `before`.
     pub(crate) fn reshape(&self, before: Bandwidth) -> Result<()> {
-        self.shaped().change(before, self.bandwidth)
+        if self.is_macvlan() { Ok(()) } else { self.shaped().change(before, self.bandwidth) }
     }
 
     /// What may be sent from it.
@@ -337,7 +360,7 @@ impl Endpoint {
         self.unshape()?;
         // To take elements out costs more than all else at a container's end. What follows from the address alone is true of
         // whoever has the address next, whose link is called the same; until then there is no such link.
-        if self.mac.is_some() || self.ipv6.is_some() {
+        if self.macvlan.is_none() && (self.mac.is_some() || self.ipv6.is_some()) {
             self.bridge.dismiss(&self.owner())?;
         }
         if let Some(place) = &self.ipv6 {

@@ -43,6 +43,7 @@ mod attr {
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const NAME: u16 = 3;
     pub(super) const MTU: u16 = 4;
+    pub(super) const BELOW: u16 = 5;
     pub(super) const MASTER: u16 = 10;
     pub(super) const INFO: u16 = 18;
     pub(super) const INFO_KIND: u16 = 1;
@@ -91,10 +92,7 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
     let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
     request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX + pair.number, UP, UP), |r| {
         r.string(attr::NAME, &format!("eth{}", pair.number));
-        match pair.target {
-            Target::Process(pid) => r.u32(attr::NAMESPACE_OF_PID, pid),
-            Target::Namespace(fd) => r.u32(attr::NAMESPACE_OF_FD, fd.as_raw_fd().cast_unsigned()),
-        }
+        place(r, pair.target);
         r.u32(attr::MTU, pair.mtu);
         r.bytes(attr::ADDRESS, &pair.mac);
         one_queue(r);
@@ -114,6 +112,71 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
         r.u32(attr::MASTER, pair.bridge);
     });
     Socket::open(Protocol::Route)?.transact(&request, 2)
+}
+
+/// Makes a link on another one, up, in a container.
+pub(crate) fn create_macvlan(
+    parent: u32,
+    mode: u32,
+    mtu: u32,
+    number: u32,
+    mac: Option<[u8; 6]>,
+    target: Target<'_>,
+) -> Result<(), Refusal> {
+    const MODE: u16 = 1;
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX + number, UP, UP), |r| {
+        r.string(attr::NAME, &format!("eth{number}"));
+        place(r, target);
+        r.u32(attr::BELOW, parent);
+        r.u32(attr::MTU, mtu);
+        if let Some(mac) = mac {
+            r.bytes(attr::ADDRESS, &mac);
+        }
+        r.nest(attr::INFO, |r| {
+            r.string(attr::INFO_KIND, "macvlan");
+            r.nest(attr::INFO_DATA, |r| r.u32(MODE, mode));
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+/// Makes the link of a VLAN, up.
+pub(crate) fn create_vlan(name: &str, below: u32, id: u16) -> Result<(), Refusal> {
+    const ID: u16 = 1;
+    create(name, "vlan", |r| r.u32(attr::BELOW, below), |r| r.bytes(ID, &id.to_ne_bytes()))
+}
+
+/// Makes a link that leads nowhere, up.
+pub(crate) fn create_dummy(name: &str) -> Result<(), Refusal> {
+    create(name, "dummy", |_| {}, |_| {})
+}
+
+fn create(
+    name: &str,
+    kind: &str,
+    attributes: impl FnOnce(&mut Request),
+    data: impl FnOnce(&mut Request),
+) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(0, UP, UP), |r| {
+        r.string(attr::NAME, name);
+        attributes(r);
+        r.nest(attr::INFO, |r| {
+            r.string(attr::INFO_KIND, kind);
+            r.nest(attr::INFO_DATA, data);
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+fn place(r: &mut Request, target: Target<'_>) {
+    match target {
+        Target::Process(pid) => r.u32(attr::NAMESPACE_OF_PID, pid),
+        Target::Namespace(fd) => r.u32(attr::NAMESPACE_OF_FD, fd.as_raw_fd().cast_unsigned()),
+    }
 }
 
 /// Waits until a pair and its bridge can carry packets.

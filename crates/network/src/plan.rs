@@ -86,7 +86,14 @@ pub fn prepare_on(
     }
     // What leads nowhere is no place for ports nor for the default route.
     if let Some(first) = endpoints.iter().position(|endpoint| !endpoint.is_internal()) {
-        plan.bridge = Some(endpoints.remove(first));
+        let first = endpoints.remove(first);
+        if first.is_macvlan() {
+            plan.discard_ports("on a macvlan network, where all its ports can be reached at its own address");
+        }
+        if endpoints.iter().chain([&first]).any(|e| e.is_macvlan() && !e.bandwidth().is_unlimited()) {
+            plan.warnings.push("limits of bandwidth are discarded on macvlan networks".to_owned());
+        }
+        plan.bridge = Some(first);
     } else {
         if !endpoints.is_empty() {
             plan.bridge = Some(endpoints.remove(0));

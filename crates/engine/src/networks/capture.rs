@@ -86,9 +86,8 @@ impl Engine {
     pub fn capture(&self, name: &str, options: &CaptureOptions) -> Result<PacketCapture> {
         let filter = Filter::parse(&options.filter).map_err(Error::Filter)?;
         let found = self.find(name)?;
-        let live = match (found.status, found.live) {
-            (Status::Running | Status::Paused, Some(live)) => live,
-            _ => return Err(StateError::NotRunning(name.to_owned()).into()),
+        let (Status::Running | Status::Paused, Some(live)) = (found.status, found.live) else {
+            return Err(StateError::NotRunning(name.to_owned()).into());
         };
         let process = |error| Error::Process(name.to_owned(), error);
         let end = network::capture::end_of(live.pid).map_err(process)?;

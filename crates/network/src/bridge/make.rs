@@ -32,6 +32,11 @@ impl Bridge {
         instance: &Instance,
         definition: &Definition,
     ) -> Result<(Network, u32, Vec<String>)> {
+        if definition.is_macvlan() {
+            let (network, index) = self.make_parent(instance, definition)?;
+            live::write(&self.dir, &network)?;
+            return Ok((network, index, Vec::new()));
+        }
         let mut warnings = Vec::new();
         self.addresses().create_dirs()?;
         let before = live::read(&self.dir)?;
@@ -106,7 +111,8 @@ impl Bridge {
             if hides || !reachable.leaves_free(subnet, None) {
                 continue;
             }
-            let network = Network { format: FORMAT, subnet, mtu, ready: false, zone: None };
+            let network =
+                Network { format: FORMAT, subnet, mtu, ready: false, zone: None, foreign_link: false };
             live::write(&self.dir, &network)?;
             let index = self.make_link(&network, definition)?;
             reachable = list()?;

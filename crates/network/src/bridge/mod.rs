@@ -95,13 +95,13 @@ impl Bridge {
             }
             other => other?,
         };
-        if let Some((network, index)) = self.standing()? {
+        if let Some((network, index)) = self.standing(definition)? {
             return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
         }
         drop(lock);
         let lock = Lock::exclusive(&self.dir)?;
         // Whoever had the lock before may have made it.
-        if let Some((network, index)) = self.standing()? {
+        if let Some((network, index)) = self.standing(definition)? {
             return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
         }
         let (network, index, warnings) = self.make(instance, definition)?;
@@ -109,10 +109,10 @@ impl Bridge {
     }
 
     /// Bridge and table, if both stand.
-    fn standing(&self) -> Result<Option<(Network, u32)>> {
+    fn standing(&self, definition: &Definition) -> Result<Option<(Network, u32)>> {
         let Some(network) = live::read(&self.dir)?.filter(|network| network.ready) else { return Ok(None) };
         let Some(index) = self.index()? else { return Ok(None) };
-        Ok(self.table_stands()?.then_some((network, index)))
+        Ok((definition.is_macvlan() || self.table_stands()?).then_some((network, index)))
     }
 
     /// The network as it is written down, whether it stands or not.
@@ -203,7 +203,8 @@ impl Bridge {
         for name in fs::names(&containers)? {
             endpoints.extend(plan::endpoints_in(&containers.join(name))?);
         }
-        let owners: Vec<Owner<'_>> = endpoints.iter().map(Endpoint::owner).collect();
+        let owners: Vec<Owner<'_>> =
+            endpoints.iter().filter(|endpoint| !endpoint.is_macvlan()).map(Endpoint::owner).collect();
         senders::create(&self.table, &owners).firewall(|| format!("make the table `{}`", self.table))
     }
 
@@ -274,8 +275,9 @@ impl Bridge {
             }
             addresses.release(ip, &id)?;
         }
+        let foreign = self.live()?.is_some_and(|network| network.foreign_link);
         self.leave_table()?;
-        if let Some(index) = self.index()? {
+        if let Some(index) = self.index()?.filter(|_| !foreign) {
             // Links whose namespace somebody keeps alive would be left behind.
             for port in link::ports_of(index).link(|| "list links".to_owned())? {
                 link::delete_index(port).link(|| format!("remove a link of the bridge `{}`", self.name))?;

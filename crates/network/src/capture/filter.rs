@@ -196,7 +196,7 @@ impl Parser<'_> {
         if let Some(protocol) = &protocol {
             match self.peek() {
                 Some("src" | "dst" | "host" | "net" | "port" | "portrange") => {
-                    kind = self.next("a condition")?
+                    kind = self.next("a condition")?;
                 }
                 _ => return Ok(protocol.clone()),
             }
