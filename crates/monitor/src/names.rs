@@ -15,13 +15,13 @@ use network::Resolver;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, bind,
-    connect, listen, send, sendmsg, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    bind, connect, listen, recv, send, sendmsg, socket_with,
 };
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use state::Instance;
 use state::lock::Lock;
-use state::netd::{self, Registration};
+use state::netd::{self, Allowed, Registration};
 
 use crate::launch::{Result, boxed};
 
@@ -47,6 +47,8 @@ pub(crate) struct Names {
     delay: Duration,
     /// What leaves a server behind, until it has ended.
     leaving: Option<OwnedFd>,
+    /// Whom the container may speak to: as it is in force, and as it is by now.
+    allowed: (Vec<Allowed>, Vec<Allowed>),
 }
 
 impl Names {
@@ -63,6 +65,7 @@ impl Names {
             due: None,
             delay: SOON,
             leaving: None,
+            allowed: Default::default(),
         };
         names.connect().map_err(boxed)?;
         Ok(names)
@@ -76,6 +79,33 @@ impl Names {
     /// When [`Names::look_after`] is to be called.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// The server has said something, or has hung up.
+    pub(crate) fn hear(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let mut buffer = vec![0; netd::MAX_MESSAGE];
+        match recv(connection, &mut *buffer, RecvFlags::empty()) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok((length @ 1.., _)) => match serde_json::from_slice(&buffer[..length]) {
+                Ok(allowed) => self.allowed.1 = allowed,
+                // It is of a version that says what we do not know.
+                Err(_) => {}
+            },
+            _ => self.lost(),
+        }
+    }
+
+    /// Whom the container may speak to beside those that it may already, and to whom no longer; as if it were done then.
+    pub(crate) fn allowed(&mut self) -> Option<(Vec<Allowed>, Vec<Allowed>)> {
+        let (before, now) = &mut self.allowed;
+        if before == now {
+            return None;
+        }
+        let more = now.iter().filter(|allowed| !before.contains(allowed)).cloned().collect();
+        let less = before.iter().filter(|allowed| !now.contains(allowed)).cloned().collect();
+        before.clone_from(now);
+        Some((more, less))
     }
 
     /// The server has hung up.

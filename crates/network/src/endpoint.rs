@@ -20,7 +20,8 @@ use crate::link::{self, Pair, Target};
 use crate::macvlan::Mode;
 use crate::netlink::Request;
 use crate::nft::elements::Published;
-use crate::nft::senders::Owner;
+use crate::nft::pairs;
+use crate::nft::senders::{self, Owner};
 use crate::shape::{self, Bandwidth, Shaped};
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
@@ -39,6 +40,8 @@ pub struct Wish<'a> {
     pub mac: Option<[u8; 6]>,
     /// No more than this.
     pub bandwidth: Bandwidth,
+    /// It speaks to nobody but to those that it is allowed to.
+    pub closed: bool,
 }
 
 impl<'a> Wish<'a> {
@@ -57,7 +60,7 @@ impl<'a> Wish<'a> {
 
     /// Any address.
     pub fn any(network: &'a Definition) -> Self {
-        Self { network, ip: None, ip6: None, mac: None, bandwidth: Bandwidth::default() }
+        Self { network, ip: None, ip6: None, mac: None, bandwidth: Bandwidth::default(), closed: false }
     }
 }
 
@@ -98,6 +101,9 @@ pub struct Endpoint {
     /// It is on a link of the host's, not on a bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     macvlan: Option<Mode>,
+    /// It speaks to no neighbour but to those that it is allowed to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
 }
 
 /// An IPv6 address on a bridge.
@@ -165,6 +171,7 @@ impl Endpoint {
             number,
             bandwidth: wish.bandwidth,
             macvlan,
+            closed: wish.closed && macvlan.is_none(),
             bridge,
         };
         Ok((endpoint, standing.warnings))
@@ -188,6 +195,17 @@ impl Endpoint {
     /// Whether it is on a link of the host's, with no bridge between.
     pub fn is_macvlan(&self) -> bool {
         self.macvlan.is_some()
+    }
+
+    /// Whether it speaks to no neighbour but to those that it is allowed to.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// What it can send from.
+    pub(crate) fn all_addresses(&self) -> Vec<IpAddr> {
+        let six = self.ipv6.as_ref().map(|place| [place.ip.into(), senders::link_local(self.mac()).into()]);
+        std::iter::once(self.ip.into()).chain(six.into_iter().flatten()).collect()
     }
 
     /// The interface's number in the container.
@@ -279,6 +297,9 @@ impl Endpoint {
             self.shaped().limit(self.bandwidth)?;
         }
         self.bridge.admit(&self.owner())?;
+        if self.closed {
+            self.bridge.close(&self.all_addresses())?;
+        }
         link::wait_until_operational(&pair)
             .link(|| format!("wait for the link to the bridge `{}`", self.bridge.name))
     }
@@ -358,6 +379,10 @@ impl Endpoint {
             self.bridge.unpublish(self.ip)?;
         }
         self.unshape()?;
+        if self.closed {
+            pairs::forget(&self.bridge.table, &self.all_addresses())
+                .firewall(|| "open a container to its neighbours".to_owned())?;
+        }
         // To take elements out costs more than all else at a container's end. What follows from the address alone is true of
         // whoever has the address next, whose link is called the same; until then there is no such link.
         if self.macvlan.is_none() && (self.mac.is_some() || self.ipv6.is_some()) {

@@ -7,11 +7,14 @@ use base::fs::{self, Durability};
 use serde::{Deserialize, Serialize};
 use state::Instance;
 use state::container::Address;
+use state::netd::Allowed;
 use state::options::{NetworkMode, PortMapping};
 
 use crate::definition::Definition;
 use crate::endpoint::{Endpoint, Wish};
+use crate::error::Attempt;
 use crate::netlink::Request;
+use crate::nft::pairs::{self, Pair};
 use crate::{Error, PortReservations, Result, link, ports};
 
 /// Messages for one `send(2)` on a `NETLINK_ROUTE` socket.
@@ -227,6 +230,30 @@ impl Plan {
         let bytes = serde_json::to_vec(endpoints)
             .map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;
         Ok(fs::write_atomic(&path, &bytes, Durability::Volatile)?)
+    }
+
+    /// Allows a closed container to speak to these neighbours, and no longer to those.
+    pub fn allow(&self, more: &[Allowed], less: &[Allowed]) -> Result<()> {
+        for endpoint in self.endpoints().filter(|endpoint| endpoint.is_closed()) {
+            let pairs = |allowed: &[Allowed]| -> Vec<Pair> {
+                let here = allowed.iter().filter(|allowed| allowed.network == endpoint.network());
+                let from = endpoint.all_addresses();
+                here.flat_map(|to| {
+                    let same = from.iter().filter(|ip| ip.is_ipv4() == to.address.is_ipv4());
+                    same.map(|from| Pair {
+                        from: *from,
+                        to: to.address,
+                        protocol: to.protocol,
+                        port: to.port,
+                    })
+                    .collect::<Vec<_>>()
+                })
+                .collect()
+            };
+            pairs::change(&endpoint.bridge.table, &pairs(more), &pairs(less))
+                .firewall(|| "allow a container to speak to its neighbours".to_owned())?;
+        }
+        Ok(())
     }
 
     /// The address on the first network.

@@ -1,6 +1,7 @@
 //! Docker's notations for the values of flags, each parsed where it stands: the errors say what is expected,
 //! clap adds which flag and which value.
 
+pub(crate) mod allow;
 pub(crate) mod container;
 pub(crate) mod copy_end;
 pub(crate) mod cpus;

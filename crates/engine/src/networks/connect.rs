@@ -32,6 +32,14 @@ enum Error {
     Twice(String),
     #[error("the default network has no names: an alias needs a network of your own (dhow network create)")]
     AliasOnDefault,
+    #[error("the default network has no names: --allow needs a network of your own (dhow network create)")]
+    AllowOnDefault,
+    #[error(
+        "on the macvlan network `{0}` no rule of ours is between containers: --allow has no effect there"
+    )]
+    AllowOnMacvlan(String),
+    #[error("`{0}` is nothing that can be allowed: want NAME:PORT[/PROTOCOL], as db:5432")]
+    Allow(String),
     #[error("`{0}` is no alias: want letters, digits and -_., at most 253")]
     Alias(String),
     #[error("container {0} comes back just now: try again")]
@@ -235,7 +243,13 @@ impl Live<'_> {
 }
 
 fn wish<'a>(asked: &EndpointOptions, definition: &'a Definition) -> Wish<'a> {
-    Wish { ip: asked.ip, ip6: asked.ip6, mac: asked.mac, ..Wish::any(definition) }
+    Wish {
+        ip: asked.ip,
+        ip6: asked.ip6,
+        mac: asked.mac,
+        closed: !asked.allow.is_empty(),
+        ..Wish::any(definition)
+    }
 }
 
 fn already(container: &str, definition: &Definition) -> Error {
@@ -261,6 +275,21 @@ fn set(options: &mut ContainerOptions, endpoints: Vec<EndpointOptions>) {
 
 fn check(asked: &EndpointOptions, definition: &Definition) -> std::result::Result<(), Error> {
     const LONGEST: usize = 253;
+    if let Some(rule) = asked.allow.first() {
+        if definition.is_default() {
+            return Err(Error::AllowOnDefault);
+        }
+        if definition.is_macvlan() {
+            return Err(Error::AllowOnMacvlan(definition.name.clone()));
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let bad = asked.allow.iter().find(|rule| {
+            rule.port == 0 || !(1..=LONGEST).contains(&rule.name.len()) || !rule.name.bytes().all(plain)
+        });
+        if bad.is_some() {
+            return Err(Error::Allow(bad.unwrap_or(rule).to_string().chars().take(80).collect()));
+        }
+    }
     if definition.is_default() && !asked.aliases.is_empty() {
         return Err(Error::AliasOnDefault);
     }

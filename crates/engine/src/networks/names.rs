@@ -64,6 +64,11 @@ fn membership(record: &Record, endpoint: &Endpoint, asked: &[EndpointOptions]) -
         gateways,
         subnets,
         internal: endpoint.is_internal(),
+        allow: asked
+            .iter()
+            .filter(|asked| asked.network == endpoint.network())
+            .flat_map(|asked| asked.allow.clone())
+            .collect(),
     }
 }
 

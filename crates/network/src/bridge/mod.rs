@@ -31,6 +31,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Attempt;
 use crate::nft;
 use crate::nft::elements::Published;
+use crate::nft::pairs;
 use crate::nft::senders::{self, Owner};
 use crate::nft::zone::Zone;
 use crate::{Result, conntrack, link, plan, ports};
@@ -208,6 +209,43 @@ impl Bridge {
         senders::create(&self.table, &owners).firewall(|| format!("make the table `{}`", self.table))
     }
 
+    /// Closes a container with these addresses to its neighbours, but for what it is allowed.
+    pub(crate) fn close(&self, addresses: &[IpAddr]) -> Result<()> {
+        let action = || "close a container to its neighbours".to_owned();
+        // What the last owner of its addresses was allowed, if nobody has cleaned up.
+        pairs::forget(&self.table, addresses).firewall(action)?;
+        let attempt = || {
+            let _table = Lock::shared(self.all())?;
+            Ok::<_, crate::Error>(pairs::close(&self.table, &self.name, addresses))
+        };
+        match attempt()? {
+            Err(refusal) if refusal.errno == rustix::io::Errno::NOENT => {
+                self.mend_pairs()?;
+                attempt()?.firewall(action)
+            }
+            other => other.firewall(action),
+        }
+    }
+
+    /// Makes the tables of pairs, with all containers that are closed. What they are allowed comes with the next change of
+    /// names.
+    fn mend_pairs(&self) -> Result<()> {
+        let _table = Lock::exclusive(self.all())?;
+        let action = || "make the tables of closed containers".to_owned();
+        if pairs::exist(&self.table).firewall(action)? {
+            return Ok(());
+        }
+        pairs::create(&self.table).firewall(action)?;
+        let containers = self.all().with_file_name("containers");
+        for name in fs::names(&containers)? {
+            for endpoint in plan::endpoints_in(&containers.join(name))?.iter().filter(|e| e.is_closed()) {
+                pairs::close(&self.table, &endpoint.bridge.name, &endpoint.all_addresses())
+                    .firewall(action)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Nothing comes through this link any more.
     pub(crate) fn dismiss(&self, owner: &Owner<'_>) -> Result<()> {
         senders::remove(&self.table, owner).firewall(|| format!("dismiss the link `{}`", owner.link))
@@ -309,7 +347,8 @@ impl Bridge {
                 None => Ok(()),
             };
         }
-        senders::remove_table(&self.table)
+        pairs::remove(&self.table)
+            .and_then(|()| senders::remove_table(&self.table))
             .and_then(|()| nft::table::remove(&self.table))
             .firewall(|| format!("remove the table `{}`", self.table))
     }

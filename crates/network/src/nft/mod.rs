@@ -4,6 +4,7 @@
 //! - [`table`]: the table of an instance: what is in it and why.
 //! - [`zone`]: what of it belongs to one network.
 //! - [`senders`]: the table that keeps containers from sending in others' names.
+//! - [`pairs`]: the tables of who may speak to whom, where somebody is closed.
 //! - [`set`]: sets and maps, and their elements.
 //! - [`elements`]: published ports, each one element of a map in that table.
 //! - [`resolver`]: the table within a container by which its questions about names find our server.
@@ -11,6 +12,7 @@
 
 pub(crate) mod elements;
 pub(crate) mod others;
+pub(crate) mod pairs;
 pub(crate) mod resolver;
 mod rule;
 pub(crate) mod senders;
