@@ -69,8 +69,9 @@ fn packets_are_told_recorded_and_read_by_tcpdump() {
     fetch(80);
     let piped = piped.wait();
     assert!(piped.code == 0 && piped.stderr.contains("3 packets captured"), "{}", piped.stderr);
+    // So many that the beginning of a connection is among them.
     let both = format!(
-        "{} network capture -w - -c 2 web tcp | tcpdump -nr - 2>/dev/null",
+        "{} network capture -w - -c 24 web tcp | tcpdump -nr - 2>/dev/null",
         harness::bin_dir().join("dhow").display()
     );
     let shell = harness::Invocation::new("nsenter")

@@ -57,6 +57,7 @@ pub use images::tree::{TreeLayer, TreeNode};
 pub use networks::capture::{CaptureForm, CaptureOptions, Captured, PacketCapture};
 pub use networks::create::NetworkOptions;
 pub use networks::list::NetworkSummary;
+pub use networks::why::{WhyOutcome, WhyReport, WhyStep};
 pub use registries::login::{Kept as LoginKept, LoggedIn};
 pub use registries::search::Found;
 pub use selection::{LabelFilter, Selection};

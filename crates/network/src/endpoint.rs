@@ -197,6 +197,16 @@ impl Endpoint {
         self.macvlan.is_some()
     }
 
+    /// The name of the bridge, or of the link of the host's, that it is on.
+    pub fn bridge_name(&self) -> &str {
+        &self.bridge.name
+    }
+
+    /// The name of its link's end on the host; none where there is no such end.
+    pub fn host_link(&self) -> Option<&str> {
+        (!self.is_macvlan()).then_some(&self.link)
+    }
+
     /// Whether it speaks to no neighbour but to those that it is allowed to.
     pub fn is_closed(&self) -> bool {
         self.closed

@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 pub mod files;
 mod link;
+pub mod look;
 mod macvlan;
 mod netlink;
 mod nft;

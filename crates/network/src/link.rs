@@ -402,6 +402,56 @@ pub(crate) fn index_of(name: &str) -> Result<Option<u32>, Refusal> {
     }
 }
 
+/// All links.
+pub(crate) fn all() -> Result<Vec<crate::look::Link>, Refusal> {
+    let mut links: Vec<crate::look::Link> = Vec::new();
+    Socket::open(Protocol::Route)?.dump(GETLINK, &link_header(0, 0, 0), |payload| {
+        let attributes = payload.get(16..).unwrap_or_default();
+        let number = |which| parse::attribute(attributes, which).and_then(|value| parse::u32_at(value, 0));
+        let name = parse::attribute(attributes, attr::NAME).map(parse::string);
+        if let (Some(index), Some(name)) = (parse::u32_at(payload, 4), name) {
+            links.retain(|known| known.index != index);
+            links.push(crate::look::Link {
+                index,
+                name: name.to_owned(),
+                up: parse::u32_at(payload, 8).unwrap_or(0) & UP != 0,
+                mtu: number(attr::MTU).unwrap_or(0),
+                bridge: number(attr::MASTER),
+            });
+        }
+    })?;
+    Ok(links)
+}
+
+/// The route to an address, as the kernel would choose it.
+pub(crate) fn route_to(to: IpAddr) -> Result<crate::look::Route, Refusal> {
+    const DESTINATION: u16 = 1;
+    const OUTGOING: u16 = 4;
+    const GATEWAY: u16 = 5;
+    const SOURCE: u16 = 7;
+    const LOCAL: u8 = 2;
+    let (family, octets) = match to {
+        IpAddr::V4(ip) => (INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (INET6, ip.octets().to_vec()),
+    };
+    let header = [family, octets.len() as u8 * 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut request = Request::new();
+    request.message(GETROUTE, 0, &header, |r| r.bytes(DESTINATION, &octets));
+    let address = |value: &[u8]| match value.len() {
+        4 => ipv4(value).map(IpAddr::V4),
+        _ => <[u8; 16]>::try_from(value).ok().map(|octets| IpAddr::V6(octets.into())),
+    };
+    Socket::open(Protocol::Route)?.ask(&request, |payload| {
+        let attributes = payload.get(12..).unwrap_or_default();
+        crate::look::Route {
+            link: parse::attribute(attributes, OUTGOING).and_then(|v| parse::u32_at(v, 0)).unwrap_or(0),
+            gateway: parse::attribute(attributes, GATEWAY).and_then(address),
+            source: parse::attribute(attributes, SOURCE).and_then(address),
+            local: payload.get(7) == Some(&LOCAL),
+        }
+    })
+}
+
 /// All links, by index, with their names.
 pub(crate) fn named() -> Result<Vec<(u32, String)>, Refusal> {
     let mut links = Vec::new();

@@ -22,6 +22,11 @@ pub fn discard_all_packets<Fd: AsFd>(socket: Fd) -> Result<()> {
     set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
 }
 
+/// Makes a netlink socket hear what is told to a group.
+pub fn join_netlink_group<Fd: AsFd>(socket: Fd, group: u32) -> Result<()> {
+    set(&socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &group)
+}
+
 /// Lets through to a socket only what a program of classic BPF wants, and no more of it than that says.
 pub fn attach_filter<Fd: AsFd>(socket: Fd, program: &[crate::packet::Instruction]) -> Result<()> {
     let mut program: Vec<libc::sock_filter> = program

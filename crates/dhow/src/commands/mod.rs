@@ -43,6 +43,7 @@ mod network_inspect;
 mod network_list;
 mod network_prune;
 mod network_rm;
+mod network_why;
 mod pause;
 mod port;
 mod ps;
@@ -201,6 +202,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<network_list::Arguments>("network ls", Group::Noun, Names::None),
     verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
     verb::<network_capture::Arguments>("network capture", Group::Noun, Names::Running),
+    verb::<network_why::Arguments>("network why", Group::Noun, Names::Running),
     verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
     verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
     verb::<network_rm::Arguments>("network rm", Group::Noun, Names::Networks),
@@ -298,6 +300,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("list", &["network ls"]),
             ("inspect", &["network inspect"]),
             ("capture", &["network capture"]),
+            ("why", &["network why"]),
             ("connect", &["network connect"]),
             ("disconnect", &["network disconnect"]),
             ("rm", &["network rm"]),

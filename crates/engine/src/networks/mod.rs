@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod names;
 pub(crate) mod prune;
 pub(crate) mod remove;
+pub(crate) mod why;
 
 use base::Id;
 use network::Definition;

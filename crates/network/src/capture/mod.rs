@@ -82,6 +82,10 @@ impl Capture {
                 }
             };
             let ring = Ring::open(index, &program).map_err(Refusal::from);
+            // A container names its links as it likes: none of it is for a terminal, nor a line.
+            let plain = |name: String| name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            let links: Vec<(u32, String)> =
+                links.into_iter().map(|(index, name)| (index, plain(name))).collect();
             Ok((links, ring.link(|| "capture packets".to_owned())?))
         })?;
         Ok(Self { ring, links, wanted, written: 0 })

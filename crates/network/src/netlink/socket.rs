@@ -39,6 +39,12 @@ impl From<Errno> for Refusal {
 #[derive(Debug)]
 pub(crate) struct Socket(OwnedFd);
 
+impl std::os::fd::AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Large enough for what the kernel puts into one datagram of a dump.
 const BUFFER: usize = 32 * 1024;
 const ERROR: u16 = 2;
@@ -114,6 +120,21 @@ impl Socket {
             }
         }
         Err(Errno::INTR.into())
+    }
+
+    /// Hears what is told to a multicast group, from now on.
+    pub(crate) fn join(&self, group: u32) -> Result<(), Refusal> {
+        // What has no number of its own yet is left out.
+        rustix::net::bind(&self.0, &netlink::SocketAddrNetlink::new(0, 0))?;
+        Ok(sys::socket::join_netlink_group(&self.0, group)?)
+    }
+
+    /// Hands each message of one datagram over; waits for one.
+    pub(crate) fn each(&self, mut each: impl FnMut(&Message<'_>)) -> Result<(), Refusal> {
+        let mut buffer = vec![0; BUFFER];
+        let length = self.receive(&mut buffer)?;
+        parse::messages(&buffer[..length]).for_each(|message| each(&message));
+        Ok(())
     }
 
     fn send(&self, request: &Request) -> Result<(), Refusal> {

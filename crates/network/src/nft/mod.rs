@@ -8,6 +8,7 @@
 //! - [`set`]: sets and maps, and their elements.
 //! - [`elements`]: published ports, each one element of a map in that table.
 //! - [`resolver`]: the table within a container by which its questions about names find our server.
+//! - [`trace`]: marks packets, so that the kernel tells which rules they meet.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
 
 pub(crate) mod elements;
@@ -18,6 +19,7 @@ mod rule;
 pub(crate) mod senders;
 mod set;
 pub(crate) mod table;
+pub(crate) mod trace;
 pub(crate) mod zone;
 
 use rustix::io::Errno;

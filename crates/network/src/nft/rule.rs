@@ -442,6 +442,23 @@ impl<'a> Rule<'a> {
         self.expression("masq", |_| {});
     }
 
+    /// The kernel tells which rules the packet meets from here on.
+    pub(super) fn trace(&mut self) {
+        const TRACE: u32 = 12;
+        const KEY: u16 = 2;
+        const SOURCE: u16 = 3;
+        self.expression("immediate", |r| {
+            const DESTINATION: u16 = 1;
+            const DATA: u16 = 2;
+            r.be32(DESTINATION, REGISTER);
+            r.nest(DATA, |r| r.bytes(VALUE, &[1]));
+        });
+        self.expression("meta", |r| {
+            r.be32(KEY, TRACE);
+            r.be32(SOURCE, REGISTER);
+        });
+    }
+
     /// Counts packets and bytes: for a person who looks why something does not arrive.
     pub(super) fn count(&mut self) -> &mut Self {
         self.expression("counter", |_| {});
