@@ -7,7 +7,7 @@ mod attributes;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
     let result = match words[..] {
         ["udp-echo", port] => udp_echo(port),
         ["fetch", host, port] => fetch(host, port),
+        ["source", port] => source(port),
+        ["drain", host, port] => drain(host, port),
         ["forbidden"] => {
             forbidden();
             Ok(())
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         ["peak", program, ref arguments @ ..] => peak(program, arguments),
         ["trace-newcomers", own] => attacks::trace_newcomers(own),
         _ => Err(Error::other(
-            "udp-echo PORT | fetch HOST PORT | forbidden | descriptors | steal-programs | notify TEXT | \
+            "udp-echo PORT | fetch HOST PORT | source PORT | drain HOST PORT | forbidden | descriptors | steal-programs | notify TEXT | \
              limit KIND | scheduling | io-priority | call NUMBER [ARGUMENT…] | swap ONE OTHER | \
              peak PROGRAM [ARGUMENT…] | trace-newcomers OWN",
         )),
@@ -102,6 +104,34 @@ fn fetch(host: &str, port: &str) -> std::io::Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     println!("{}", answer.split_once("\r\n\r\n").map_or(&*answer, |(_, body)| body).trim_end());
+    Ok(())
+}
+
+/// Sends to whoever connects, as much as they take, over either version of the protocol.
+fn source(port: &str) -> std::io::Result<()> {
+    let port: u16 = port.parse().map_err(Error::other)?;
+    let listener = TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
+    println!("up");
+    loop {
+        let (mut stream, _) = listener.accept()?;
+        std::thread::spawn(move || while stream.write_all(&[7; 8 << 10]).is_ok() {});
+    }
+}
+
+/// How many bytes a second come from a source, once what passed at the beginning is over.
+fn drain(host: &str, port: &str) -> std::io::Result<()> {
+    let port: u16 = port.parse().map_err(Error::other)?;
+    let mut stream = TcpStream::connect((host, port))?;
+    let mut buffer = vec![0; 256 << 10];
+    let mut read_for = |time: Duration| {
+        let (begun, mut count) = (Instant::now(), 0);
+        while begun.elapsed() < time {
+            count += stream.read(&mut buffer)?;
+        }
+        Ok::<_, Error>(count as f64 / begun.elapsed().as_secs_f64())
+    };
+    read_for(Duration::from_millis(300))?;
+    println!("{}", read_for(Duration::from_millis(600))? as u64);
     Ok(())
 }
 

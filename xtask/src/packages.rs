@@ -56,6 +56,7 @@ pub(crate) const TEST: &[Package] = &[
     package("dbus-daemon", "dbus-daemon"),
     package("bind9-dnsutils", "dig"),
     package("dnsmasq-base", "dnsmasq"),
+    package("tcpdump", "tcpdump"),
 ];
 
 /// Who asks for names, very often.

@@ -152,10 +152,20 @@ impl Keeper {
                 work();
             }
             if let Some(request) = &mut request {
+                self.see_to_allowed(request);
                 self.see_to_changes(request, true);
                 self.see_to_health(command, request, &mut buffer);
                 self.see_to_names(command, request);
             }
+        }
+    }
+
+    /// Lets the container speak to those of its neighbours that it may speak to by now.
+    fn see_to_allowed(&mut self, request: &Request) {
+        let Some((more, less)) = self.names.as_mut().and_then(Names::allowed) else { return };
+        // Where this fails it is closed to them, until the next change.
+        if let Ok(plan) = request.network.by_now(&request.instance, &request.id) {
+            plan.allow(&more, &less).ok();
         }
     }
 
@@ -355,8 +365,8 @@ impl Keeper {
             }
         }
         if let Some(fd) = self.names.as_ref().and_then(Names::descriptor) {
-            // Nothing is ever said there; that it hangs up is told in any case.
-            set.add(Source::Names, fd, PollFlags::empty());
+            // That it hangs up is told in any case.
+            set.add(Source::Names, fd, PollFlags::IN);
         }
         if let Some(fd) = self.warden.as_ref().and_then(Tie::descriptor) {
             set.add(Source::Warden, fd, PollFlags::empty());
@@ -402,7 +412,7 @@ impl Keeper {
             }
             (Source::Names, _) => {
                 if let Some(names) = &mut self.names {
-                    names.lost();
+                    names.hear();
                 }
             }
             (Source::Warden, _) => {

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use network::Resolver;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 use state::Instance;
-use state::netd::Registration;
+use state::netd::{self, Allowed, Registration};
 
 use crate::launch::{Result, boxed};
 use crate::tie::Tie;
@@ -21,6 +21,8 @@ use crate::tie::Tie;
 pub(crate) struct Names {
     tie: Tie,
     told: Told,
+    /// Whom the container may speak to: as it is in force, and as it is by now.
+    allowed: (Vec<Allowed>, Vec<Allowed>),
 }
 
 /// What the server is told.
@@ -37,7 +39,7 @@ impl Names {
         let mut tie = Tie::to_names(instance, &registration.program);
         let told = Told { registration, sockets };
         tie.connect(&|connection| told.tell(connection)).map_err(boxed)?;
-        Ok(Self { tie, told })
+        Ok(Self { tie, told, allowed: Default::default() })
     }
 
     /// What hangs up when the server ends.
@@ -50,9 +52,31 @@ impl Names {
         self.tie.next()
     }
 
-    /// The server has hung up.
-    pub(crate) fn lost(&mut self) {
-        self.tie.lost();
+    /// The server has said something, or has hung up.
+    pub(crate) fn hear(&mut self) {
+        let Some(connection) = self.tie.connection() else { return };
+        let mut buffer = vec![0; netd::MAX_MESSAGE];
+        match recv(connection, &mut *buffer, RecvFlags::empty()) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok((length @ 1.., _)) => match serde_json::from_slice(&buffer[..length]) {
+                Ok(allowed) => self.allowed.1 = allowed,
+                // It is of a version that says what we do not know.
+                Err(_) => {}
+            },
+            _ => self.tie.lost(),
+        }
+    }
+
+    /// Whom the container may speak to beside those that it may already, and to whom no longer; as if it were done then.
+    pub(crate) fn allowed(&mut self) -> Option<(Vec<Allowed>, Vec<Allowed>)> {
+        let (before, now) = &mut self.allowed;
+        if before == now {
+            return None;
+        }
+        let more = now.iter().filter(|allowed| !before.contains(allowed)).cloned().collect();
+        let less = before.iter().filter(|allowed| !now.contains(allowed)).cloned().collect();
+        before.clone_from(now);
+        Some((more, less))
     }
 
     /// Does what is due.

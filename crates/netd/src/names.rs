@@ -169,6 +169,14 @@ impl Names {
         })
     }
 
+    /// The addresses of a name on this network of the asker's.
+    pub fn on_network(&self, asker: Key, network: &str, name: &Name) -> Vec<IpAddr> {
+        let places = self.askers.get(&asker).map_or(&[][..], |asker| &asker.places);
+        let place = places.iter().find(|place| &*place.network == network);
+        let targets = place.and_then(|place| self.targets.get(key(place.number, name).bytes()));
+        targets.into_iter().flatten().flat_map(|target| target.addresses.iter().copied()).collect()
+    }
+
     /// Collects the addresses that the asker alone knows a name by (`--add-host`).
     pub fn host(&self, asker: Key, name: &Name, found: &mut Vec<IpAddr>) -> bool {
         let addresses = self.askers.get(&asker).and_then(|asker| asker.hosts.get(name.wire()));
@@ -216,6 +224,7 @@ pub(crate) mod tests {
             gateways: vec![IpAddr::from([10, 0, *subnet, 1])],
             subnets: vec![Subnet { address: IpAddr::from([10, 0, *subnet, 0]), prefix: 24 }],
             internal: false,
+            allow: Vec::new(),
         };
         Registration {
             version: state::netd::VERSION,

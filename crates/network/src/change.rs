@@ -16,6 +16,7 @@ use state::options::PortMapping;
 use crate::endpoint::{Endpoint, Wish};
 use crate::error::Attempt;
 use crate::netlink::{Protocol, Request, Socket};
+use crate::shape::Bandwidth;
 use crate::{Error, Plan, Result};
 
 /// A running container whose networks change.
@@ -57,7 +58,7 @@ impl Running<'_> {
             Ok(()) => Ok((endpoint, warnings)),
             Err(error) => {
                 // The first error is what matters; what cannot be undone is released with the container.
-                endpoint.unlink().ok();
+                self.unlink(&endpoint).ok();
                 Plan::write_endpoints(self.instance, self.id, &before).ok();
                 endpoint.release(self.id).ok();
                 Err(error)
@@ -76,9 +77,13 @@ impl Running<'_> {
         if default_route && !endpoint.is_internal() { self.publish(endpoint) } else { Ok(()) }
     }
 
+    fn unlink(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.is_macvlan() { self.inside(|| endpoint.remove_inside()) } else { endpoint.unlink() }
+    }
+
     /// Opens its ports on what is its first network now.
     fn publish(&self, first: &Endpoint) -> Result<()> {
-        if self.ports.is_empty() { Ok(()) } else { first.publish(self.ports) }
+        if self.ports.is_empty() || first.is_macvlan() { Ok(()) } else { first.publish(self.ports) }
     }
 
     /// Takes it off a network that it is on. Published ports move to the network that is the first now.
@@ -90,7 +95,7 @@ impl Running<'_> {
         if let Some(next) = next {
             after[..=next].rotate_right(1);
         }
-        leaving.unlink()?;
+        self.unlink(leaving)?;
         // Written down first: what was given back is another's.
         Plan::write_endpoints(self.instance, self.id, &after)?;
         leaving.release(self.id)?;
@@ -101,6 +106,30 @@ impl Running<'_> {
         self.publish(first)
     }
 
+    /// Changes how much it may send and be sent on each of its networks.
+    pub fn limit(&self, bandwidth: Bandwidth) -> Result<()> {
+        let before: Vec<Endpoint> = self.plan.endpoints().cloned().collect();
+        let after: Vec<Endpoint> = before.iter().map(|e| e.with_bandwidth(bandwidth)).collect();
+        // Written down first, so that whoever finds the container dead takes away what is beside its links.
+        let both = Bandwidth {
+            incoming: bandwidth.incoming,
+            outgoing: bandwidth.outgoing.or(before.iter().find_map(|e| e.bandwidth().outgoing)),
+        };
+        let widest: Vec<Endpoint> = before.iter().map(|e| e.with_bandwidth(both)).collect();
+        Plan::write_endpoints(self.instance, self.id, &widest)?;
+        for (old, new) in before.iter().zip(&after) {
+            if let Err(error) = new.reshape(old.bandwidth()) {
+                // The first error is what matters.
+                for (old, new) in before.iter().zip(&after) {
+                    old.reshape(new.bandwidth()).ok();
+                }
+                Plan::write_endpoints(self.instance, self.id, &before).ok();
+                return Err(error);
+            }
+        }
+        Plan::write_endpoints(self.instance, self.id, &after)
+    }
+
     /// Sends messages inside its namespace.
     fn send(&self, request: &Request) -> Result<()> {
         let sent = self
@@ -108,20 +137,25 @@ impl Running<'_> {
         sent.link(|| format!("set addresses and routes of container {}", self.id.short()))
     }
 
-    /// Does something inside, in a thread of its own, which ends there.
+    /// Does something inside.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .at("enter", Path::new("/proc/self/ns/net"))?;
-                work()
-            });
-            match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        inside_of(self.namespace, work)
     }
+}
+
+/// Does something in a network namespace, in a thread of its own, which ends there.
+pub(crate) fn inside_of<T: Send>(namespace: &File, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .at("enter", Path::new("/proc/self/ns/net"))?;
+            work()
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Where a container began without IPv6, its interfaces have it switched off.

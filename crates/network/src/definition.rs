@@ -30,7 +30,7 @@ pub struct Definition {
     pub name: String,
     /// When it was made.
     pub created: Timestamp,
-    /// `bridge`.
+    /// `bridge` or `macvlan`.
     pub driver: String,
     /// Its addresses; none: those of the default network, which takes what is free whenever it comes up.
     pub ipv4: Option<Pool4>,
@@ -192,10 +192,15 @@ impl Definition {
         BridgeOptions::parse(&self.options, self.ipv6.is_some())
     }
 
-    /// The name of its bridge, at most 15 bytes.
+    /// The name of its bridge, or of the link that its containers are on, at most 15 bytes.
     pub fn link(&self, instance: &Instance) -> String {
         if self.is_default() {
             return instance.bridge_name();
+        }
+        if self.is_macvlan()
+            && let Some(parent) = self.macvlan_options().ok().and_then(|options| options.parent)
+        {
+            return parent;
         }
         let named = self.bridge_options().ok().and_then(|options| options.bridge);
         named.unwrap_or_else(|| format!("dh-{}", &self.id.short()))

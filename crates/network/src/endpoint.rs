@@ -18,10 +18,13 @@ use crate::bridge::{Bridge, gateway};
 use crate::definition::Definition;
 use crate::error::Attempt;
 use crate::link::{self, Pair, Target};
+use crate::macvlan::Mode;
 use crate::netlink::Request;
 use crate::nft::elements::Published;
-use crate::nft::senders::Owner;
+use crate::nft::pairs;
+use crate::nft::senders::{self, Owner};
 use crate::nft::table::Firewall;
+use crate::shape::{self, Bandwidth, Shaped};
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
 use crate::{Error, Result, conntrack, ports};
@@ -39,6 +42,10 @@ pub struct Wish<'a> {
     pub mac: Option<[u8; 6]>,
     /// What decides about published ports, where this is the first network that comes up.
     pub firewall: Firewall,
+    /// No more than this.
+    pub bandwidth: Bandwidth,
+    /// It speaks to nobody but to those that it is allowed to.
+    pub closed: bool,
 }
 
 impl<'a> Wish<'a> {
@@ -57,7 +64,8 @@ impl<'a> Wish<'a> {
 
     /// Any address.
     pub fn any(network: &'a Definition, firewall: Firewall) -> Self {
-        Self { network, ip: None, ip6: None, mac: None, firewall }
+        let bandwidth = Bandwidth::default();
+        Self { network, ip: None, ip6: None, mac: None, firewall, bandwidth, closed: false }
     }
 }
 
@@ -95,6 +103,15 @@ pub struct Endpoint {
     /// Where the network's containers may go.
     #[serde(default, skip_serializing_if = "Egress::is_allow")]
     egress: Egress,
+    /// How much it may send and be sent.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    bandwidth: Bandwidth,
+    /// It is on a link of the host's, not on a bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    macvlan: Option<Mode>,
+    /// It speaks to no neighbour but to those that it is allowed to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
 }
 
 /// An IPv6 address on a bridge.
@@ -145,6 +162,8 @@ impl Endpoint {
             error
         };
         let ipv6 = claim6(&bridge, wish, ip, subnet, id).map_err(release)?;
+        let macvlan =
+            if network.is_macvlan() { Some(network.macvlan_options().map_err(release)?.mode) } else { None };
         let endpoint = Self {
             ip,
             subnet,
@@ -159,6 +178,9 @@ impl Endpoint {
             internal: network.internal,
             number,
             egress: network.egress.clone(),
+            bandwidth: wish.bandwidth,
+            macvlan,
+            closed: wish.closed && macvlan.is_none(),
             bridge,
         };
         Ok((endpoint, standing.warnings))
@@ -182,6 +204,32 @@ impl Endpoint {
     /// Where the network's containers may go.
     pub fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// Whether it is on a link of the host's, with no bridge between.
+    pub fn is_macvlan(&self) -> bool {
+        self.macvlan.is_some()
+    }
+
+    /// The name of the bridge, or of the link of the host's, that it is on.
+    pub fn bridge_name(&self) -> &str {
+        &self.bridge.name
+    }
+
+    /// The name of its link's end on the host; none where there is no such end.
+    pub fn host_link(&self) -> Option<&str> {
+        (!self.is_macvlan()).then_some(&self.link)
+    }
+
+    /// Whether it speaks to no neighbour but to those that it is allowed to.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// What it can send from.
+    pub(crate) fn all_addresses(&self) -> Vec<IpAddr> {
+        let six = self.ipv6.as_ref().map(|place| [place.ip.into(), senders::link_local(self.mac()).into()]);
+        std::iter::once(self.ip.into()).chain(six.into_iter().flatten()).collect()
     }
 
     /// The interface's number in the container.
@@ -259,6 +307,11 @@ impl Endpoint {
     }
 
     fn link_to(&self, target: Target<'_>) -> Result<()> {
+        if let Some(mode) = self.macvlan {
+            let mac = (mode != Mode::Passthru).then(|| self.mac());
+            return link::create_macvlan(self.index, mode.number(), self.mtu, self.number, mac, target)
+                .link(|| format!("put the container onto the link `{}`", self.bridge.name));
+        }
         let pair = Pair {
             name: &self.link,
             index: subnet::link_index(self.ip),
@@ -278,9 +331,40 @@ impl Endpoint {
         };
         // Before anything can be sent: the container's command runs only when this is done.
         made.link(|| format!("link the container to the bridge `{}`", self.bridge.name))?;
+        if !self.bandwidth.is_unlimited() {
+            self.shaped().limit(self.bandwidth)?;
+        }
         self.bridge.admit(&self.owner())?;
+        if self.closed {
+            self.bridge.close(&self.all_addresses())?;
+        }
         link::wait_until_operational(&pair)
             .link(|| format!("wait for the link to the bridge `{}`", self.bridge.name))
+    }
+
+    /// Takes its interface away, from inside the container's namespace.
+    pub(crate) fn remove_inside(&self) -> Result<()> {
+        let name = format!("eth{}", self.number);
+        link::delete_name(&name).link(|| format!("remove the link `{name}` of the container"))
+    }
+
+    fn shaped(&self) -> Shaped<'_> {
+        Shaped { link: &self.link, index: subnet::link_index(self.ip), mtu: self.mtu }
+    }
+
+    /// How much it may send and be sent.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.bandwidth
+    }
+
+    /// The same place with other limits, which [`Endpoint::reshape`] brings into force.
+    pub(crate) fn with_bandwidth(&self, bandwidth: Bandwidth) -> Self {
+        Self { bandwidth, ..self.clone() }
+    }
+
+    /// Changes the limits of its link, which were `before`.
+    pub(crate) fn reshape(&self, before: Bandwidth) -> Result<()> {
+        if self.is_macvlan() { Ok(()) } else { self.shaped().change(before, self.bandwidth) }
     }
 
     /// What may be sent from it.
@@ -291,7 +375,13 @@ impl Endpoint {
 
     /// Takes the link away, from both its ends; fine if it is gone.
     pub(crate) fn unlink(&self) -> Result<()> {
-        link::delete_name(&self.link).link(|| format!("remove the link `{}`", self.link))
+        link::delete_name(&self.link).link(|| format!("remove the link `{}`", self.link))?;
+        self.unshape()
+    }
+
+    /// Takes away what is beside the link, where there is something.
+    fn unshape(&self) -> Result<()> {
+        if self.bandwidth.outgoing.is_some() { shape::remove(&self.link) } else { Ok(()) }
     }
 
     /// Opens its published ports.
@@ -326,9 +416,14 @@ impl Endpoint {
             let _lock = Lock::shared(&self.bridge.dir)?;
             self.bridge.unpublish(self.ip)?;
         }
+        self.unshape()?;
+        if self.closed {
+            pairs::forget(&self.bridge.table, &self.all_addresses())
+                .firewall(|| "open a container to its neighbours".to_owned())?;
+        }
         // To take elements out costs more than all else at a container's end. What follows from the address alone is true of
         // whoever has the address next, whose link is called the same; until then there is no such link.
-        if self.mac.is_some() || self.ipv6.is_some() {
+        if self.macvlan.is_none() && (self.mac.is_some() || self.ipv6.is_some()) {
             self.bridge.dismiss(&self.owner())?;
         }
         if let Some(place) = &self.ipv6 {

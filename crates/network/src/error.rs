@@ -119,6 +119,25 @@ pub enum Error {
         /// Its subnet.
         subnet: String,
     },
+    /// The link that a network's containers are to be on does not exist.
+    #[error("there is no link `{0}` on this host for containers to be on")]
+    NoParent(String),
+    /// Another network's containers are on that link.
+    #[error("the containers of the network `{network}` are on the link `{link}` already")]
+    ParentTaken {
+        /// The link.
+        link: String,
+        /// The network.
+        network: String,
+    },
+    /// There is no such link.
+    #[error("there is no interface `{link}`: there are {links}")]
+    NoLink {
+        /// The name that was asked for.
+        link: String,
+        /// Those that there are.
+        links: String,
+    },
     /// A link of the bridge's name is somebody else's.
     #[error("there is a link `{link}` on this host already, which is not ours")]
     LinkTaken {
@@ -179,7 +198,7 @@ impl Failure for Error {
                 _ => base::failure::kind_of_io(source),
             },
             Self::Ipv6 { .. } => Kind::Unsupported,
-            Self::NotFound(_) => Kind::NotFound,
+            Self::NotFound(_) | Self::NoLink { .. } | Self::NoParent(_) => Kind::NotFound,
             Self::NoGateway(_)
             | Self::Ambiguous(_)
             | Self::Name(_)
@@ -189,6 +208,7 @@ impl Failure for Error {
             Self::PortTaken { .. }
             | Self::Exists(_)
             | Self::AddressTaken { .. }
+            | Self::ParentTaken { .. }
             | Self::SubnetRouted { .. }
             | Self::LinkTaken { .. } => Kind::Conflict,
             Self::Random(_) => Kind::Internal,
@@ -216,6 +236,18 @@ impl Failure for Error {
             )],
             Self::Port { source, .. } if source.kind() == std::io::ErrorKind::AddrNotAvailable => {
                 vec!["publish on an address of this host, or on none to use all".to_owned()]
+            }
+            Self::NoParent(_) => {
+                vec!["see those that there are: ip link; a VLAN's is made for LINK.NUMBER, where LINK is there".to_owned()]
+            }
+            Self::ParentTaken { network, .. } => {
+                vec![format!("use the network `{network}`, or a VLAN: -o parent=LINK.NUMBER")]
+            }
+            Self::Link { source, .. } if source.errno == Errno::BUSY => {
+                vec![
+                    "the link may be a bridge's port, or have a container with macvlan_mode=passthru"
+                        .to_owned(),
+                ]
             }
             Self::NotFound(_) => vec!["see those that there are: dhow network ls".to_owned()],
             Self::SubnetRouted { subnet, .. } => vec![

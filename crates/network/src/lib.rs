@@ -12,6 +12,7 @@
 
 mod addresses;
 mod bridge;
+pub mod capture;
 mod change;
 mod conntrack;
 mod definition;
@@ -21,12 +22,15 @@ mod error;
 mod exposure;
 pub mod files;
 mod link;
+pub mod look;
+mod macvlan;
 mod netlink;
 mod nft;
 mod plan;
 mod ports;
 mod republish;
 mod resolver;
+mod shape;
 mod store;
 mod subnet;
 mod subnet6;
@@ -45,12 +49,14 @@ pub use definition::{BRIDGE_DRIVER, BridgeOptions, DEFAULT, Definition, FORMAT, 
 pub use endpoint::{Endpoint, Wish};
 pub use error::{Error, HostPort, Result};
 pub use exposure::{Reach, exposure};
+pub use macvlan::{MACVLAN_DRIVER, MacvlanOptions};
 pub use netlink::Refusal;
 pub use nft::table::Firewall;
 pub use plan::{Batch, DISABLE_IPV6, Plan, prepare, prepare_on};
 pub use ports::PortReservations;
 pub use republish::are_free;
 pub use resolver::Resolver;
+pub use shape::Bandwidth;
 pub use store::{Store, new_id};
 pub use subnet::Subnet;
 pub use subnet6::Subnet6;

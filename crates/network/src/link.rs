@@ -44,6 +44,7 @@ mod attr {
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const NAME: u16 = 3;
     pub(super) const MTU: u16 = 4;
+    pub(super) const BELOW: u16 = 5;
     pub(super) const MASTER: u16 = 10;
     pub(super) const INFO: u16 = 18;
     pub(super) const INFO_KIND: u16 = 1;
@@ -92,10 +93,7 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
     let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
     request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX + pair.number, UP, UP), |r| {
         r.string(attr::NAME, &format!("eth{}", pair.number));
-        match pair.target {
-            Target::Process(pid) => r.u32(attr::NAMESPACE_OF_PID, pid),
-            Target::Namespace(fd) => r.u32(attr::NAMESPACE_OF_FD, fd.as_raw_fd().cast_unsigned()),
-        }
+        place(r, pair.target);
         r.u32(attr::MTU, pair.mtu);
         r.bytes(attr::ADDRESS, &pair.mac);
         one_queue(r);
@@ -115,6 +113,71 @@ pub(crate) fn create_pair(pair: &Pair<'_>) -> Result<(), Refusal> {
         r.u32(attr::MASTER, pair.bridge);
     });
     Socket::open(Protocol::Route)?.transact(&request, 2)
+}
+
+/// Makes a link on another one, up, in a container.
+pub(crate) fn create_macvlan(
+    parent: u32,
+    mode: u32,
+    mtu: u32,
+    number: u32,
+    mac: Option<[u8; 6]>,
+    target: Target<'_>,
+) -> Result<(), Refusal> {
+    const MODE: u16 = 1;
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(CONTAINER_INDEX + number, UP, UP), |r| {
+        r.string(attr::NAME, &format!("eth{number}"));
+        place(r, target);
+        r.u32(attr::BELOW, parent);
+        r.u32(attr::MTU, mtu);
+        if let Some(mac) = mac {
+            r.bytes(attr::ADDRESS, &mac);
+        }
+        r.nest(attr::INFO, |r| {
+            r.string(attr::INFO_KIND, "macvlan");
+            r.nest(attr::INFO_DATA, |r| r.u32(MODE, mode));
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+/// Makes the link of a VLAN, up.
+pub(crate) fn create_vlan(name: &str, below: u32, id: u16) -> Result<(), Refusal> {
+    const ID: u16 = 1;
+    create(name, "vlan", |r| r.u32(attr::BELOW, below), |r| r.bytes(ID, &id.to_ne_bytes()))
+}
+
+/// Makes a link that leads nowhere, up.
+pub(crate) fn create_dummy(name: &str) -> Result<(), Refusal> {
+    create(name, "dummy", |_| {}, |_| {})
+}
+
+fn create(
+    name: &str,
+    kind: &str,
+    attributes: impl FnOnce(&mut Request),
+    data: impl FnOnce(&mut Request),
+) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(0, UP, UP), |r| {
+        r.string(attr::NAME, name);
+        attributes(r);
+        r.nest(attr::INFO, |r| {
+            r.string(attr::INFO_KIND, kind);
+            r.nest(attr::INFO_DATA, data);
+        });
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
+fn place(r: &mut Request, target: Target<'_>) {
+    match target {
+        Target::Process(pid) => r.u32(attr::NAMESPACE_OF_PID, pid),
+        Target::Namespace(fd) => r.u32(attr::NAMESPACE_OF_FD, fd.as_raw_fd().cast_unsigned()),
+    }
 }
 
 /// Waits until a pair and its bridge can carry packets.
@@ -387,6 +450,19 @@ pub(crate) fn create_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Result<(), Re
     Socket::open(Protocol::Route)?.transact(&request, 1)
 }
 
+/// Makes an `ifb`, up: what is sent to it comes in again where it came from, through its queue.
+pub(crate) fn create_held_back(name: &str, mtu: u32) -> Result<(), Refusal> {
+    let mut request = Request::new();
+    let flags = netlink::CREATE | netlink::EXCLUSIVE | netlink::ACK;
+    request.message(NEWLINK, flags, &link_header(0, UP, UP), |r| {
+        r.string(attr::NAME, name);
+        r.u32(attr::MTU, mtu);
+        one_queue(r);
+        r.nest(attr::INFO, |r| r.string(attr::INFO_KIND, "ifb"));
+    });
+    Socket::open(Protocol::Route)?.transact(&request, 1)
+}
+
 /// Gives a link its addresses and sets it up.
 pub(crate) fn address_and_up(
     index: u32,
@@ -433,6 +509,70 @@ pub(crate) fn index_of(name: &str) -> Result<Option<u32>, Refusal> {
         Err(Errno::NODEV) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// All links.
+pub(crate) fn all() -> Result<Vec<crate::look::Link>, Refusal> {
+    let mut links: Vec<crate::look::Link> = Vec::new();
+    Socket::open(Protocol::Route)?.dump(GETLINK, &link_header(0, 0, 0), |payload| {
+        let attributes = payload.get(16..).unwrap_or_default();
+        let number = |which| parse::attribute(attributes, which).and_then(|value| parse::u32_at(value, 0));
+        let name = parse::attribute(attributes, attr::NAME).map(parse::string);
+        if let (Some(index), Some(name)) = (parse::u32_at(payload, 4), name) {
+            links.retain(|known| known.index != index);
+            links.push(crate::look::Link {
+                index,
+                name: name.to_owned(),
+                up: parse::u32_at(payload, 8).unwrap_or(0) & UP != 0,
+                mtu: number(attr::MTU).unwrap_or(0),
+                bridge: number(attr::MASTER),
+            });
+        }
+    })?;
+    Ok(links)
+}
+
+/// The route to an address, as the kernel would choose it.
+pub(crate) fn route_to(to: IpAddr) -> Result<crate::look::Route, Refusal> {
+    const DESTINATION: u16 = 1;
+    const OUTGOING: u16 = 4;
+    const GATEWAY: u16 = 5;
+    const SOURCE: u16 = 7;
+    const LOCAL: u8 = 2;
+    let (family, octets) = match to {
+        IpAddr::V4(ip) => (INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (INET6, ip.octets().to_vec()),
+    };
+    let header = [family, octets.len() as u8 * 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut request = Request::new();
+    request.message(GETROUTE, 0, &header, |r| r.bytes(DESTINATION, &octets));
+    let address = |value: &[u8]| match value.len() {
+        4 => ipv4(value).map(IpAddr::V4),
+        _ => <[u8; 16]>::try_from(value).ok().map(|octets| IpAddr::V6(octets.into())),
+    };
+    Socket::open(Protocol::Route)?.ask(&request, |payload| {
+        let attributes = payload.get(12..).unwrap_or_default();
+        crate::look::Route {
+            link: parse::attribute(attributes, OUTGOING).and_then(|v| parse::u32_at(v, 0)).unwrap_or(0),
+            gateway: parse::attribute(attributes, GATEWAY).and_then(address),
+            source: parse::attribute(attributes, SOURCE).and_then(address),
+            local: payload.get(7) == Some(&LOCAL),
+        }
+    })
+}
+
+/// All links, by index, with their names.
+pub(crate) fn named() -> Result<Vec<(u32, String)>, Refusal> {
+    let mut links = Vec::new();
+    Socket::open(Protocol::Route)?.dump(GETLINK, &link_header(0, 0, 0), |payload| {
+        let name = payload.get(16..).and_then(|a| parse::attribute(a, attr::NAME));
+        if let (Some(index), Some(name)) = (parse::u32_at(payload, 4), name) {
+            links.push((index, parse::string(name).to_owned()));
+        }
+    })?;
+    links.sort();
+    links.dedup();
+    Ok(links)
 }
 
 /// The links that are ports of a bridge.

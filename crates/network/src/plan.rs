@@ -7,11 +7,14 @@ use base::fs::{self, Durability};
 use serde::{Deserialize, Serialize};
 use state::Instance;
 use state::container::Address;
+use state::netd::Allowed;
 use state::options::{NetworkMode, PortMapping};
 
 use crate::definition::Definition;
 use crate::endpoint::{Endpoint, Wish};
+use crate::error::Attempt;
 use crate::netlink::Request;
+use crate::nft::pairs::{self, Pair};
 use crate::nft::table::Firewall;
 use crate::{Error, PortReservations, Result, link, ports};
 
@@ -94,7 +97,14 @@ pub fn prepare_on(
     }
     // What leads nowhere is no place for ports nor for the default route.
     if let Some(first) = endpoints.iter().position(|endpoint| !endpoint.is_internal()) {
-        plan.bridge = Some(endpoints.remove(first));
+        let first = endpoints.remove(first);
+        if first.is_macvlan() {
+            plan.discard_ports("on a macvlan network, where all its ports can be reached at its own address");
+        }
+        if endpoints.iter().chain([&first]).any(|e| e.is_macvlan() && !e.bandwidth().is_unlimited()) {
+            plan.warnings.push("limits of bandwidth are discarded on macvlan networks".to_owned());
+        }
+        plan.bridge = Some(first);
     } else {
         if !endpoints.is_empty() {
             plan.bridge = Some(endpoints.remove(0));
@@ -193,13 +203,15 @@ impl Plan {
     /// Gives addresses and ports back. May be called any number of times, by the monitor or by whoever finds
     /// it dead. The links go with the container's namespace.
     pub fn release(&self, instance: &Instance, id: &Id) -> Result<()> {
-        let Some(first) = &self.bridge else { return Ok(()) };
-        let mut result = first.release(id);
-        for endpoint in &self.more {
-            result = result.and(endpoint.release(id));
+        if self.bridge.is_none() {
+            return Ok(());
         }
-        // Those that it was connected to while it ran.
-        for endpoint in read_endpoints(&instance.live(id))?.unwrap_or_default() {
+        // First those that it has by now, which may be limited otherwise than they were.
+        let (now, mut result) = match read_endpoints(&instance.live(id)) {
+            Ok(now) => (now.unwrap_or_default(), Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        for endpoint in now.iter().chain(self.endpoints()) {
             result = result.and(endpoint.release(id));
         }
         result
@@ -226,6 +238,30 @@ impl Plan {
         let bytes = serde_json::to_vec(endpoints)
             .map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?;
         Ok(fs::write_atomic(&path, &bytes, Durability::Volatile)?)
+    }
+
+    /// Allows a closed container to speak to these neighbours, and no longer to those.
+    pub fn allow(&self, more: &[Allowed], less: &[Allowed]) -> Result<()> {
+        for endpoint in self.endpoints().filter(|endpoint| endpoint.is_closed()) {
+            let pairs = |allowed: &[Allowed]| -> Vec<Pair> {
+                let here = allowed.iter().filter(|allowed| allowed.network == endpoint.network());
+                let from = endpoint.all_addresses();
+                here.flat_map(|to| {
+                    let same = from.iter().filter(|ip| ip.is_ipv4() == to.address.is_ipv4());
+                    same.map(|from| Pair {
+                        from: *from,
+                        to: to.address,
+                        protocol: to.protocol,
+                        port: to.port,
+                    })
+                    .collect::<Vec<_>>()
+                })
+                .collect()
+            };
+            pairs::change(&endpoint.bridge.table, &pairs(more), &pairs(less))
+                .firewall(|| "allow a container to speak to its neighbours".to_owned())?;
+        }
+        Ok(())
     }
 
     /// The address on the first network.

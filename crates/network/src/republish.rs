@@ -25,7 +25,10 @@ impl Plan {
         linked: bool,
     ) -> Result<()> {
         let now = self.by_now(instance, id)?;
-        let Some(place) = now.bridge.as_ref().filter(|place| !place.is_internal()) else { return Ok(()) };
+        let Some(place) = now.bridge.as_ref().filter(|place| !place.is_internal() && !place.is_macvlan())
+        else {
+            return Ok(());
+        };
         ports::check(wanted, place.address6().is_some())?;
         let mut wanted = wanted.to_vec();
         let before = place.published(&self.ports);

@@ -8,8 +8,10 @@
 //!      │ ── hangs up ─────────────────────────────────▶ │   the container is gone
 //! ```
 //!
-//! The socket below `RUN/netd` is of the kind `SOCK_SEQPACKET`: a message is a [`Registration`] as JSON. Nothing is ever
-//! answered. All that the server knows lies in its connections, so it can be killed at any time: the monitors see it hang
+//!      │ ◀── Vec<Allowed> ───────────────────────────── │   only to those that are allowed something: where it is by now
+//!
+//! The socket below `RUN/netd` is of the kind `SOCK_SEQPACKET`: a message is a [`Registration`] as JSON. Who is allowed
+//! nothing in particular is never answered. All that the server knows lies in its connections, so it can be killed at any time: the monitors see it hang
 //! up, one of them starts the next, and all tell it the same again. They keep the sockets open meanwhile, in which the
 //! containers' questions wait.
 
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Instance;
 use crate::egress::Egress;
+use crate::options::{AllowRule, Protocol};
 
 /// The version of [`Registration`].
 pub const VERSION: u32 = 1;
@@ -97,6 +100,22 @@ pub struct Membership {
     /// Nothing leads out of it.
     #[serde(default)]
     pub internal: bool,
+    /// Whom it may speak to there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<AllowRule>,
+}
+
+/// Where a name leads to that a container may speak to: all of it that the server tells a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// On this network.
+    pub network: String,
+    /// To this address.
+    pub address: IpAddr,
+    /// To this port of it.
+    pub port: u16,
+    /// By this protocol.
+    pub protocol: Protocol,
 }
 
 /// A range of addresses.

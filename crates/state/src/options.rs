@@ -19,7 +19,7 @@ mod surroundings;
 
 pub use limits::{DeviceRate, Limits, Ulimit};
 pub use logging::{LogDriver, LogOptions};
-pub use network::{EndpointOptions, NetworkMode};
+pub use network::{AllowRule, EndpointOptions, NetworkMode};
 pub use surroundings::{DeviceMapping, DnsOptions, ExposedPort, HostEntry, IpcMode, Namespaces, PidMode};
 
 /// Everything that `run` and `create` may be told. `None` and empty mean: as the image or the defaults say.

@@ -7,6 +7,7 @@ pub mod datagrams;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod packet;
 pub mod probe;
 pub mod process;
 pub mod schedule;

@@ -22,6 +22,22 @@ pub fn discard_all_packets<Fd: AsFd>(socket: Fd) -> Result<()> {
     set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
 }
 
+/// Makes a netlink socket hear what is told to a group.
+pub fn join_netlink_group<Fd: AsFd>(socket: Fd, group: u32) -> Result<()> {
+    set(&socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &group)
+}
+
+/// Lets through to a socket only what a program of classic BPF wants, and no more of it than that says.
+pub fn attach_filter<Fd: AsFd>(socket: Fd, program: &[crate::packet::Instruction]) -> Result<()> {
+    let mut program: Vec<libc::sock_filter> = program
+        .iter()
+        .map(|i| libc::sock_filter { code: i.code, jt: i.if_true, jf: i.if_false, k: i.k })
+        .collect();
+    let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let filter = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
+}
+
 /// The user, in our user namespace, of whoever connected to a socket, or made it listen (`SO_PEERCRED`). Not through
 /// rustix: to it the process id of somebody outside of our PID namespace, which is 0, is an error.
 pub fn peer_user<Fd: AsFd>(socket: Fd) -> Result<u32> {
@@ -100,7 +116,7 @@ fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<()> {
+pub(crate) fn set<Fd: AsFd, T>(socket: &Fd, level: i32, option: i32, value: &T) -> Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is a live, plain C value of `length` bytes, the kernel only reads it (and, for a filter
     // program, the array it points to, which outlives the call), and the descriptor is open while borrowed.

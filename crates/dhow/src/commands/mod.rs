@@ -36,6 +36,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod network_capture;
 mod network_connect;
 mod network_create;
 mod network_denied;
@@ -45,6 +46,7 @@ mod network_learned;
 mod network_list;
 mod network_prune;
 mod network_rm;
+mod network_why;
 mod pause;
 mod port;
 mod ps;
@@ -203,6 +205,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<network_list::Arguments>("network ls", Group::Noun, Names::None),
     verb::<network_exposed::Arguments>("network exposed", Group::Noun, Names::None),
     verb::<network_inspect::Arguments>("network inspect", Group::Noun, Names::Networks),
+    verb::<network_capture::Arguments>("network capture", Group::Noun, Names::Running),
+    verb::<network_why::Arguments>("network why", Group::Noun, Names::Running),
     verb::<network_connect::Connect>("network connect", Group::Noun, Names::Networks),
     verb::<network_connect::Disconnect>("network disconnect", Group::Noun, Names::Networks),
     verb::<network_denied::Arguments>("network denied", Group::Noun, Names::Containers),
@@ -302,6 +306,8 @@ const NOUNS: &[(&str, Translations)] = &[
             ("list", &["network ls"]),
             ("exposed", &["network exposed"]),
             ("inspect", &["network inspect"]),
+            ("capture", &["network capture"]),
+            ("why", &["network why"]),
             ("connect", &["network connect"]),
             ("disconnect", &["network disconnect"]),
             ("denied", &["network denied"]),

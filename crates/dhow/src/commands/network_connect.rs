@@ -7,6 +7,7 @@ use state::options::EndpointOptions;
 
 use crate::commands::{Run, create};
 use crate::error::Result;
+use crate::flags::allow::Allow;
 use crate::flags::network::Mac;
 use crate::globals::Context;
 
@@ -26,6 +27,9 @@ pub(crate) struct Connect {
     /// Give its interface this hardware address
     #[arg(long, value_name = "ADDRESS")]
     mac_address: Option<Mac>,
+    /// Let it speak there to this port of that neighbour, and to no other but those that are allowed
+    #[arg(long, value_name = "NAME:PORT[/PROTOCOL]")]
+    allow: Vec<Allow>,
     /// The network
     network: String,
     /// The container
@@ -40,6 +44,7 @@ impl Run for Connect {
             ip: self.ip,
             ip6: self.ip6,
             mac: self.mac_address.map(|Mac(mac)| mac),
+            allow: self.allow.into_iter().map(|Allow(rule)| rule).collect(),
         };
         let warnings = context.engine()?.connect_network(&self.container, &asked)?;
         create::warn(&warnings);

@@ -17,7 +17,7 @@ use crate::output;
 #[derive(Debug, Parser)]
 #[command(name = "network create")]
 pub(crate) struct Arguments {
-    /// Its driver (there is one: bridge)
+    /// Its driver: bridge, or macvlan for containers that are on a link of the host's (-o parent=LINK)
     #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
     driver: String,
     /// Its addresses, as 10.5.0.0/16 or fd00:5::/64; none: some that nobody has
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// Give containers only addresses of this part of the subnet
     #[arg(long, value_name = "SUBNET", value_delimiter = ',')]
     ip_range: Vec<String>,
-    /// The bridge's own address; none: the first of the subnet
+    /// The bridge's own address, or with macvlan that of the router; none: the first of the subnet
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     gateway: Vec<IpAddr>,
     /// An address that no container gets, and what it is for
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Docker's for networks of a swarm: all networks can be connected to by hand
     #[arg(long, hide = true)]
     attachable: bool,
-    /// An option of the driver, as com.docker.network.driver.mtu
+    /// An option of the driver, as com.docker.network.driver.mtu, parent, macvlan_mode
     #[arg(short, long, value_name = "NAME=VALUE")]
     opt: Vec<Label>,
     /// Put a label on it

@@ -5,6 +5,7 @@ use engine::LimitChanges;
 
 use super::cpus::NanoCpus;
 use super::number::{Number, Signed};
+use super::rate::Rate;
 use super::size::{Bytes, BytesOrAll};
 
 /// Those flags of `run`, `create` and `update`. As with Docker, 0 is as good as nothing.
@@ -53,6 +54,12 @@ pub(crate) struct LimitFlags {
     /// Its weight where disks are busy: 10 to 1000
     #[arg(long, value_name = "WEIGHT", help_heading = "Limits")]
     blkio_weight: Option<Number>,
+    /// Limit what it receives on each of its networks: 10mbit, 5MB (per second; 0: no limit)
+    #[arg(long, value_name = "RATE", help_heading = "Limits")]
+    bandwidth_in: Option<Rate>,
+    /// Limit what it sends on each of its networks: 10mbit, 5MB (per second; 0: no limit)
+    #[arg(long, value_name = "RATE", help_heading = "Limits")]
+    bandwidth_out: Option<Rate>,
 }
 
 impl LimitFlags {
@@ -85,6 +92,8 @@ impl LimitFlags {
                 .blkio_weight
                 .and_then(Number::said)
                 .map(|w| u16::try_from(w).unwrap_or(u16::MAX)),
+            bandwidth_in: self.bandwidth_in.map(|Rate(rate)| rate),
+            bandwidth_out: self.bandwidth_out.map(|Rate(rate)| rate),
         }
     }
 }

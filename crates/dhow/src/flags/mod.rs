@@ -1,6 +1,7 @@
 //! Docker's notations for the values of flags, each parsed where it stands: the errors say what is expected,
 //! clap adds which flag and which value.
 
+pub(crate) mod allow;
 pub(crate) mod container;
 pub(crate) mod copy_end;
 pub(crate) mod cpus;
@@ -19,6 +20,7 @@ pub(crate) mod namespaces;
 pub(crate) mod network;
 pub(crate) mod number;
 pub(crate) mod port;
+pub(crate) mod rate;
 pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod selection;

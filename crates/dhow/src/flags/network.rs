@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use state::options::{ContainerOptions, EndpointOptions, NetworkMode};
+use state::options::{AllowRule, ContainerOptions, EndpointOptions, NetworkMode};
 
 /// The network of a container, or one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) enum NotANetwork {
     Value { what: &'static str, value: String },
     #[error("several networks, but `{0}` is none that goes with others")]
     NotWithOthers(String),
+    #[error("--allow needs a network of your own, which has names: --network NETWORK (dhow network create)")]
+    Allow,
     #[error("{0} needs a network that is said, and one alone: give it there, as --network name=NETWORK,{1}")]
     Where(&'static str, &'static str),
 }
@@ -104,6 +106,7 @@ pub(crate) struct Wanted {
     pub(crate) ip: Option<std::net::Ipv4Addr>,
     pub(crate) ip6: Option<std::net::Ipv6Addr>,
     pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) allow: Vec<AllowRule>,
 }
 
 /// Puts the networks that were said into the options.
@@ -129,7 +132,14 @@ pub(crate) fn apply(
             }
         }
     }
-    let Wanted { aliases, ip, ip6, mac } = wanted;
+    let Wanted { aliases, ip, ip6, mac, allow } = wanted;
+    // Said of the container, it is true on each of its networks.
+    if endpoints.is_empty() && !allow.is_empty() {
+        return Err(NotANetwork::Allow);
+    }
+    for endpoint in &mut endpoints {
+        endpoint.allow.extend(allow.iter().cloned());
+    }
     let lost = [
         (!aliases.is_empty(), "--network-alias", "alias=NAME"),
         (ip.is_some(), "--ip", "ip=ADDRESS"),

@@ -58,6 +58,10 @@ pub struct LimitChanges {
     pub pids_limit: Option<i64>,
     /// `--blkio-weight`.
     pub blkio_weight: Option<u16>,
+    /// `--bandwidth-in`, bytes per second; 0 is unlimited.
+    pub bandwidth_in: Option<u64>,
+    /// `--bandwidth-out`, bytes per second; 0 is unlimited.
+    pub bandwidth_out: Option<u64>,
 }
 
 impl LimitChanges {
@@ -88,6 +92,11 @@ impl LimitChanges {
         set(&mut limits.cpuset_cpus, self.cpuset_cpus.as_ref());
         set(&mut limits.cpuset_mems, self.cpuset_mems.as_ref());
         set(&mut limits.blkio_weight, self.blkio_weight.as_ref());
+        set(&mut limits.bandwidth_in, self.bandwidth_in.as_ref());
+        set(&mut limits.bandwidth_out, self.bandwidth_out.as_ref());
+        for rate in [&mut limits.bandwidth_in, &mut limits.bandwidth_out] {
+            *rate = rate.filter(|rate| *rate > 0);
+        }
     }
 
     /// What of a container's resources is written anew.
@@ -206,11 +215,17 @@ impl Engine {
         };
         let done = Done { written, path, before };
         let bytes = serde_json::to_vec(&resources).map_err(Encode)?;
-        match fs::write_atomic(&done.path, &bytes, Durability::Volatile) {
+        // Its links last: they put themselves back if they fail.
+        let rest =
+            fs::write_atomic(&done.path, &bytes, Durability::Volatile).map_err(Error::from).and_then(|()| {
+                let bandwidth = changes.bandwidth_in.is_some() || changes.bandwidth_out.is_some();
+                if bandwidth { self.limit_bandwidth(record) } else { Ok(()) }
+            });
+        match rest {
             Ok(()) => Ok(done),
             Err(error) => {
                 done.undo();
-                Err(error.into())
+                Err(error)
             }
         }
     }

@@ -15,7 +15,7 @@ use state::options::{ContainerOptions, EndpointOptions, NetworkMode, PortMapping
 use crate::Engine;
 use crate::containers::records::{self, Found};
 use crate::error::Result;
-use crate::networks::endpoints;
+use crate::networks::{bandwidth, endpoints};
 
 /// Why a container's networks are not changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,14 @@ enum Error {
     Twice(String),
     #[error("the default network has no names: an alias needs a network of your own (dhow network create)")]
     AliasOnDefault,
+    #[error("the default network has no names: --allow needs a network of your own (dhow network create)")]
+    AllowOnDefault,
+    #[error(
+        "on the macvlan network `{0}` no rule of ours is between containers: --allow has no effect there"
+    )]
+    AllowOnMacvlan(String),
+    #[error("`{0}` is nothing that can be allowed: want NAME:PORT[/PROTOCOL], as db:5432")]
+    Allow(String),
     #[error("`{0}` is no alias: want letters, digits and -_., at most 253")]
     Alias(String),
     #[error("container {0} comes back just now: try again")]
@@ -72,14 +80,17 @@ impl Engine {
     /// Claims what a container's networks need.
     pub(crate) fn prepare_networks(&self, record: &Record, ports: &[PortMapping]) -> Result<network::Plan> {
         let options = &record.options;
+        let bandwidth = bandwidth::of(options);
         if options.network != NetworkMode::Networks {
-            return Ok(network::prepare(
-                &self.instance,
-                &record.id,
-                &options.network,
-                ports,
-                self.config.published_ports,
-            )?);
+            let default = Definition::default_of(&self.instance);
+            let firewall = self.config.published_ports;
+            let on_default = [Wish { bandwidth, ..Wish::any(&default, firewall) }];
+            return Ok(match options.network {
+                NetworkMode::Bridge => {
+                    network::prepare_on(&self.instance, &record.id, &options.network, &on_default, ports)
+                }
+                _ => network::prepare(&self.instance, &record.id, &options.network, ports, firewall),
+            }?);
         }
         let store = self.network_store();
         // Nobody removes them until they are claimed.
@@ -93,7 +104,7 @@ impl Engine {
             .endpoints
             .iter()
             .zip(&definitions)
-            .map(|(e, d)| wish(e, d, self.config.published_ports))
+            .map(|(e, d)| Wish { bandwidth, ..wish(e, d, self.config.published_ports) })
             .collect();
         Ok(network::prepare_on(&self.instance, &record.id, &options.network, &wishes, ports)?)
     }
@@ -119,7 +130,10 @@ impl Engine {
             if let Some(run) = self.run_of(&record.id, container)? {
                 self.check_connection(record, &definition)?;
                 let running = self.running(&record.id, run, container)?;
-                let wish = wish(&asked, &definition, self.config.published_ports);
+                let wish = Wish {
+                    bandwidth: bandwidth::of(&record.options),
+                    ..wish(&asked, &definition, self.config.published_ports)
+                };
                 let (endpoint, said) = running.change().connect(&wish)?;
                 warnings = said;
                 let addresses = addresses(&endpoint);
@@ -171,7 +185,7 @@ impl Engine {
     }
 
     /// How a container runs, if it does.
-    fn run_of(&self, id: &Id, name: &str) -> Result<Option<Run>> {
+    pub(super) fn run_of(&self, id: &Id, name: &str) -> Result<Option<Run>> {
         let Found { status, live, .. } = self.find(id.as_str())?;
         match status {
             Status::Running | Status::Paused => Ok(live),
@@ -180,7 +194,7 @@ impl Engine {
         }
     }
 
-    fn running(&self, id: &Id, run: Run, name: &str) -> Result<Live<'_>> {
+    pub(super) fn running(&self, id: &Id, run: Run, name: &str) -> Result<Live<'_>> {
         let unsettled = || Error::Unsettled(name.to_owned());
         let namespace = network::namespace_of(run.pid)?;
         // Asked once more: now that the namespace is held, it was the container's if this is its process still.
@@ -214,7 +228,7 @@ impl Engine {
 }
 
 /// A running container, held by its network namespace.
-struct Live<'a> {
+pub(super) struct Live<'a> {
     engine: &'a Engine,
     id: Id,
     plan: network::Plan,
@@ -223,7 +237,7 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    fn change(&self) -> Running<'_> {
+    pub(super) fn change(&self) -> Running<'_> {
         Running {
             instance: &self.engine.instance,
             id: &self.id,
@@ -235,7 +249,13 @@ impl Live<'_> {
 }
 
 fn wish<'a>(asked: &EndpointOptions, definition: &'a Definition, firewall: Firewall) -> Wish<'a> {
-    Wish { network: definition, ip: asked.ip, ip6: asked.ip6, mac: asked.mac, firewall }
+    Wish {
+        ip: asked.ip,
+        ip6: asked.ip6,
+        mac: asked.mac,
+        closed: !asked.allow.is_empty(),
+        ..Wish::any(definition, firewall)
+    }
 }
 
 fn already(container: &str, definition: &Definition) -> Error {
@@ -261,6 +281,21 @@ fn set(options: &mut ContainerOptions, endpoints: Vec<EndpointOptions>) {
 
 fn check(asked: &EndpointOptions, definition: &Definition) -> std::result::Result<(), Error> {
     const LONGEST: usize = 253;
+    if let Some(rule) = asked.allow.first() {
+        if definition.is_default() {
+            return Err(Error::AllowOnDefault);
+        }
+        if definition.is_macvlan() {
+            return Err(Error::AllowOnMacvlan(definition.name.clone()));
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let bad = asked.allow.iter().find(|rule| {
+            rule.port == 0 || !(1..=LONGEST).contains(&rule.name.len()) || !rule.name.bytes().all(plain)
+        });
+        if bad.is_some() {
+            return Err(Error::Allow(bad.unwrap_or(rule).to_string().chars().take(80).collect()));
+        }
+    }
     if definition.is_default() && !asked.aliases.is_empty() {
         return Err(Error::AliasOnDefault);
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base::{Failure, Kind, Timestamp};
-use network::{BRIDGE_DRIVER, BridgeOptions, Definition, Pool4, Pool6, Subnet, Subnet6};
+use network::{
+    BRIDGE_DRIVER, BridgeOptions, Definition, MACVLAN_DRIVER, MacvlanOptions, Pool4, Pool6, Subnet, Subnet6,
+};
 use state::egress::Egress;
 
 use crate::Engine;
@@ -15,7 +17,7 @@ use crate::error::Result;
 pub struct NetworkOptions {
     /// Its name.
     pub name: String,
-    /// `bridge`, if it is said.
+    /// `bridge` or `macvlan`, if it is said.
     pub driver: Option<String>,
     /// `--subnet`: at most one of each version.
     pub subnets: Vec<String>,
@@ -42,7 +44,7 @@ pub struct NetworkOptions {
 /// Why a network was not made.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("there is no network driver `{0}`; there is {BRIDGE_DRIVER}")]
+    #[error("there is no network driver `{0}`; there are {BRIDGE_DRIVER} and {MACVLAN_DRIVER}")]
     Driver(String),
     #[error(
         "`{0}` is no subnet: want an address whose host bits are zero, and the length of its prefix, as 10.5.0.0/16"
@@ -76,15 +78,21 @@ impl Engine {
     pub fn create_network(&self, options: &NetworkOptions) -> Result<String> {
         network::check_name(&options.name)?;
         let driver = options.driver.as_deref().filter(|d| !d.is_empty()).unwrap_or(BRIDGE_DRIVER);
-        if driver != BRIDGE_DRIVER {
+        if !matches!(driver, BRIDGE_DRIVER | MACVLAN_DRIVER) {
             return Err(Error::Driver(driver.chars().take(40).collect()).into());
         }
         let wanted = Wanted::parse(options)?;
         let ipv6 = options.ipv6 || wanted.ipv6.is_some();
-        BridgeOptions::parse(&options.options, ipv6)?;
+        let macvlan = match driver {
+            MACVLAN_DRIVER => Some(MacvlanOptions::parse(&options.options, ipv6)?),
+            _ => BridgeOptions::parse(&options.options, ipv6).map(|_| None)?,
+        };
         let store = self.network_store();
         let locked = store.lock()?;
         let others = store.list()?;
+        if let Some(macvlan) = macvlan {
+            macvlan.check(&others)?;
+        }
         let id = network::new_id()?;
         let ipv4 = if let Some(pool) = wanted.ipv4 {
             refuse_overlap(&pool, &others)?;

@@ -1,5 +1,7 @@
 //! Networks: the verbs that make, show, remove, connect and disconnect them.
 
+pub(crate) mod bandwidth;
+pub(crate) mod capture;
 pub(crate) mod connect;
 pub(crate) mod create;
 pub(crate) mod exposed;
@@ -8,6 +10,7 @@ pub(crate) mod list;
 pub(crate) mod names;
 pub(crate) mod prune;
 pub(crate) mod remove;
+pub(crate) mod why;
 
 use base::Id;
 use network::Definition;

@@ -65,8 +65,12 @@ fn membership(record: &Record, endpoint: &Endpoint, asked: &[EndpointOptions]) -
     }
     let mut subnets = vec![Subnet { address: address.ip.into(), prefix: address.prefix }];
     subnets.extend(six.map(|(ip, prefix, _)| Subnet { address: ip.into(), prefix }));
-    let mut gateways = vec![address.gateway.into()];
-    gateways.extend(six.map(|(_, _, gateway)| IpAddr::V6(gateway)));
+    let mut gateways = Vec::new();
+    // Beside the host, the gateway is another machine.
+    if !endpoint.is_macvlan() {
+        gateways.push(address.gateway.into());
+        gateways.extend(six.map(|(_, _, gateway)| IpAddr::V6(gateway)));
+    }
     Membership {
         network: endpoint.network().to_owned(),
         names,
@@ -74,6 +78,11 @@ fn membership(record: &Record, endpoint: &Endpoint, asked: &[EndpointOptions]) -
         gateways,
         subnets,
         internal: endpoint.is_internal(),
+        allow: asked
+            .iter()
+            .filter(|asked| asked.network == endpoint.network())
+            .flat_map(|asked| asked.allow.clone())
+            .collect(),
     }
 }
 

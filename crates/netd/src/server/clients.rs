@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, accept_with, recvmsg};
-use state::netd::{MAX_MESSAGE, Registration, VERSION};
+use state::netd::{Allowed, MAX_MESSAGE, Registration, VERSION};
 
 use super::Server;
 use super::poller::{READ, Source};
@@ -24,7 +24,7 @@ const SHARED: Limits = Limits { entries: 8192, bytes: 4 << 20 };
 /// A monitor's connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    connection: OwnedFd,
+    pub(super) connection: OwnedFd,
     /// None until it has registered its container.
     pub(super) served: Option<Served>,
 }
@@ -43,6 +43,8 @@ pub(super) struct Served {
     pub(super) asked: usize,
     /// How many streams it has.
     pub(super) streams: usize,
+    /// What its monitor was told last of those whom it may speak to.
+    pub(super) told: Vec<Allowed>,
     /// The server outside that answers, where another one that should be asked before it does not; and until when that is
     /// believed.
     pub(super) preferred: Option<(usize, Instant)>,
@@ -105,6 +107,7 @@ impl Server {
             Rc::new(RefCell::new(own_cache(&self.budget)))
         };
         self.names.set(key, &registration);
+        self.names_changed = true;
         let id = registration.container.clone();
         let client = self.clients.get_mut(key)?;
         if let Some(served) = &mut client.served {
@@ -128,6 +131,7 @@ impl Server {
                 cache,
                 asked: 0,
                 streams: 0,
+                told: Vec::new(),
                 preferred: None,
             });
             // Where this fails it is forgotten, as one that is known.
@@ -143,6 +147,7 @@ impl Server {
     /// A container is gone, with all that it has asked.
     pub(super) fn forget(&mut self, key: Key) {
         self.names.remove(key);
+        self.names_changed = true;
         let of_it: Vec<Key> =
             self.asked.iter().filter(|(_, ask)| ask.client == key).map(|(ask, _)| ask).collect();
         for ask in of_it {

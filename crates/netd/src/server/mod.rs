@@ -1,5 +1,6 @@
 //! The server: one thread, all the sockets.
 //!
+//! - `allowed`: monitors are told where those are that their containers may speak to.
 //! - `clients`: monitors connect, register their containers, hang up.
 //! - `questions`: what a container asks is answered, or asked outside.
 //! - `outside`: the questions that are asked outside, until they are answered; `exchange`: one of them by TCP.
@@ -8,6 +9,7 @@
 //! - `settling`: the first moment after another server's end.
 //! - `spaces`, `poller`, `chance`: network namespaces, `epoll`, random numbers.
 
+mod allowed;
 mod chance;
 mod clients;
 mod exchange;
@@ -63,6 +65,8 @@ pub struct Server {
     /// Who asks the same once more waits for the same answer.
     asking: HashMap<(Key, Question), Key>,
     names: Names,
+    /// Since monitors were told.
+    names_changed: bool,
     /// The caches of those whose questions go out from the host.
     shared: HashMap<Box<[Upstream]>, Rc<RefCell<Cache>>>,
     budget: Budget,
@@ -102,6 +106,7 @@ impl Server {
             asked: Slab::default(),
             asking: HashMap::new(),
             names: Names::default(),
+            names_changed: false,
             shared: HashMap::new(),
             budget: Budget::default(),
             spaces: Spaces::new()?,
@@ -171,6 +176,7 @@ impl Server {
             }
         }
         let now = Instant::now();
+        self.tell_allowed();
         if self.settling.as_ref().is_some_and(|settling| settling.until <= now) {
             self.settled();
         }

@@ -29,6 +29,24 @@ pub(crate) struct Network {
     /// What is in the table because of it.
     #[serde(default)]
     pub(crate) zone: Option<Zone>,
+    /// The link is not ours: it stays when the network goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) foreign_link: bool,
+}
+
+impl Network {
+    /// One whose containers are on a link of the host's. No table is about it.
+    pub(crate) fn of_parent(subnet: Subnet, mtu: u32, foreign_link: bool) -> Self {
+        Self {
+            format: FORMAT,
+            subnet,
+            mtu,
+            ready: true,
+            firewall: Firewall::default(),
+            zone: None,
+            foreign_link,
+        }
+    }
 }
 
 /// What networks of releases before 0.2 had.

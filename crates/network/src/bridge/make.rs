@@ -36,6 +36,11 @@ impl Bridge {
         definition: &Definition,
         firewall: Firewall,
     ) -> Result<(Network, u32, Vec<String>)> {
+        if definition.is_macvlan() {
+            let (network, index) = self.make_parent(instance, definition)?;
+            live::write(&self.dir, &network)?;
+            return Ok((network, index, Vec::new()));
+        }
         let mut warnings = Vec::new();
         self.addresses().create_dirs()?;
         let before = live::read(&self.dir)?;
@@ -120,6 +125,7 @@ impl Bridge {
                 ready: false,
                 firewall: Firewall::default(),
                 zone: None,
+                foreign_link: false,
             };
             live::write(&self.dir, &network)?;
             let index = self.make_link(&network, definition)?;

@@ -33,6 +33,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Attempt;
 use crate::nft;
 use crate::nft::elements::Published;
+use crate::nft::pairs;
 use crate::nft::senders::{self, Owner};
 use crate::nft::table::Firewall;
 use crate::nft::zone::Zone;
@@ -103,13 +104,13 @@ impl Bridge {
             }
             other => other?,
         };
-        if let Some((network, index)) = self.standing()? {
+        if let Some((network, index)) = self.standing(definition)? {
             return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
         }
         drop(lock);
         let lock = Lock::exclusive(&self.dir)?;
         // Whoever had the lock before may have made it.
-        if let Some((network, index)) = self.standing()? {
+        if let Some((network, index)) = self.standing(definition)? {
             return Ok(Standing { network, index, warnings: Vec::new(), _lock: lock });
         }
         let (network, index, warnings) = self.make(instance, definition, firewall)?;
@@ -117,10 +118,10 @@ impl Bridge {
     }
 
     /// Bridge and table, if both stand.
-    fn standing(&self) -> Result<Option<(Network, u32)>> {
+    fn standing(&self, definition: &Definition) -> Result<Option<(Network, u32)>> {
         let Some(network) = live::read(&self.dir)?.filter(|network| network.ready) else { return Ok(None) };
         let Some(index) = self.index()? else { return Ok(None) };
-        Ok(self.table_stands()?.then_some((network, index)))
+        Ok((definition.is_macvlan() || self.table_stands()?).then_some((network, index)))
     }
 
     /// The network as it is written down, whether it stands or not.
@@ -255,8 +256,46 @@ impl Bridge {
         for name in fs::names(&containers)? {
             endpoints.extend(plan::endpoints_in(&containers.join(name))?);
         }
-        let owners: Vec<Owner<'_>> = endpoints.iter().map(Endpoint::owner).collect();
+        let owners: Vec<Owner<'_>> =
+            endpoints.iter().filter(|endpoint| !endpoint.is_macvlan()).map(Endpoint::owner).collect();
         senders::create(&self.table, &owners).firewall(|| format!("make the table `{}`", self.table))
+    }
+
+    /// Closes a container with these addresses to its neighbours, but for what it is allowed.
+    pub(crate) fn close(&self, addresses: &[IpAddr]) -> Result<()> {
+        let action = || "close a container to its neighbours".to_owned();
+        // What the last owner of its addresses was allowed, if nobody has cleaned up.
+        pairs::forget(&self.table, addresses).firewall(action)?;
+        let attempt = || {
+            let _table = Lock::shared(self.all())?;
+            Ok::<_, crate::Error>(pairs::close(&self.table, &self.name, addresses))
+        };
+        match attempt()? {
+            Err(refusal) if refusal.errno == rustix::io::Errno::NOENT => {
+                self.mend_pairs()?;
+                attempt()?.firewall(action)
+            }
+            other => other.firewall(action),
+        }
+    }
+
+    /// Makes the tables of pairs, with all containers that are closed. What they are allowed comes with the next change of
+    /// names.
+    fn mend_pairs(&self) -> Result<()> {
+        let _table = Lock::exclusive(self.all())?;
+        let action = || "make the tables of closed containers".to_owned();
+        if pairs::exist(&self.table).firewall(action)? {
+            return Ok(());
+        }
+        pairs::create(&self.table).firewall(action)?;
+        let containers = self.all().with_file_name("containers");
+        for name in fs::names(&containers)? {
+            for endpoint in plan::endpoints_in(&containers.join(name))?.iter().filter(|e| e.is_closed()) {
+                pairs::close(&self.table, &endpoint.bridge.name, &endpoint.all_addresses())
+                    .firewall(action)?;
+            }
+        }
+        Ok(())
     }
 
     /// Nothing comes through this link any more.
@@ -326,8 +365,9 @@ impl Bridge {
             }
             addresses.release(ip, &id)?;
         }
+        let foreign = self.live()?.is_some_and(|network| network.foreign_link);
         self.leave_table()?;
-        if let Some(index) = self.index()? {
+        if let Some(index) = self.index()?.filter(|_| !foreign) {
             // Links whose namespace somebody keeps alive would be left behind.
             for port in link::ports_of(index).link(|| "list links".to_owned())? {
                 link::delete_index(port).link(|| format!("remove a link of the bridge `{}`", self.name))?;
@@ -359,7 +399,8 @@ impl Bridge {
                 None => Ok(()),
             };
         }
-        senders::remove_table(&self.table)
+        pairs::remove(&self.table)
+            .and_then(|()| senders::remove_table(&self.table))
             .and_then(|()| nft::table::remove(&self.table))
             .firewall(|| format!("remove the table `{}`", self.table))?;
         // Mostly gone by now: whoever keeps it takes it away, unless it was killed at the end.

@@ -137,6 +137,21 @@ impl Socket {
         if length > buffer.len() { Err(Errno::MSGSIZE) } else { Ok(length) }
     }
 
+    /// Hears what is told to a multicast group, from now on.
+    pub(crate) fn join(&self, group: u32) -> Result<(), Refusal> {
+        // What has no number of its own yet is left out.
+        rustix::net::bind(&self.0, &netlink::SocketAddrNetlink::new(0, 0))?;
+        Ok(sys::socket::join_netlink_group(&self.0, group)?)
+    }
+
+    /// Hands each message of one datagram over; waits for one.
+    pub(crate) fn each(&self, mut each: impl FnMut(&Message<'_>)) -> Result<(), Refusal> {
+        let mut buffer = vec![0; BUFFER];
+        let length = self.receive(&mut buffer)?;
+        parse::messages(&buffer[..length]).for_each(|message| each(&message));
+        Ok(())
+    }
+
     fn send(&self, request: &Request) -> Result<(), Refusal> {
         send(&self.0, request.as_bytes(), SendFlags::empty())?;
         Ok(())

@@ -4,20 +4,24 @@
 //! - [`table`]: the table of an instance: what is in it and why.
 //! - [`zone`]: what of it belongs to one network.
 //! - [`senders`]: the table that keeps containers from sending in others' names.
+//! - [`pairs`]: the tables of who may speak to whom, where somebody is closed.
 //! - [`set`]: sets and maps, and their elements.
 //! - [`egress`]: the table that keeps containers within the limits of where they may go.
 //! - [`elements`]: published ports, each one element of a map in that table.
 //! - [`resolver`]: the table within a container by which its questions about names find our server.
+//! - [`trace`]: marks packets, so that the kernel tells which rules they meet.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
 
 pub(crate) mod egress;
 pub(crate) mod elements;
 pub(crate) mod others;
+pub(crate) mod pairs;
 pub(crate) mod resolver;
 mod rule;
 pub(crate) mod senders;
 mod set;
 pub(crate) mod table;
+pub(crate) mod trace;
 pub(crate) mod zone;
 
 use rustix::io::Errno;

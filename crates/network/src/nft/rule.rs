@@ -94,6 +94,15 @@ impl Ported {
     }
 }
 
+/// From which of a packet's ends a pair is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// From whom it is, to whom.
+    AsSent,
+    /// As an answer: to whom it is, from whom.
+    Reversed,
+}
+
 /// A version of the internet protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -368,6 +377,65 @@ impl<'a> Rule<'a> {
         self.is_in_set(set, Is::Equal)
     }
 
+    /// The source of what is known to be of this version stands in the set.
+    pub(super) fn sender_is_in_set(&mut self, version: Version, set: &str) -> &mut Self {
+        self.address_into(version, Address::Source, part(0));
+        self.is_in_set(set, Is::Equal)
+    }
+
+    fn address_into(&mut self, version: Version, which: Address, register: u32) {
+        match version {
+            Version::V4 => self.payload(NETWORK_HEADER, which.in_ipv4(), 4, register),
+            Version::V6 => self.payload(NETWORK_HEADER, which.in_ipv6(), 16, register),
+        }
+    }
+
+    /// Both addresses of what is known to be of this version, protocol and port stand together in the set.
+    pub(super) fn pair_in_set(&mut self, version: Version, ends: Ends, set: &str) -> &mut Self {
+        let size = if version == Version::V4 { 1 } else { 4 };
+        let (first, second) = match ends {
+            Ends::AsSent => (Address::Source, Address::Destination),
+            Ends::Reversed => (Address::Destination, Address::Source),
+        };
+        self.address_into(version, first, part(0));
+        self.address_into(version, second, part(size));
+        self.meta(META_L4_PROTOCOL, part(2 * size));
+        self.payload(TRANSPORT_HEADER, second.port(), 2, part(2 * size + 1));
+        self.is_in_set(set, Is::Equal)
+    }
+
+    /// It is TCP.
+    pub(super) fn is_tcp(&mut self) -> &mut Self {
+        self.meta(META_L4_PROTOCOL, REGISTER);
+        self.compare(Is::Equal, &[Ported::Tcp as u8])
+    }
+
+    /// It begins a connection of TCP.
+    pub(super) fn begins_tcp(&mut self) -> &mut Self {
+        const FLAGS: u32 = 13;
+        const SYN_AND_ACK: u8 = 0x12;
+        const SYN: u8 = 0x02;
+        self.is_tcp();
+        self.payload(TRANSPORT_HEADER, FLAGS, 1, REGISTER);
+        self.bitwise(&[SYN_AND_ACK]);
+        self.compare(Is::Equal, &[SYN])
+    }
+
+    /// It is a message of ICMP of this type.
+    pub(super) fn is_icmp(&mut self, version: Version, kind: u8) -> &mut Self {
+        self.meta(META_L4_PROTOCOL, REGISTER);
+        self.compare(Is::Equal, &[if version == Version::V4 { 1 } else { 58 }]);
+        self.payload(TRANSPORT_HEADER, 0, 1, REGISTER);
+        self.compare(Is::Equal, &[kind])
+    }
+
+    /// Incoming and outgoing interface stand together in the set.
+    pub(super) fn interfaces_in_set(&mut self, set: &str) -> &mut Self {
+        self.meta(Interface::Incoming as u32, part(0));
+        self.meta(Interface::Outgoing as u32, part(4));
+        self.is_in_set(set, Is::Equal)
+    }
+
     /// The interface's name stands in the set, or does not.
     pub(super) fn interface_in_set(&mut self, which: Interface, set: &str, is: Is) -> &mut Self {
         self.meta(which as u32, REGISTER);
@@ -410,6 +478,23 @@ impl<'a> Rule<'a> {
     /// Gives the packet the outgoing interface's address as its source.
     pub(super) fn masquerade(&mut self) {
         self.expression("masq", |_| {});
+    }
+
+    /// The kernel tells which rules the packet meets from here on.
+    pub(super) fn trace(&mut self) {
+        const TRACE: u32 = 12;
+        const KEY: u16 = 2;
+        const SOURCE: u16 = 3;
+        self.expression("immediate", |r| {
+            const DESTINATION: u16 = 1;
+            const DATA: u16 = 2;
+            r.be32(DESTINATION, REGISTER);
+            r.nest(DATA, |r| r.bytes(VALUE, &[1]));
+        });
+        self.expression("meta", |r| {
+            r.be32(KEY, TRACE);
+            r.be32(SOURCE, REGISTER);
+        });
     }
 
     /// Counts packets and bytes: for a person who looks why something does not arrive.

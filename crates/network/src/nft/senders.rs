@@ -76,7 +76,7 @@ impl Owner<'_> {
 }
 
 /// The address that an interface gives itself (RFC 4291, appendix A).
-fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+pub(crate) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, 0, 0, 0];
     octets[13..].copy_from_slice(&mac[3..]);
     Ipv6Addr::from(octets)

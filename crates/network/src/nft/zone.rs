@@ -4,7 +4,8 @@
 //! ```text
 //!   chain guard_T { a source that is not of the subnets: drop;  to 127.0.0.0/8: drop;  a router's advertisement: drop }
 //!   chain out_T   { only of an internal network:  not to its own bridge: drop }
-//!   chain into_T  { from its own bridge: accept (or, where its containers are closed to one another, only known connections)
+//!   chain into_T  { from its own bridge: accept (or, where its containers are closed to one another, only what is allowed
+//!                   and known connections)
 //!                   known connections; published ports: accept;  the rest: drop }
 //!   chain nat_T   { from 127.0.0.0/8: masquerade;  from the subnets, translated: masquerade;  from the subnets: accept }
 //! ```
@@ -17,8 +18,8 @@ use crate::subnet6::Subnet6;
 
 use super::rule::Address::{Destination, Source};
 use super::rule::Verdict::{Accept, Drop};
-use super::rule::{Interface, Is, Rule, Version};
-use super::set::{Element, interface};
+use super::rule::{Ends, Interface, Is, Rule, Version};
+use super::set::{self, Element, Holds, Type, interface};
 use super::table::{BRIDGES, GUARDS, INWARD, MASQUERADED, MASQUERADED6, OUTWARD, TO_BRIDGE};
 use super::{DELCHAIN, DELRULE, NEWCHAIN, NEWRULE, Transaction};
 
@@ -40,6 +41,10 @@ pub(crate) struct Zone {
 }
 
 const TABLE: u16 = 1;
+/// Who may speak to whom on closed networks: in the table only where there is such a network.
+pub(super) const PAIRS: &str = "pairs";
+/// The same of IPv6.
+pub(super) const PAIRS6: &str = "pairs6";
 
 impl Zone {
     fn chains(&self) -> [String; 4] {
@@ -53,6 +58,14 @@ impl Zone {
             chain(transaction, NEWCHAIN, CREATE, table, name);
             // Where it stood already.
             rules_of(transaction, table, name);
+        }
+        if !self.open {
+            use Type::{Ipv4Address, Ipv6Address, Protocol, Service};
+            // Numbers that no other set of a transaction has. Where they stand already, that is all.
+            let four = [Ipv4Address, Ipv4Address, Protocol, Service];
+            set::make(transaction, table, (PAIRS, 101), &four, &Holds::Nothing);
+            let six = [Ipv6Address, Ipv6Address, Protocol, Service];
+            set::make(transaction, table, (PAIRS6, 102), &six, &Holds::Nothing);
         }
         let mut writer = Writer { transaction, table };
         let [guard, out, into, nat] = &chains;
@@ -104,7 +117,14 @@ impl Zone {
                 r.interface(Interface::Incoming, Is::Equal, &self.bridge).verdict(Accept);
             });
         }
-        if !self.internal {
+        if !self.open {
+            for (version, pairs) in [(Version::V4, PAIRS), (Version::V6, PAIRS6)] {
+                writer.rule(chain, |r| {
+                    r.version(version).pair_in_set(version, Ends::AsSent, pairs).verdict(Accept);
+                });
+            }
+        }
+        if !self.internal || !self.open {
             writer.rule(chain, |r| r.established().verdict(Accept));
             writer.rule(chain, |r| r.translated().verdict(Accept));
         }

@@ -36,6 +36,12 @@ pub struct Limits {
     pub cpuset_mems: Option<String>,
     /// `--blkio-weight`, 10 to 1000.
     pub blkio_weight: Option<u16>,
+    /// `--bandwidth-in`: what it receives at most on each of its networks, bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_in: Option<u64>,
+    /// `--bandwidth-out`: what it sends at most on each of its networks, bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_out: Option<u64>,
     /// `--blkio-weight-device`.
     pub blkio_weight_device: Vec<DeviceRate>,
     /// `--device-read-bps`, bytes per second.

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Protocol;
+
 /// What a container's network is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +41,26 @@ pub struct EndpointOptions {
     /// This hardware address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<[u8; 6]>,
+    /// To these of its neighbours alone may it speak; none said: to all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<AllowRule>,
+}
+
+/// `--allow NAME:PORT[/PROTOCOL]`: a neighbour's port that a container may speak to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowRule {
+    /// A container's name, or an alias: then all that have it.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl std::fmt::Display for AllowRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}/{}", self.name, self.port, self.protocol)
+    }
 }
 
 impl EndpointOptions {

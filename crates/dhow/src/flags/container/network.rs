@@ -7,6 +7,7 @@ use state::egress::Egress;
 use state::options::{ContainerOptions, DnsOptions};
 
 use crate::error::{Error, Result};
+use crate::flags::allow::Allow;
 use crate::flags::expose::Expose;
 use crate::flags::host_entry::AddHost;
 use crate::flags::network::{self, Mac, Network, Wanted};
@@ -30,6 +31,9 @@ pub(super) struct Flags {
     /// Give its interface this hardware address
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     mac_address: Option<Mac>,
+    /// Let it speak to this port of that neighbour, and to no other neighbour but those that are allowed
+    #[arg(long, value_name = "NAME:PORT[/PROTOCOL]", help_heading = "Network")]
+    allow: Vec<Allow>,
     /// Publish a port
     #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER[/PROTOCOL]", help_heading = "Network")]
     publish: Vec<Publish>,
@@ -64,6 +68,7 @@ impl Flags {
             ip: self.ip,
             ip6: self.ip6,
             mac: self.mac_address.map(|Mac(mac)| mac),
+            allow: self.allow.into_iter().map(|Allow(rule)| rule).collect(),
         };
         network::apply(self.network, wanted, options)
             .map_err(|error| Error::flag(format!("invalid value for '--network': {error}")))?;

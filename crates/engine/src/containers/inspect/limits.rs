@@ -30,6 +30,8 @@ pub(super) fn add(config: &mut Map<String, Value>, options: &ContainerOptions, d
         ("CpusetCpus", json!(limits.cpuset_cpus.as_deref().unwrap_or_default())),
         ("CpusetMems", json!(limits.cpuset_mems.as_deref().unwrap_or_default())),
         ("PidsLimit", json!(options.pids_limit.unwrap_or(default_pids))),
+        ("BandwidthIn", json!(limits.bandwidth_in.unwrap_or(0))),
+        ("BandwidthOut", json!(limits.bandwidth_out.unwrap_or(0))),
         ("BlkioWeight", json!(limits.blkio_weight.unwrap_or(0))),
         ("BlkioWeightDevice", json!(rates(&limits.blkio_weight_device, "Weight"))),
         ("BlkioDeviceReadBps", json!(rates(&limits.device_read_bps, "Rate"))),

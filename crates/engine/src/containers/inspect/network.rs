@@ -49,6 +49,9 @@ fn endpoint_settings(id: &Id, asked: &EndpointOptions, endpoint: Option<&Endpoin
     });
     settings["IPAMConfig"] = if asked.ip.is_some() || asked.ip6.is_some() { wanted } else { Value::Null };
     settings["Aliases"] = if asked.aliases.is_empty() { Value::Null } else { json!(asked.aliases) };
+    if !asked.allow.is_empty() {
+        settings["Allow"] = json!(asked.allow.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
     settings["NetworkID"] =
         json!(endpoint.and_then(Endpoint::network_id).map(Id::to_string).unwrap_or_default());
     settings["EndpointID"] =

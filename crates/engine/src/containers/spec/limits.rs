@@ -7,6 +7,7 @@ use state::options::{ContainerOptions, Ulimit};
 use super::Context;
 use super::host::OnHost;
 use super::resolve::Machine;
+use crate::networks;
 
 /// Docker's.
 const LEAST_MEMORY: u64 = 6 << 20;
@@ -105,6 +106,12 @@ pub(crate) fn check(options: &ContainerOptions, machine: &Machine) -> Result<Vec
     }
     if let Some(limit) = options.pids_limit.filter(|limit| *limit < -1) {
         return Err(Invalid::Pids(limit));
+    }
+    if (limits.bandwidth_in.is_some() || limits.bandwidth_out.is_some()) && !networks::has_own(options) {
+        warnings.push(
+            "--bandwidth-in and --bandwidth-out are discarded: they are limits of networks of its own, and it has none"
+                .to_owned(),
+        );
     }
     for Ulimit { name, soft, hard } in &limits.ulimits {
         if !name.bytes().all(|b| b.is_ascii_lowercase()) {
