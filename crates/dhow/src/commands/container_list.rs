@@ -57,8 +57,8 @@ pub(super) fn check(filters: &Filters) -> Result<()> {
 pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
     let code =
         container.exit.as_ref().filter(|_| container.status == Status::Exited).map(|e| e.code.to_string());
-    filters.any("name", |v| container.name.contains(v.trim_start_matches('/')))
-        && filters.any("id", |v| container.id.as_str().starts_with(v))
+    filters.matches("name", &[&container.name, &format!("/{}", container.name)])
+        && filters.matches("id", &[container.id.as_str()])
         && filters.any("status", |v| container.status.as_str() == v)
         && filters.any("health", |v| container.health.map_or("none", HealthStatus::as_str) == v)
         && filters.any("exited", |v| code.as_deref() == Some(v))

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use base::Kind;
 use base::processes::helpers;
 
 use crate::error::{Error, Result};
@@ -47,6 +48,17 @@ pub(super) fn at_once(names: &[String], act: impl Fn(&str) -> engine::Result<Str
         finish(result, &mut code)?;
     }
     Ok(code)
+}
+
+/// Nothing to do and nothing to print where what `--force` is to remove is not there; it is said all the same.
+pub(super) fn unless_gone(result: engine::Result<String>, force: bool) -> engine::Result<String> {
+    match result {
+        Err(error) if force && error.kind() == Kind::NotFound => {
+            complain(&Error::Engine(error));
+            Ok(String::new())
+        }
+        other => other,
+    }
 }
 
 fn finish(result: engine::Result<String>, code: &mut u8) -> Result<()> {

@@ -77,8 +77,8 @@ fn matches(network: &NetworkSummary, filters: &Filters) -> bool {
     let dangling = network.users == 0 && !network.predefined;
     filters.any("dangling", |v| matches!(v, "true" | "1") == dangling)
         && filters.any("driver", |v| network.driver == v)
-        && filters.any("id", |v| network.id.as_str().starts_with(v))
-        && filters.any("name", |v| network.name.contains(v))
+        && filters.matches("id", &[network.id.as_str()])
+        && filters.matches("name", &[&network.name])
         && filters.any("scope", |v| v == "local")
         && filters.any("type", |v| (v == "builtin") == network.predefined)
         && filters.labels(&network.labels)

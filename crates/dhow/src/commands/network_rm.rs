@@ -23,7 +23,8 @@ impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
         each::one_by_one(&self.names, |name| match engine.remove_network(name) {
-            Err(e) if self.force && e.kind() == Kind::NotFound => Ok(name.to_owned()),
+            // As Docker: not a word, unlike `volume rm`.
+            Err(e) if self.force && e.kind() == Kind::NotFound => Ok(String::new()),
             other => other.map(|_| name.to_owned()),
         })
     }

@@ -11,7 +11,7 @@ use crate::globals::Context;
 #[derive(Debug, Parser)]
 #[command(name = "rm")]
 pub(crate) struct Arguments {
-    /// Kill those that run
+    /// Kill those that run, and do not mind those that are not there
     #[arg(short, long)]
     force: bool,
     /// Remove their anonymous volumes too
@@ -27,7 +27,8 @@ impl Run for Arguments {
         let engine = context.engine()?;
         let options = RemoveOptions { force: self.force, volumes: self.volumes };
         each::at_once(&self.containers, |name| {
-            engine.remove_container(name, options).map(|()| name.to_owned())
+            let removed = engine.remove_container(name, options).map(|()| name.to_owned());
+            each::unless_gone(removed, self.force)
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::globals::Context;
 #[derive(Debug, Parser)]
 #[command(name = "rmi")]
 pub(crate) struct Arguments {
-    /// Remove all names of an image that is given by its id
+    /// Remove all names of an image that is given by its id, and do not mind those that are not there
     #[arg(short, long)]
     force: bool,
     /// Leave what nothing needs any more to `image prune`
@@ -32,11 +32,13 @@ impl Run for Arguments {
             RemoveImageOptions { force: self.force, no_prune: self.no_prune, platform: self.platform };
         // In turn: what the second name's removal frees may depend on the first's.
         each::one_by_one(&self.images, |name| {
-            let lines = engine.remove_image(name, &options)?.into_iter().map(|removed| match removed {
+            let line = |removed| match removed {
                 Removed::Untagged(name) => format!("Untagged: {name}"),
                 Removed::Deleted(digest) => format!("Deleted: {digest}"),
-            });
-            Ok(lines.collect::<Vec<_>>().join("\n"))
+            };
+            let removed = engine.remove_image(name, &options);
+            let lines = removed.map(|all| all.into_iter().map(line).collect::<Vec<_>>().join("\n"));
+            each::unless_gone(lines, options.force)
         })
     }
 }

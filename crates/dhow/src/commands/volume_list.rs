@@ -68,7 +68,7 @@ impl Run for Arguments {
 fn matches(volume: &VolumeSummary, filters: &Filters) -> bool {
     filters.any("dangling", |v| matches!(v, "true" | "1") == volume.users.is_empty())
         && filters.any("driver", |v| volume.driver == v)
-        && filters.any("name", |v| volume.name.contains(v))
+        && filters.matches("name", &[&volume.name])
         && filters.labels(&volume.labels)
 }
 

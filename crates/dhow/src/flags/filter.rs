@@ -1,10 +1,22 @@
 //! `--filter key=value`: values of one key are alternatives, different keys must all hold; every label must.
 
+use std::cell::OnceCell;
+
+use regex::Regex;
+
 use crate::error::{Error, Result};
 
 /// The filters of a listing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Filters(Vec<(String, String)>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filters(Vec<Filter>);
+
+#[derive(Debug, Clone)]
+struct Filter {
+    key: String,
+    value: String,
+    /// The value as a regular expression, made when it is first asked for; none where it is not one.
+    pattern: OnceCell<Option<Regex>>,
+}
 
 impl Filters {
     /// Takes the filters apart; only these keys are known.
@@ -18,20 +30,37 @@ impl Filters {
                     known.join(", ")
                 ))
             })?;
-            all.push((key.to_owned(), value.to_owned()));
+            all.push(Filter { key: key.to_owned(), value: value.to_owned(), pattern: OnceCell::new() });
         }
         Ok(Self(all))
     }
 
     /// The values of one key.
     pub(crate) fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.of(key).map(|filter| filter.value.as_str())
     }
 
     /// True where the key is not filtered by, or any of its values matches.
     pub(crate) fn any(&self, key: &str, matches: impl Fn(&str) -> bool) -> bool {
         let mut values = self.values(key).peekable();
         values.peek().is_none() || values.any(matches)
+    }
+
+    /// True where the key is not filtered by, or one of the texts is a value or matches it as a regular
+    /// expression. As in Docker, a value that is no expression matches only itself.
+    pub(crate) fn matches(&self, key: &str, texts: &[&str]) -> bool {
+        let mut filters = self.of(key).peekable();
+        filters.peek().is_none()
+            || filters.any(|filter| {
+                let pattern = filter.pattern.get_or_init(|| Regex::new(&filter.value).ok());
+                texts.iter().any(|text| {
+                    filter.value == *text || pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
+                })
+            })
+    }
+
+    fn of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Filter> {
+        self.0.iter().filter(move |filter| filter.key == key)
     }
 
     /// True where every `label=…` is there.
@@ -61,5 +90,19 @@ mod tests {
         assert!(filters.labels(&labels(&[("x", ""), ("y", "1")])));
         assert!(!filters.labels(&labels(&[("x", ""), ("y", "2")])));
         assert!(Filters::parse(&["bla=1".to_owned()], &["name"]).unwrap_err().to_string().contains("name"));
+    }
+
+    #[test]
+    fn names_are_regular_expressions() {
+        let matches = |value: &str, texts: &[&str]| {
+            Filters::parse(&[format!("name={value}")], &["name"]).unwrap().matches("name", texts)
+        };
+        for value in ["r1", "^r1$", "^/r1$", "r.", "1", "r1|r2", ""] {
+            assert!(matches(value, &["r1", "/r1"]), "{value}");
+        }
+        for value in ["^r$", "r.1", "[", "R1"] {
+            assert!(!matches(value, &["r1", "/r1"]), "{value}");
+        }
+        assert!(matches("a[", &["a["]) && Filters::default().matches("name", &["x"]));
     }
 }
