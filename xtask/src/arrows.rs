@@ -35,10 +35,9 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "dhow-monitor" => [GROUND, STAGES].concat(),
         // a process of its own, which reads what the stage `logging` has written
         "dhow-shipper" => [GROUND, &["dhow-logging", "dhow-runtime"]].concat(),
-        // stands beside the containers, and leaves its caller's cgroup as a monitor does; mends what the stage `network` makes
-        "dhow-netd" => [GROUND, &["dhow-network", "dhow-runtime"]].concat(),
-        // sets what the stage `network` knows to set
-        "dhow-egressd" => [GROUND, &["dhow-network", "dhow-runtime"]].concat(),
+        // stand beside the containers, and leave their caller's cgroup as a monitor does; they mend and set what the stage
+        // `network` makes
+        "dhow-netd" | "dhow-egressd" => [GROUND, &["dhow-network", "dhow-runtime"]].concat(),
         "dhow-engine" => [GROUND, STAGES, &["dhow-monitor"]].concat(),
         // a door translates: it speaks to the engine, in the ground's types
         "dhow" => vec!["dhow-sys", "dhow-base", "dhow-state", "dhow-engine"],

@@ -58,11 +58,12 @@ impl Names {
         let mut buffer = vec![0; netd::MAX_MESSAGE];
         match recv(connection, &mut *buffer, RecvFlags::empty()) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok((length @ 1.., _)) => match serde_json::from_slice(&buffer[..length]) {
-                Ok(allowed) => self.allowed.1 = allowed,
-                // It is of a version that says what we do not know.
-                Err(_) => {}
-            },
+            Ok((length @ 1.., _)) => {
+                // What cannot be read is of a version that says what we do not know.
+                if let Ok(allowed) = serde_json::from_slice(&buffer[..length]) {
+                    self.allowed.1 = allowed;
+                }
+            }
             _ => self.tie.lost(),
         }
     }

@@ -107,10 +107,19 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn entry(sequence: u64, text: &str, partial: bool) -> Entry {
-        Entry { sequence, stream: Stream::Stdout, time: Timestamp(0), text: text.into(), partial }
+        Entry {
+            sequence,
+            stream: Stream::Stdout,
+            time: Timestamp(0),
+            text: text.into(),
+            partial,
+            attributes: Arc::default(),
+        }
     }
 
     #[test]
