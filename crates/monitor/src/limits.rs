@@ -49,14 +49,11 @@ impl Failure for Error {
     }
 
     fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Refused(_) => vec![
-                "check that the kernel has nftables with nat, redirect, log, limit, reject and fib (modules nft_redir, \
-                 nft_log, nft_limit, nft_reject_inet, nfnetlink_log)"
-                    .to_owned(),
-            ],
-            Self::Silence => Vec::new(),
-        }
+        vec![
+            "check that the kernel has nftables with nat, redirect, log, limit, reject and fib (modules nft_redir, nft_log, \
+             nft_limit, nft_reject_inet, nfnetlink_log)"
+                .to_owned(),
+        ]
     }
 }
 
@@ -84,6 +81,7 @@ impl Limits {
             leaving: None,
         };
         let until = Instant::now() + PATIENCE;
+        let mut delay = SOON;
         while Instant::now() < until {
             if limits.connection.is_none() {
                 limits.connect().map_err(boxed)?;
@@ -96,8 +94,12 @@ impl Limits {
                 Ok(Some(Answer { failed: Some(why), .. })) => return Err(boxed(Error::Refused(why))),
                 Ok(Some(_)) => return Ok(limits),
                 Ok(None) => break,
-                // It was about to end, or was killed: there will be another one.
-                Err(_) => limits.connection = None,
+                // It was about to end, or was killed: there will be another one. Or it cannot work here.
+                Err(_) => {
+                    limits.connection = None;
+                    std::thread::sleep(delay);
+                    delay = (delay * 2).min(LATE);
+                }
             }
         }
         Err(boxed(Error::Silence))
