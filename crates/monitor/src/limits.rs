@@ -16,8 +16,9 @@ use state::egress::link::{self, Answer, Registration, Told};
 use crate::launch::{Result, boxed};
 use crate::tie::Tie;
 
-/// How soon it is tried again to reach a server that somebody else starts.
+/// How soon it is tried again to reach a server that somebody else starts, at first; each time it takes twice as long.
 const SOON: Duration = Duration::from_millis(1);
+const LATE: Duration = Duration::from_millis(250);
 /// How long the limits may take to be in force.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to take them away.
@@ -38,14 +39,11 @@ impl Failure for Error {
     }
 
     fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Refused(_) => vec![
-                "check that the kernel has nftables with nat, redirect, log, limit, reject and fib (modules nft_redir, \
-                 nft_log, nft_limit, nft_reject_inet, nfnetlink_log)"
-                    .to_owned(),
-            ],
-            Self::Silence => Vec::new(),
-        }
+        vec![
+            "check that the kernel has nftables with nat, redirect, log, limit, reject and fib (modules nft_redir, nft_log, \
+             nft_limit, nft_reject_inet, nfnetlink_log)"
+                .to_owned(),
+        ]
     }
 }
 
@@ -60,6 +58,7 @@ impl Limits {
     pub(crate) fn open(instance: &Instance, registration: Registration) -> Result<Self> {
         let mut tie = Tie::to_limits(instance, &registration.program);
         let until = Instant::now() + PATIENCE;
+        let mut delay = SOON;
         while Instant::now() < until {
             if tie.connection().is_none() {
                 tie.connect(&|connection| tell(connection, &registration)).map_err(boxed)?;
@@ -72,8 +71,12 @@ impl Limits {
                 Ok(Some(Answer { failed: Some(why), .. })) => return Err(boxed(Error::Refused(why))),
                 Ok(Some(_)) => return Ok(Self { tie, registration }),
                 Ok(None) => break,
-                // It was about to end, or was killed: there will be another one.
-                Err(_) => tie.lost(),
+                // It was about to end, or was killed: there will be another one. Or it cannot work here.
+                Err(_) => {
+                    tie.lost();
+                    std::thread::sleep(delay);
+                    delay = (delay * 2).min(LATE);
+                }
             }
         }
         Err(boxed(Error::Silence))
