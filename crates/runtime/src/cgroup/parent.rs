@@ -163,7 +163,7 @@ pub fn leave(hierarchy: &Hierarchy, parent: &str) -> Result<(), Error> {
     check_name(parent)?;
     for (path, v2) in monitors(hierarchy, parent) {
         if let (Some(root), false) = (path.parent(), v2) {
-            write_to(CWD, &root.join("tasks"), b"0").at("join the cgroup", root)?;
+            write_to(CWD, root.join("tasks"), b"0").at("join the cgroup", root)?;
         }
     }
     Ok(())
