@@ -4,7 +4,7 @@
 //! what may come in to this host: ufw, firewalld and the like say "deny", and the port is open all the same. So what comes from
 //! outside is not translated there. It goes its way to this host, past everybody's input chains. The last of them is ours: what
 //! has come so far was let in. If it begins a connection to a published port, the kernel hands it to the warden and drops it.
-//! The warden tells the kernel of a connection from that client to the container ([`entry`]), and sends the packet again from
+//! The warden tells the kernel of a connection from that client to the container (`entry`), and sends the packet again from
 //! this host, where it is of that connection and is translated like all that follow.
 //!
 //! ```text
