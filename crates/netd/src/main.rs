@@ -48,7 +48,8 @@ fn main() -> ExitCode {
     let stayed = || {
         // On cgroup v1 we are still in the groups of whoever started the container. Where ours cannot be had, we stay.
         if let Ok(hierarchy) = runtime::cgroup::Hierarchy::detect() {
-            runtime::cgroup::join_monitors(&hierarchy, &parent).ok();
+            let join = if is_warden { runtime::cgroup::leave } else { runtime::cgroup::join_monitors };
+            join(&hierarchy, &parent).ok();
         }
     };
     let served = if is_warden {
@@ -63,6 +64,10 @@ fn main() -> ExitCode {
     };
     // Whoever connects from now on is hung up on, and starts the next one.
     drop(lock);
+    // Where all monitors were killed, nobody comes after us who would take away the group that we were the last in.
+    if let Ok(hierarchy) = runtime::cgroup::Hierarchy::detect() {
+        runtime::cgroup::sweep_parent(&hierarchy, &parent).ok();
+    }
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

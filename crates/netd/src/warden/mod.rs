@@ -75,8 +75,14 @@ impl Post {
             for what in ready {
                 match what {
                     LISTENER => self.accept(),
-                    ENTRY => self.warden.let_in()?,
-                    CHANGES => self.hear()?,
+                    ENTRY => {
+                        let spoilt = self.warden.let_in()?;
+                        self.mend_soon(spoilt);
+                    }
+                    CHANGES => {
+                        let spoilt = self.warden.is_spoilt()?;
+                        self.mend_soon(spoilt);
+                    }
                     monitor => {
                         // They say nothing, so it has hung up.
                         self.monitors.remove(&monitor);
@@ -113,12 +119,11 @@ impl Post {
         }
     }
 
-    /// Others have changed something.
-    fn hear(&mut self) -> io::Result<()> {
-        if self.warden.is_spoilt()? {
+    /// Others may have changed something.
+    fn mend_soon(&mut self, spoilt: bool) {
+        if spoilt {
             self.mend_at.get_or_insert((self.mended + BREATH).max(Instant::now()));
         }
-        Ok(())
     }
 
     fn accept(&mut self) {

@@ -2,8 +2,8 @@
 //!
 //! Rules are programs; what they say about a packet is known when it has met them. So nothing is guessed from their text: the
 //! host's rules are loaded into a network namespace that is thrown away afterwards, whose links have the names and addresses of the
-//! host's ([`model`]); there, packets of every kind of sender that the rules or the links name, and of some that they do not, are
-//! sent to each port ([`probes`]); and it is looked which of them come as far as our own chain. Nothing is sent on the host itself.
+//! host's (`model`); there, packets of every kind of sender that the rules or the links name, and of some that they do not, are
+//! sent to each port (`probes`); and it is looked which of them come as far as our own chain. Nothing is sent on the host itself.
 //!
 //! What lies elsewhere (a firewall between hosts, a provider's groups, programs of eBPF on a link) is not known here. What cannot be
 //! loaded is not known either, and said so.

@@ -130,6 +130,11 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends messages that nobody waits for to be answered.
+    pub(crate) fn tell(&self, request: &Request) -> Result<(), Refusal> {
+        self.send(request)
+    }
+
     /// A datagram that is there. `AGAIN` where none is, `MSGSIZE` where it was longer than the buffer.
     pub(crate) fn receive_now(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;

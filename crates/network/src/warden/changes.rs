@@ -17,6 +17,17 @@ const BRIDGE: u8 = 7;
 /// More than a large rule set takes when it is flushed.
 const ROOM: usize = 2 << 20;
 
+/// What has been done to our tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    /// Nothing.
+    None,
+    /// What we do ourselves.
+    Ours,
+    /// Somebody else has had his hands in them.
+    Others,
+}
+
 /// Hears every transaction.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -36,15 +47,15 @@ impl Changes {
         self.socket.as_fd()
     }
 
-    /// Reads all there is. Whether somebody else has changed something in the tables of this name.
-    pub(super) fn read(&mut self, table: &str) -> io::Result<bool> {
-        let mut spoilt = false;
+    /// Reads all there is, and says what has been done to the tables of this name.
+    pub(super) fn read(&mut self, table: &str) -> io::Result<Change> {
+        let mut change = Change::None;
         loop {
             match self.socket.receive_now(&mut self.buffer) {
-                Ok(length) => spoilt |= self.reader.read(&self.buffer[..length], table),
-                Err(Errno::AGAIN) => return Ok(spoilt),
+                Ok(length) => change = change.max(self.reader.read(&self.buffer[..length], table)),
+                Err(Errno::AGAIN) => return Ok(change),
                 // Who knows what it was.
-                Err(errno) if has_lost(errno) || errno == Errno::MSGSIZE => spoilt = true,
+                Err(errno) if has_lost(errno) || errno == Errno::MSGSIZE => change = Change::Others,
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -60,10 +71,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&mut self, datagram: &[u8], table: &str) -> bool {
+    fn read(&mut self, datagram: &[u8], table: &str) -> Change {
         const TABLE: u16 = 1;
         const PROCESS: u16 = 3;
-        let mut spoilt = false;
+        let mut change = Change::None;
         for message in parse::messages(datagram) {
             if message.kind >> 8 != SUBSYSTEM {
                 continue;
@@ -72,13 +83,15 @@ impl Reader {
             let attributes = message.payload.get(4..).unwrap_or_default();
             if message.kind & 0xff == NEW_GENERATION {
                 let by = parse::attribute(attributes, PROCESS).map(parse::string).unwrap_or_default();
-                spoilt |= std::mem::take(&mut self.ours) && !is_ours(by);
+                if std::mem::take(&mut self.ours) {
+                    change = change.max(if is_ours(by) { Change::Ours } else { Change::Others });
+                }
             } else if matches!(family, INET | BRIDGE) {
                 self.ours |=
                     parse::attribute(attributes, TABLE).is_some_and(|name| parse::string(name) == table);
             }
         }
-        spoilt
+        change
     }
 }
 
@@ -109,14 +122,14 @@ mod tests {
     #[test]
     fn others_hands_in_our_table_are_seen() {
         let mut reader = Reader::default();
-        assert!(reader.read(&transaction("dhow", "nft"), "dhow"));
-        assert!(!reader.read(&transaction("dhow", "dhow-monitor"), "dhow"));
-        assert!(!reader.read(&transaction("filter", "nft"), "dhow"));
+        assert_eq!(reader.read(&transaction("dhow", "nft"), "dhow"), Change::Others);
+        assert_eq!(reader.read(&transaction("dhow", "dhow-monitor"), "dhow"), Change::Ours);
+        assert_eq!(reader.read(&transaction("filter", "nft"), "dhow"), Change::None);
         // In two datagrams.
         let whole = transaction("dhow", "iptables");
         let first = parse::u32_at(&whole, 0).unwrap() as usize;
-        assert!(!reader.read(&whole[..first], "dhow"));
-        assert!(reader.read(&whole[first..], "dhow"));
+        assert_eq!(reader.read(&whole[..first], "dhow"), Change::None);
+        assert_eq!(reader.read(&whole[first..], "dhow"), Change::Others);
         assert!(!is_ours("dhowl") && is_ours("dhow") && is_ours("dhow-netd"));
     }
 

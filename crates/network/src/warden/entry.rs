@@ -1,5 +1,6 @@
 //! What comes to published ports from outside: handed over by the kernel, told to its memory of connections, and sent again.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,8 +28,12 @@ const ROOM: usize = 4 << 20;
 pub(super) struct Entry {
     table: String,
     handed: Socket,
-    /// For questions to the table, and for what is told of connections.
+    /// For questions to the table.
     kernel: Socket,
+    /// For what is told of connections. Only refusals are answered.
+    connections: Socket,
+    /// Where ports lead, as the table has said since it was last changed.
+    known: HashMap<(IpAddr, u16, Transport), Option<(IpAddr, u16)>>,
     /// Where packets are sent as they are, with their headers.
     raw: OwnedFd,
     /// The same of IPv6, where there is any.
@@ -43,6 +48,8 @@ impl Entry {
             table: table.to_owned(),
             handed: Socket::open(Protocol::Netfilter)?,
             kernel: Socket::open(Protocol::Netfilter)?,
+            connections: Socket::open(Protocol::Netfilter)?,
+            known: HashMap::new(),
             raw: raw(AddressFamily::INET)?,
             raw6: raw(AddressFamily::INET6).ok(),
             // The longest packet, and what is said of it.
@@ -54,6 +61,11 @@ impl Entry {
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.handed.as_fd()
+    }
+
+    /// The table has been changed.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
     }
 
     /// Lets in what has come, or a part of it: what is left is ready again.
@@ -73,10 +85,13 @@ impl Entry {
             }
         }
         self.buffer = buffer;
+        // Nobody asks why (mostly that the connection is known); but what is not taken fills the socket.
+        let mut refusal = [0; 1024];
+        while !matches!(self.connections.receive_now(&mut refusal), Err(errno) if errno != Errno::MSGSIZE) {}
         result
     }
 
-    fn read(&self, datagram: &[u8]) {
+    fn read(&mut self, datagram: &[u8]) {
         for (_, bytes) in handed_over(datagram) {
             let mut bytes = bytes.to_vec();
             if let Some(packet) = Packet::parse(&bytes) {
@@ -85,10 +100,25 @@ impl Entry {
         }
     }
 
-    fn let_in(&self, packet: &Packet, bytes: &mut [u8]) {
-        let led = elements::leads_to(&self.kernel, &self.table, packet.destination, packet.protocol);
+    /// Which container, and which port of it, this leads to.
+    fn leads_to(&mut self, packet: &Packet) -> Option<(IpAddr, u16)> {
+        /// So many are remembered: addresses times ports.
+        const MOST: usize = 4096;
+        let (ip, port) = packet.destination;
+        if let Some(known) = self.known.get(&(ip, port, packet.protocol)) {
+            return *known;
+        }
+        let led = elements::leads_to(&self.kernel, &self.table, packet.destination, packet.protocol).ok()?;
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        self.known.insert((ip, port, packet.protocol), led);
+        led
+    }
+
+    fn let_in(&mut self, packet: &Packet, bytes: &mut [u8]) {
         // Unpublished meanwhile: nobody waits for it.
-        let Ok(Some(container)) = led else { return };
+        let Some(container) = self.leads_to(packet) else { return };
         if packet.opens {
             // Where it cannot be told, the table translates the packet, too, as that of a new connection; but then others' chains
             // see all as new that comes before the first answer.
@@ -122,7 +152,7 @@ impl Entry {
         const FIRST_AND_LAST6: [u16; 2] = [4, 5];
         let family = if container.is_ipv4() { 2 } else { 10 };
         let mut request = Request::new();
-        request.message(NEW, CREATE | EXCLUSIVE | ACK, &[family, 0, 0, 0], |r| {
+        request.message(NEW, CREATE | EXCLUSIVE, &[family, 0, 0, 0], |r| {
             r.nest(ORIGINAL, |r| tuple(r, packet.protocol, packet.source, packet.destination));
             r.nest(REPLY, |r| tuple(r, packet.protocol, packet.destination, packet.source));
             r.nest(TRANSLATION, |r| {
@@ -139,7 +169,7 @@ impl Entry {
                 r.be32(TIMEOUT, 30);
             }
         });
-        self.kernel.transact(&request, 1)
+        self.connections.tell(&request)
     }
 }
 

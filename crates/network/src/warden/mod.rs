@@ -4,7 +4,7 @@
 //! what may come in to this host: ufw, firewalld and the like say "deny", and the port is open all the same. So what comes from
 //! outside is not translated there. It goes its way to this host, past everybody's input chains. The last of them is ours: what
 //! has come so far was let in. If it begins a connection to a published port, the kernel hands it to the warden and drops it.
-//! The warden tells the kernel of a connection from that client to the container ([`entry`]), and sends the packet again from
+//! The warden tells the kernel of a connection from that client to the container (`entry`), and sends the packet again from
 //! this host, where it is of that connection and is translated like all that follow.
 //!
 //! ```text
@@ -37,7 +37,7 @@ use crate::bridge::Bridge;
 use crate::error::Attempt;
 use crate::nft;
 
-use changes::Changes;
+use changes::{Change, Changes};
 use entry::Entry;
 pub(crate) use entry::{handed_over, hear};
 pub(crate) use packet::{Packet, sum};
@@ -73,12 +73,15 @@ impl Warden {
         self.changes.as_fd()
     }
 
-    /// Lets in what has come.
+    /// Lets in what has come. Also whether somebody else has had his hands in our tables, as [`Warden::is_spoilt`].
     ///
     /// # Errors
     /// Where the socket is of no use any more.
-    pub fn let_in(&mut self) -> io::Result<()> {
-        self.entry.serve()
+    pub fn let_in(&mut self) -> io::Result<bool> {
+        // Where ports lead may have changed before what has come came.
+        let spoilt = self.is_spoilt()?;
+        self.entry.serve()?;
+        Ok(spoilt)
     }
 
     /// Reads what has changed. Whether somebody else has had his hands in our tables.
@@ -86,7 +89,11 @@ impl Warden {
     /// # Errors
     /// Where the socket is of no use any more.
     pub fn is_spoilt(&mut self) -> io::Result<bool> {
-        self.changes.read(&self.bridge.table)
+        let change = self.changes.read(&self.bridge.table)?;
+        if change != Change::None {
+            self.entry.forget();
+        }
+        Ok(change == Change::Others)
     }
 
     /// Whether our tables stand.

@@ -50,7 +50,9 @@ pub use self::limits::asks_for_limits;
 pub use self::location::{Location, Placement};
 pub use self::mark::Mark;
 pub use self::own::{Possibility, beside_own, possibility};
-pub use self::parent::{join_monitors, open_monitors_v2, parent_limits, planned_parent_limits, sweep_parent};
+pub use self::parent::{
+    join_monitors, leave, open_monitors_v2, parent_limits, planned_parent_limits, sweep_parent,
+};
 pub use self::plan::GroupPlan;
 pub(crate) use self::plan::Part;
 pub use self::stats::Stats;

@@ -157,6 +157,18 @@ pub fn join_monitors(hierarchy: &Hierarchy, parent: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Moves the calling process, which must have a single thread, out of its caller's groups into the roots, on v1: for who stays
+/// after the last monitor, and may not remove groups there. (On v2 one is born beside the monitors, and may remove the group.)
+pub fn leave(hierarchy: &Hierarchy, parent: &str) -> Result<(), Error> {
+    check_name(parent)?;
+    for (path, v2) in monitors(hierarchy, parent) {
+        if let (Some(root), false) = (path.parent(), v2) {
+            write_to(CWD, root.join("tasks"), b"0").at("join the cgroup", root)?;
+        }
+    }
+    Ok(())
+}
+
 /// On v2: the monitors' group's directory (made if missing), for `CLONE_INTO_CGROUP`. On a hybrid machine with
 /// systemd likewise, since that is where systemd looks for what belongs to a service.
 pub fn open_monitors_v2(hierarchy: &Hierarchy, parent: &str) -> Result<Option<OwnedFd>, Error> {
