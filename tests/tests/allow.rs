@@ -33,6 +33,18 @@ fn address(dhow: &Dhow, name: &str, network: &str, key: &str) -> String {
     dhow.inspect(name)["NetworkSettings"]["Networks"][network][key].as_str().unwrap().to_owned()
 }
 
+/// The process that answers the instance's questions for names.
+fn server_of_names(dhow: &Dhow) -> String {
+    let run = dhow.run_root().display().to_string();
+    let is_it = |pid: &str| {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.starts_with("dhow-netd\0") && command.contains(&run)
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    pids.find(|pid| is_it(pid)).expect("there is a name server")
+}
+
 #[test]
 fn a_container_speaks_to_those_that_it_may_and_to_no_others() {
     let world = World::new();
@@ -95,6 +107,11 @@ fn a_container_speaks_to_those_that_it_may_and_to_no_others() {
     server(&dhow, "late", &on);
     assert_ne!(address(&dhow, "late", "back", "IPAddress"), before);
     fetched(&dhow, "app", "late", 81, "late");
+    // The name server may die: what is allowed stays, and whoever comes then is allowed, too.
+    harness::Invocation::new("kill").args(&["-9", &server_of_names(&dhow)]).ok();
+    fetched(&dhow, "app", &address(&dhow, "two", "back", "IPAddress"), 80, "two");
+    server(&dhow, "three", &["--network", "back", "--network-alias", "site"]);
+    fetched(&dhow, "app", &address(&dhow, "three", "back", "IPAddress"), 80, "three");
     // And so does the closed one itself.
     dhow.ok(&["restart", "-t", "0", "app"]);
     fetched(&dhow, "app", "one", 80, "one");

@@ -19,11 +19,18 @@ fn address(dhow: &Dhow, name: &str, network: &str, key: &str) -> String {
     dhow.inspect(name)["NetworkSettings"]["Networks"][network][key].as_str().unwrap().to_owned()
 }
 
-/// Within a tenth of so many megabits a second: headers count, too.
+/// Within a tenth of so many megabits a second: headers count, too. Where the machine has other things to do for a moment, less is
+/// read, or what has waited for the reader comes at once: then it is measured again.
 #[track_caller]
-fn is_about(bytes: &str, megabits: f64, what: &str) {
-    let got = bytes.trim().parse::<f64>().unwrap() * 8.0 / 1e6;
-    assert!((got / megabits - 1.0).abs() < 0.1, "{what}: {got:.2} of {megabits} mbit");
+fn is_about(megabits: f64, what: &str, measure: impl Fn() -> String) {
+    let mut got = 0.0;
+    for _ in 0..5 {
+        got = measure().trim().parse::<f64>().unwrap() * 8.0 / 1e6 / megabits;
+        if (0.9..1.1).contains(&got) {
+            return;
+        }
+    }
+    panic!("{what}: {got:.2} times {megabits} mbit");
 }
 
 #[test]
@@ -45,9 +52,8 @@ fn what_it_sends_and_receives_is_limited_and_can_be_changed_while_it_runs() {
     for key in ["IPAddress", "GlobalIPv6Address"] {
         let (boxed, peer) = (address(&dhow, "box", "back", key), address(&dhow, "peer", "back", key));
         std::thread::scope(|scope| {
-            let received = scope.spawn(|| drain("taker", &peer));
-            is_about(&from_host(&boxed), 10.0, &format!("sent, {key}"));
-            is_about(&received.join().unwrap(), 20.0, &format!("received, {key}"));
+            scope.spawn(|| is_about(20.0, &format!("received, {key}"), || drain("taker", &peer)));
+            is_about(10.0, &format!("sent, {key}"), || from_host(&boxed));
         });
     }
     // Others are not limited.
@@ -57,20 +63,23 @@ fn what_it_sends_and_receives_is_limited_and_can_be_changed_while_it_runs() {
     // A further network has the same limits, and new ones are in force at once.
     dhow.ok(&["network", "connect", "front", "box"]);
     dhow.ok(&["update", "--bandwidth-out", "40mbit", "box"]);
-    is_about(&from_host(&address(&dhow, "box", "front", "IPAddress")), 40.0, "sent on another network");
+    let boxed = address(&dhow, "box", "front", "IPAddress");
+    is_about(40.0, "sent on another network", || from_host(&boxed));
     let plan = dhow.run(&["set", "--bandwidth-out", "0", "--bandwidth-in", "40mbit", "box"]);
     assert!(plan.code == 0 && plan.stderr.contains("at once"), "{}", plan.stderr);
     let boxed = address(&dhow, "box", "back", "IPAddress");
     let free = from_host(&boxed);
     assert!(free.trim().parse::<f64>().unwrap() > 30e6, "{free}");
-    is_about(&drain("box", &address(&dhow, "peer", "back", "IPAddress")), 40.0, "received");
+    let peer = address(&dhow, "peer", "back", "IPAddress");
+    is_about(40.0, "received", || drain("box", &peer));
     assert!(!ip(&["-o", "link"]).contains(" ifb"), "what is not limited has no device for it");
 
     // They outlast a restart, and what they need goes with the container.
     dhow.ok(&["update", "--bandwidth-out", "10mbit", "box"]);
     dhow.ok(&["restart", "-t", "0", "box"]);
     eventually("the source", || dhow.ok(&["logs", "box"]).matches("up").nth(1).map(drop));
-    is_about(&from_host(&address(&dhow, "box", "back", "IPAddress")), 10.0, "after a restart");
+    let boxed = address(&dhow, "box", "back", "IPAddress");
+    is_about(10.0, "after a restart", || from_host(&boxed));
     let held_back =
         |ip: &dyn Fn(&[&str]) -> String| ip(&["-o", "link", "show", "type", "ifb"]).lines().count();
     assert_eq!(held_back(&ip), 2, "one on each network");
