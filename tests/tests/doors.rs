@@ -5,6 +5,7 @@
 use harness::image::Image;
 use harness::tar::Tar;
 use harness::{Dhow, eventually};
+use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
@@ -36,6 +37,23 @@ fn an_exec_ends_although_others_write_on() {
     dhow.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
     let script = "for i in 1 2 3 4; do yes & done; exit 5";
     assert_eq!(dhow.run(&["exec", "box", "sh", "-c", script]).code, 5);
+}
+
+#[test]
+fn the_third_interrupt_lets_the_door_go() {
+    let dhow = Dhow::new("deaf");
+    let script = "trap 'echo int' INT; trap 'echo term' TERM; echo up; while :; do sleep 0.05; done";
+    let door = dhow.spawn(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    door.expect("up");
+    door.signal(Signal::INT);
+    door.expect("int");
+    door.signal(Signal::TERM);
+    door.expect("term");
+    door.signal(Signal::INT);
+    let output = door.wait();
+    assert_eq!(output.code, 1);
+    assert!(output.stderr.contains("got 3 SIGTERM/SIGINTs, forcefully exiting"), "{}", output.stderr);
+    assert_eq!(dhow.ok(&["ps", "--format", "{{.Names}}"]), "box", "it runs on");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use engine::{Event, Session};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use state::options::Attach;
 use sys::process::{read_signal, signal_fd};
 
 use crate::detach_keys::DetachKeys;
@@ -23,6 +24,9 @@ const CHUNK: usize = 16 * 1024;
 
 /// How many events are taken before signals and input have their turn, however fast the container writes.
 const MOST_EVENTS: usize = 16;
+
+/// After so many of SIGINT and SIGTERM we leave, as Docker does, whatever the container makes of them.
+const MOST_SIGNALS: u32 = 3;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -51,12 +55,17 @@ impl Signals {
 pub(crate) struct How {
     /// The container has a terminal.
     pub(crate) tty: bool,
-    /// Our standard input goes to it.
-    pub(crate) input: bool,
+    /// Our standard input goes to its, and its others to ours.
+    pub(crate) streams: Attach,
     /// Signals go to it; never with a terminal, which makes signals of keys itself.
     pub(crate) sig_proxy: bool,
     /// How to leave; none: not at all.
     pub(crate) detach: Option<DetachKeys>,
+}
+
+/// All streams; the input where it is wanted.
+pub(crate) fn all_streams(stdin: bool) -> Attach {
+    Attach { stdin, stdout: true, stderr: true }
 }
 
 /// Why it ended.
@@ -66,6 +75,10 @@ pub(crate) enum End {
     Exited(i32),
     /// The user left.
     Detached,
+    /// All of the input is sent, and nothing else was wanted.
+    InputSent,
+    /// The container does not heed the signals that were passed on to it, and the user has had enough.
+    Forced,
     /// A signal told us to go.
     Signalled(i32),
     /// Nobody reads our output any more.
@@ -79,7 +92,8 @@ impl End {
     pub(crate) fn exit_code(self) -> Result<u8> {
         match self {
             Self::Exited(code) => Ok(code as u8),
-            Self::Detached => Ok(0),
+            Self::Detached | Self::InputSent => Ok(0),
+            Self::Forced => Ok(1),
             Self::Signalled(signal) => Ok(128 + signal as u8),
             // What SIGPIPE would have made of us.
             Self::OutputClosed => Ok(128 + 13),
@@ -93,18 +107,23 @@ pub(crate) fn run(mut session: Session, signals: &Signals, how: How) -> Result<E
     for warning in session.warnings() {
         output::talk(&format!("dhow: warning: {warning}"));
     }
-    let raw = (how.tty && how.input && terminal::stdin_is_terminal()).then(RawMode::enter).transpose()?;
+    let raw =
+        (how.tty && how.streams.stdin && terminal::stdin_is_terminal()).then(RawMode::enter).transpose()?;
     if how.tty {
         resize(&session);
     }
-    let mut attached = Attached { how, input: Input::default(), more: true };
-    if !attached.how.input {
+    let mut attached = Attached { how, input: Input::default(), more: true, interrupts: 0 };
+    if !attached.how.streams.stdin {
         attached.input.state = InputState::Ended;
     }
     let end = attached.run(&mut session, signals);
     drop(raw);
-    if matches!(end, Ok(End::Detached)) {
-        output::talk("read escape sequence");
+    match end {
+        Ok(End::Detached) => output::talk("read escape sequence"),
+        Ok(End::Forced) => {
+            output::talk(&format!("\ngot {MOST_SIGNALS} SIGTERM/SIGINTs, forcefully exiting"));
+        }
+        _ => {}
     }
     end
 }
@@ -115,6 +134,8 @@ struct Attached {
     /// The session may hold events that have arrived already (at first: behind the word that the command was
     /// started): do not sleep before they are taken.
     more: bool,
+    /// How many of SIGINT and SIGTERM were passed on.
+    interrupts: u32,
 }
 
 #[derive(Default)]
@@ -168,6 +189,10 @@ impl Attached {
             }
             if to_send && from_session.contains(PollFlags::OUT) {
                 self.send_input(session);
+                let Attach { stdout, stderr, .. } = self.how.streams;
+                if self.input.state == InputState::Ended && !stdout && !stderr {
+                    return Ok(End::InputSent);
+                }
             }
             if to_read && !from_stdin.is_empty() && self.read_input() {
                 return Ok(End::Detached);
@@ -175,7 +200,7 @@ impl Attached {
         }
     }
 
-    fn take_signals(&self, session: &Session, signals: &Signals) -> Option<End> {
+    fn take_signals(&mut self, session: &Session, signals: &Signals) -> Option<End> {
         use std::os::fd::AsFd;
         while let Some(signal) = read_signal(signals.0.as_fd()) {
             if signal == SIGWINCH {
@@ -185,11 +210,27 @@ impl Attached {
             } else if self.how.sig_proxy && !self.how.tty {
                 // A monitor that hangs up says the rest in its last frame.
                 session.signal(signal).ok();
+                self.interrupts += u32::from(matches!(signal, SIGINT | SIGTERM));
+                if self.interrupts >= MOST_SIGNALS {
+                    return Some(End::Forced);
+                }
             } else {
                 return Some(End::Signalled(signal));
             }
         }
         None
+    }
+
+    fn write(&self, event: Event) -> std::result::Result<(), io::Error> {
+        let Attach { stdout, stderr, .. } = self.how.streams;
+        match event {
+            // A terminal has one stream for both.
+            Event::Output(bytes) if stdout || self.how.tty && stderr => {
+                output::raw(rustix::stdio::stdout(), &bytes)
+            }
+            Event::Errors(bytes) if stderr => output::raw(rustix::stdio::stderr(), &bytes),
+            _ => Ok(()),
+        }
     }
 
     fn take_events(&mut self, session: &mut Session) -> Result<Option<End>> {
@@ -199,13 +240,12 @@ impl Attached {
                 self.more = false;
                 break;
             };
-            let written = match event {
-                Event::Output(bytes) => output::raw(rustix::stdio::stdout(), &bytes),
-                Event::Errors(bytes) => output::raw(rustix::stdio::stderr(), &bytes),
+            match event {
                 Event::Exited { code, .. } => return Ok(Some(End::Exited(code))),
                 Event::Lost => return Ok(Some(End::Lost)),
-            };
-            match written {
+                _ => {}
+            }
+            match self.write(event) {
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Some(End::OutputClosed)),
                 other => other.map_err(Error::Output)?,
             }

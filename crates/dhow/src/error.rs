@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | it worked; also where the reader of our output has gone (broken pipe) |
 //! | 1 | it did not; missing arguments, an unknown command; `exec`: no such container, or it does not run |
-//! | 64 | a bad `--format` |
+//! | 64 | a `--format` that is no template; one that asks for what there is not gives 1 |
 //! | 125 | a bad flag or value; for `run`: whatever failed before the command |
 //! | 126, 127 | `run`, `exec`: the command cannot be executed, is not found; 126 also for all else that keeps an
 //! `exec` from starting |
@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// A `--format` that is none.
     #[error("cannot use the format: {0}")]
     Format(String),
+    /// A `--format` that asks for what there is not.
+    #[error("cannot use the format: {0}")]
+    Template(String),
     /// Standard output does not take what we say.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
@@ -99,6 +102,7 @@ impl Error {
             Self::Flag { .. } | Self::File { .. } | Self::Lost => 125,
             Self::Format(_) => 64,
             Self::Engine(_)
+            | Self::Template(_)
             | Self::Usage { .. }
             | Self::Output(_)
             | Self::NotPublished { .. }

@@ -48,6 +48,9 @@ pub struct ContainerOptions {
     pub tty: bool,
     /// `-i`: standard input stays open.
     pub interactive: bool,
+    /// `-a` and `-d`.
+    #[serde(skip_serializing_if = "Attach::is_none")]
+    pub attach: Attach,
     /// `--rm`.
     pub auto_remove: bool,
     /// `--init`.
@@ -144,6 +147,25 @@ pub struct ContainerOptions {
     /// `--platform`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+}
+
+/// The streams of a container that whoever creates it is attached to: `-a`. With `-d` there are none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attach {
+    /// Its standard input.
+    pub stdin: bool,
+    /// Its standard output.
+    pub stdout: bool,
+    /// Its standard error.
+    pub stderr: bool,
+}
+
+impl Attach {
+    /// No stream.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `--restart`: what becomes of a container whose command has ended.
@@ -305,6 +327,9 @@ pub struct SecurityOptions {
     pub seccomp: SeccompChoice,
     /// `apparmor=PROFILE` (or `unconfined`).
     pub apparmor: Option<String>,
+    /// `systempaths=unconfined`: nothing of `/proc` and `/sys` is hidden or read-only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub system_paths_unconfined: bool,
 }
 
 /// Which system call filter.

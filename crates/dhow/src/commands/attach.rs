@@ -36,7 +36,7 @@ impl Run for Arguments {
         }
         let how = How {
             tty,
-            input: !self.no_stdin,
+            streams: attached::all_streams(!self.no_stdin),
             sig_proxy: self.sig_proxy,
             detach: tty.then(|| self.detach_keys.unwrap_or_default()),
         };

@@ -7,6 +7,7 @@ use state::container::{HealthStatus, Status};
 use state::options::PortMapping;
 
 use crate::error::{Error, Result};
+use crate::flags::expose::Expose;
 use crate::flags::filter::Filters;
 use crate::format::{LABEL_MAP, Row};
 use crate::human;
@@ -39,13 +40,26 @@ pub(super) const HEADERS: &[(&str, &str)] = &[
 /// The words of `--filter status=`, ours and those that Docker has besides.
 const STATES: &[&str] = &["created", "running", "exited", "dead", "paused", "restarting", "removing"];
 
+/// The words of `--filter health=`.
+const HEALTH: &[&str] = &["starting", "healthy", "unhealthy", "none"];
+
 /// Refuses values that no container can have.
 pub(super) fn check(filters: &Filters) -> Result<()> {
-    if let Some(bad) = filters.values("status").find(|v| !STATES.contains(v)) {
-        return Err(Error::flag(format!(
-            "invalid value 'status={bad}' for '--filter': want one of {}",
-            STATES.join(", ")
-        )));
+    let words = [("status", STATES), ("health", HEALTH), ("is-task", &["true", "false", "1", "0"])];
+    for (key, known) in words {
+        if let Some(bad) = filters.values(key).find(|v| !known.contains(v)) {
+            return Err(Error::flag(format!(
+                "invalid value '{key}={bad}' for '--filter': want one of {}",
+                known.join(", ")
+            )));
+        }
+    }
+    for key in ["publish", "expose"] {
+        if let Some(bad) = filters.values(key).find(|v| v.parse::<Expose>().is_err()) {
+            return Err(Error::flag(format!(
+                "invalid value '{key}={bad}' for '--filter': want PORT[-PORT][/PROTOCOL]"
+            )));
+        }
     }
     if let Some(bad) = filters.values("exited").find(|v| v.parse::<i32>().is_err()) {
         return Err(Error::flag(format!("invalid value 'exited={bad}' for '--filter': want an exit code")));
@@ -65,17 +79,25 @@ pub(super) fn matches(container: &ContainerSummary, filters: &Filters) -> bool {
         && filters.any("ancestor", |v| is_image(container, v))
         && filters.any("network", |v| container.networks.iter().any(|name| name == v))
         && filters.any("publish", |v| publishes(container, v))
+        && filters.any("expose", |v| exposes(container, v))
+        // Swarm's, of which there are none.
+        && filters.any("is-task", |v| matches!(v, "false" | "0"))
         && filters.any("volume", |v| container.mounts.iter().any(|m| m.source == v || m.destination == v))
         && filters.labels(&container.labels)
 }
 
-/// `80`, `80/tcp`: a port of the host's or the container's that is published.
+/// `80`, `80/tcp`, `80-90`: a port of the host's or the container's that is published.
 fn publishes(container: &ContainerSummary, wanted: &str) -> bool {
-    let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let Ok(Expose(wanted)) = wanted.parse() else { return false };
     container.ports.iter().any(|p| {
-        p.protocol.to_string() == protocol
-            && [p.host_port, p.container_port].iter().any(|of| of.to_string() == port)
+        wanted.iter().any(|w| w.protocol == p.protocol && [p.host_port, p.container_port].contains(&w.port))
     })
+}
+
+/// The same of a port on which the container says to listen.
+fn exposes(container: &ContainerSummary, wanted: &str) -> bool {
+    let Ok(Expose(wanted)) = wanted.parse() else { return false };
+    wanted.iter().any(|port| container.exposed.contains(port))
 }
 
 fn is_image(container: &ContainerSummary, wanted: &str) -> bool {
@@ -197,7 +219,7 @@ fn continues(first: &PortMapping, other: &PortMapping, n: u16) -> bool {
 mod tests {
     use base::{Digest, Id};
     use state::container::Exit;
-    use state::options::Protocol;
+    use state::options::{ExposedPort, Protocol};
 
     use super::*;
 
@@ -216,6 +238,7 @@ mod tests {
             exit: None,
             started: Some(Timestamp(NOW.0 - 3_000_000_000)),
             ports: Vec::new(),
+            exposed: vec![ExposedPort { port: 80, protocol: Protocol::Tcp }],
             address: None,
             networks: vec!["bridge".into()],
             labels: [("a".to_owned(), "b".to_owned())].into(),
@@ -264,14 +287,19 @@ mod tests {
     fn filters_match() {
         let wanted = |texts: &[&str]| {
             let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
-            let filters =
-                Filters::parse(&texts, &["name", "id", "status", "exited", "label", "ancestor"]).unwrap();
+            let filters = Filters::parse(&texts, crate::commands::ps::FILTERS).unwrap();
             check(&filters).map(|()| matches(&container(), &filters))
         };
         assert!(
             wanted(&["name=we", "status=running", "label=a=b", "ancestor=nginx:latest", "id=abab"]).unwrap()
         );
         assert!(!wanted(&["status=exited"]).unwrap() && !wanted(&["exited=0"]).unwrap());
+        assert!(wanted(&["expose=80", "is-task=false", "health=none"]).unwrap());
+        assert!(wanted(&["expose=79-81/tcp"]).unwrap() && !wanted(&["expose=80/udp"]).unwrap());
+        assert!(!wanted(&["is-task=true"]).unwrap());
+        for bad in ["health=foo", "expose=x", "publish=", "is-task=x"] {
+            assert!(wanted(&[bad]).is_err(), "{bad}");
+        }
         assert!(wanted(&["status=bla"]).is_err() && wanted(&["exited=x"]).is_err());
     }
 }

@@ -118,6 +118,7 @@ mod tests {
             exit: None,
             started: Some(Timestamp(NOW.0 - 3_000_000_000)),
             ports: Vec::new(),
+            exposed: Vec::new(),
             address: None,
             networks: vec!["bridge".into()],
             labels: [].into(),

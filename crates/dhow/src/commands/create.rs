@@ -1,5 +1,9 @@
 //! `dhow create`, and what `run` has in common with it.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
 use clap::Parser;
 use engine::{Created, Engine};
 
@@ -23,7 +27,11 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        let (engine, created) = create(self.flags, context)?;
+        // No command runs whose exit codes ours would have to make room for.
+        let (engine, created) = create(self.flags, context).map_err(|error| match error {
+            Error::Starting(error) => Error::Engine(error),
+            other => other,
+        })?;
         let id = created.id.to_string();
         engine.leave(created)?;
         output::line(&id).map(|()| 0)
@@ -33,24 +41,55 @@ impl Run for Arguments {
 /// Creates the container that the flags ask for, and writes its id where they say.
 pub(super) fn create(flags: ContainerFlags, context: &Context) -> Result<(Engine, Created)> {
     let (pull, quiet, cidfile) = (flags.pull(), flags.quiet, flags.cidfile.clone());
-    if let Some(path) = &cidfile
-        && path.exists()
-    {
-        return Err(Error::flag(format!("the file of --cidfile, {}, exists already", path.display())));
-    }
     let options = flags.options()?;
     let engine = context.engine().map_err(starting)?;
+    // Before anything is made: what could not be told of need not be there.
+    let id_file = cidfile.map(IdFile::create).transpose()?;
     let created = engine.create(options, pull, &*progress::choose(quiet)).map_err(Error::Starting)?;
     context.trace("the container is created");
     warn(&created.warnings);
-    if let Some(path) = cidfile {
-        std::fs::write(&path, created.id.as_str()).map_err(|source| Error::File {
-            action: "write",
-            path: path.display().to_string(),
-            source,
-        })?;
+    if let Some(file) = id_file {
+        file.fill(created.id.as_str())?;
     }
     Ok((engine, created))
+}
+
+/// The file of `--cidfile`, which nobody had before; it is removed again unless it is filled.
+#[derive(Debug)]
+struct IdFile {
+    path: PathBuf,
+    file: File,
+    filled: bool,
+}
+
+impl IdFile {
+    fn create(path: PathBuf) -> Result<Self> {
+        match File::create_new(&path) {
+            Ok(file) => Ok(Self { path, file, filled: false }),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::flag(format!("the file of --cidfile, {}, exists already", path.display())))
+            }
+            Err(source) => Err(file_error("create", &path, source)),
+        }
+    }
+
+    fn fill(mut self, id: &str) -> Result<()> {
+        self.file.write_all(id.as_bytes()).map_err(|source| file_error("write", &self.path, source))?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if !self.filled {
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::File { action, path: path.display().to_string(), source }
 }
 
 /// A terminal for the container whose keys would come from something else: Docker refuses, and so do we.

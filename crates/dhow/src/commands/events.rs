@@ -45,7 +45,7 @@ impl Run for Arguments {
             if !matches(&event, &filters) {
                 continue;
             }
-            match &self.format {
+            match self.format.as_deref().filter(|format| !format.is_empty()) {
                 Some(format) => format::one(format, &shown(&event))?,
                 None => output::line(&plain(&event))?,
             }

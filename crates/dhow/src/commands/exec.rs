@@ -83,7 +83,7 @@ impl Run for Arguments {
         }
         let how = How {
             tty: self.tty,
-            input: self.interactive,
+            streams: attached::all_streams(self.interactive),
             sig_proxy: true,
             detach: self.tty.then(|| self.detach_keys.unwrap_or_default()),
         };

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
         let info = context.engine()?.info()?;
-        match self.format.as_deref() {
+        match self.format.as_deref().filter(|format| !format.is_empty()) {
             Some(format) => {
                 let mut value = serde_json::to_value(&info).map_err(|e| Error::Format(e.to_string()))?;
                 add_dockers_names(&mut value);
@@ -47,6 +47,9 @@ fn add_dockers_names(info: &mut Value) {
     for (dockers, ours) in names {
         info[dockers] = info[ours].clone();
     }
+    // How the hierarchies of version 1 are mounted is for people.
+    let version = info["CgroupVersion"].as_str().and_then(|text| text.split(' ').next()).map(str::to_owned);
+    info["CgroupVersion"] = Value::from(version);
     info["OSType"] = Value::from("linux");
     info["CgroupDriver"] = Value::from("cgroupfs");
 }

@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Only what is of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "network", "volume"])]
     kind: Option<String>,
+    /// What containers take of the disk, too
+    #[arg(short, long)]
+    size: bool,
     /// Containers, images, networks or volumes
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -33,7 +36,8 @@ impl Run for Arguments {
             "volume" => Kind::Volume,
             _ => Kind::Container,
         });
-        show(&context.engine()?, &self.names, kind, self.format.as_deref())
+        let what = What { kind, size: self.size };
+        show(&context.engine()?, &self.names, what, self.format.as_deref())
     }
 }
 
@@ -46,20 +50,24 @@ pub(super) enum Kind {
     Volume,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct What {
+    /// None: of any kind.
+    pub(super) kind: Option<Kind>,
+    /// The sizes of containers, too.
+    pub(super) size: bool,
+}
+
 /// In this order.
 const KINDS: [Kind; 4] = [Kind::Container, Kind::Image, Kind::Network, Kind::Volume];
 
 /// Prints what is known of these, and complains about those that are not there.
-pub(super) fn show(
-    engine: &Engine,
-    names: &[String],
-    kind: Option<Kind>,
-    format: Option<&str>,
-) -> Result<u8> {
+pub(super) fn show(engine: &Engine, names: &[String], what: What, format: Option<&str>) -> Result<u8> {
     let mut code = 0;
     let mut found = Vec::new();
     for name in names {
-        match find(engine, name, kind) {
+        match find(engine, name, what) {
             Ok(value) => found.push(value),
             Err(error) => {
                 each::complain(&error);
@@ -67,16 +75,27 @@ pub(super) fn show(
             }
         }
     }
-    match format {
+    match format.filter(|format| !format.is_empty()) {
         None => output::line(&pretty(&found))?,
-        Some(format) => found.iter().try_for_each(|value| format::one(format, value))?,
+        Some(format) => {
+            for value in &found {
+                match format::one(format, value) {
+                    Err(error @ Error::Template(_)) => {
+                        each::complain(&error);
+                        code = 1;
+                    }
+                    other => other?,
+                }
+            }
+        }
     }
     Ok(code)
 }
 
-fn find(engine: &Engine, name: &str, kind: Option<Kind>) -> Result<Value> {
+fn find(engine: &Engine, name: &str, What { kind, size }: What) -> Result<Value> {
     for candidate in KINDS.into_iter().filter(|k| kind.is_none_or(|wanted| wanted == *k)) {
         let found = match candidate {
+            Kind::Container if size => engine.inspect_container_with_size(name),
             Kind::Container => engine.inspect_container(name),
             Kind::Image => engine.inspect_image(name),
             Kind::Network => engine.inspect_network(name),

@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use crate::commands::Run;
-use crate::commands::inspect::{self, Kind};
+use crate::commands::inspect::{self, Kind, What};
 use crate::error::Result;
 use crate::globals::Context;
 
@@ -24,6 +24,7 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        inspect::show(&context.engine()?, &self.names, Some(Kind::Network), self.format.as_deref())
+        let what = What { kind: Some(Kind::Network), size: false };
+        inspect::show(&context.engine()?, &self.names, what, self.format.as_deref())
     }
 }

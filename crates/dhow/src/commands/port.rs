@@ -61,9 +61,10 @@ fn parse(text: &str) -> Result<(u16, Protocol)> {
     };
     match (port.parse::<u16>(), protocol) {
         (Ok(port), Some(protocol)) if port > 0 => Ok((port, protocol)),
-        _ => Err(Error::flag(format!(
-            "invalid port `{text}`: want a number, and maybe /tcp or /udp behind it"
-        ))),
+        _ => Err(Error::Usage {
+            message: format!("invalid port `{text}`: want a number, and maybe /tcp or /udp behind it"),
+            hints: Vec::new(),
+        }),
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     latest: bool,
     /// Only those: name=…, id=…, status=…, health=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE,
-    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT[/PROTOCOL], volume=NAME|PATH
+    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT[-PORT][/PROTOCOL], expose=PORT[-PORT][/PROTOCOL], volume=NAME|PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// How much each takes of the disk, too
@@ -44,9 +44,9 @@ pub(crate) struct Arguments {
     format: Option<String>,
 }
 
-const FILTERS: &[&str] = &[
+pub(super) const FILTERS: &[&str] = &[
     "name", "id", "status", "health", "exited", "label", "ancestor", "before", "since", "network", "publish",
-    "volume",
+    "volume", "expose", "is-task",
 ];
 
 /// The filters `before` and `since`: the times of the containers that they name.

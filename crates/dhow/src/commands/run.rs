@@ -35,19 +35,28 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        let (tty, interactive) = (self.flags.tty, self.flags.interactive);
-        if !self.detach {
-            check_terminal(tty, interactive)?;
+        let mut flags = self.flags;
+        if self.detach && flags.ask_to_attach() {
+            return Err(Error::Usage {
+                message: "run: --attach and --detach exclude each other".to_owned(),
+                hints: vec!["leave one of them out".to_owned()],
+            });
         }
+        flags.detached = self.detach;
+        let tty = flags.tty;
+        let mut streams = flags.streams();
+        check_terminal(tty, streams.stdin)?;
+        // What is not kept open takes nothing.
+        streams.stdin &= flags.interactive;
         let how = How {
             tty,
-            input: interactive,
+            streams,
             sig_proxy: self.sig_proxy,
             detach: tty.then(|| self.detach_keys.unwrap_or_default()),
         };
-        let (engine, created) = create(self.flags, context)?;
+        let (engine, created) = create(flags, context)?;
         let id = created.id.to_string();
-        if self.detach {
+        if streams.is_none() {
             let session = engine.start(created, StartHow { attach: false }).map_err(Error::Starting)?;
             warn(session.warnings());
             return output::line(&id).map(|()| 0);
@@ -56,6 +65,10 @@ impl Run for Arguments {
         let signals = Signals::catch()?;
         let session = engine.start(created, StartHow { attach: true }).map_err(Error::Starting)?;
         context.trace("the command runs");
+        if !streams.stdout && !streams.stderr {
+            // Only the input is given to it: what becomes of it is to be found by this.
+            output::line(&id)?;
+        }
         let end = attached::run(session, &signals, how)?;
         context.trace("the command has ended");
         if end == End::Lost {

@@ -1,5 +1,6 @@
 //! `dhow start`.
 
+use base::Kind;
 use clap::Parser;
 use engine::StartHow;
 
@@ -49,6 +50,7 @@ impl Run for Arguments {
             Ok(Some(session)) => session,
             // It runs already: its streams are as good.
             Ok(None) => engine.attach(name)?.0,
+            Err(error) if error.kind() == Kind::NotFound => return Err(Error::Engine(error)),
             Err(error) => return Err(Error::Starting(error)),
         };
         warn(session.warnings());
@@ -56,7 +58,7 @@ impl Run for Arguments {
         check_terminal(tty, self.interactive)?;
         let how = How {
             tty,
-            input: self.interactive,
+            streams: attached::all_streams(self.interactive),
             sig_proxy: true,
             detach: tty.then(|| self.detach_keys.unwrap_or_default()),
         };

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 impl Run for Arguments {
     fn run(self, _: &Context) -> Result<u8> {
         let version = engine::version();
-        match self.format.as_deref() {
+        match self.format.as_deref().filter(|format| !format.is_empty()) {
             Some(format) => format::one(format, &value())?,
             None => output::text(&format!(
                 "Dhow:\n Version:           {}\n Monitor protocol:  {}\n OCI runtime spec:  {}\n OS/Arch:           {}/{}\n",

@@ -26,15 +26,33 @@ pub(crate) fn resolve(options: &[String]) -> Result<SecurityOptions> {
                 all.seccomp = SeccompChoice::Profile(profile(path)?);
             }
             ("apparmor", Some(profile)) if !profile.is_empty() => all.apparmor = Some(profile.to_owned()),
+            ("systempaths", Some("unconfined")) => all.system_paths_unconfined = true,
+            // Scripts give it wherever there may be SELinux; no process is labelled here, so it is so already.
+            ("label", Some("disable")) | ("writable-cgroups", Some("false")) => {}
+            ("label", Some(_)) => {
+                return Err(meaningless(option, "Dhow gives no SELinux labels", "apparmor="));
+            }
+            ("writable-cgroups", None | Some("true")) => {
+                let why = "a container's cgroups are read-only to it";
+                return Err(meaningless(option, why, "--privileged, which has them writable"));
+            }
             _ => {
                 return Err(Error::flag(format!(
                     "invalid value '{option}' for '--security-opt': want no-new-privileges[=true|false], \
-                     seccomp=unconfined|builtin|FILE or apparmor=PROFILE"
+                     seccomp=unconfined|builtin|FILE, apparmor=PROFILE, systempaths=unconfined or label=disable"
                 )));
             }
         }
     }
     Ok(all)
+}
+
+/// Docker's, and of no use here: who gives it is told so.
+fn meaningless(option: &str, why: &str, instead: &str) -> Error {
+    Error::Flag {
+        message: format!("--security-opt {option} has no meaning here: {why}"),
+        hints: vec![format!("there is {instead}")],
+    }
 }
 
 fn profile(path: &str) -> Result<String> {
@@ -73,13 +91,25 @@ mod tests {
             "seccomp",
             "seccomp=",
             "apparmor=",
-            "label=disable",
-            "systempaths=unconfined",
+            "systempaths",
+            "systempaths=x",
+            "label",
+            "label=type:x_t",
+            "writable-cgroups",
+            "writable-cgroups=true",
         ] {
             assert_eq!(parse(&[bad]).unwrap_err().exit_code(), 125, "{bad}");
         }
         let error = parse(&["seccomp=/nope/x.json"]).unwrap_err().to_string();
         assert!(error.starts_with("cannot read the seccomp profile /nope/x.json: "), "{error}");
+    }
+
+    #[test]
+    fn what_docker_has_besides_is_given_or_called_meaningless() {
+        assert!(parse(&["systempaths=unconfined"]).unwrap().system_paths_unconfined);
+        assert_eq!(parse(&["label=disable", "writable-cgroups=false"]).unwrap(), SecurityOptions::default());
+        let error = parse(&["label=level:s0"]).unwrap_err().to_string();
+        assert!(error.contains("has no meaning here"), "{error}");
     }
 
     #[test]

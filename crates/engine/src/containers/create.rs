@@ -125,7 +125,11 @@ impl Engine {
         pull: PullPolicy,
         progress: &dyn Progress,
     ) -> Result<Created> {
-        if let Some(name) = &options.name {
+        if let Some(name) = &mut options.name {
+            // Docker shows names with a slash before them, and takes them so.
+            if let Some(bare) = name.strip_prefix('/') {
+                *name = bare.to_owned();
+            }
             names::check(name)?;
         }
         self.check_joins(&options)?;

@@ -5,18 +5,33 @@ mod mounts;
 mod network;
 mod surroundings;
 
+use std::path::Path;
+
 use base::Timestamp;
 use runtime::cgroup;
 use serde_json::{Map, Value, json};
-use state::container::{Health, Probe, Status, file};
+use state::container::{Health, Probe, Record, Status, file};
 use state::options::{Origin, PortMapping, RestartPolicy, SeccompChoice};
 
 use crate::Engine;
 use crate::containers::records::{self, Found};
+use crate::containers::signal;
+use crate::containers::spec::system_paths;
 use crate::error::Result;
 use crate::networks;
 
 impl Engine {
+    /// The same, and how many bytes its own files take (`SizeRw`) and they with its image's (`SizeRootFs`).
+    pub fn inspect_container_with_size(&self, name: &str) -> Result<Value> {
+        let record = self.find(name)?.record;
+        let mut value = self.inspect_container(record.id.as_str())?;
+        let own = self.container_size(&record.id);
+        let image: u64 = record.image.layers.iter().map(|layer| self.layer_size(layer)).sum();
+        value["SizeRw"] = json!(own);
+        value["SizeRootFs"] = json!(own + image);
+        Ok(value)
+    }
+
     /// All that is known of a container.
     pub fn inspect_container(&self, name: &str) -> Result<Value> {
         let found = self.find(name)?;
@@ -43,11 +58,17 @@ impl Engine {
             "RestartCount": restart_count(&found),
             "Driver": "overlay",
             "Platform": "linux",
+            "ExecIDs": null,
             "AppArmorProfile": options.security.apparmor.clone().unwrap_or_default(),
             "HostConfig": host_config(&found, self.config.pids_limit),
             "GraphDriver": {
                 "Name": "overlay",
-                "Data": { "UpperDir": dir.join(file::UPPER), "WorkDir": dir.join(file::WORK) },
+                "Data": {
+                    "LowerDir": self.lower_directories(record),
+                    "MergedDir": live,
+                    "UpperDir": dir.join(file::UPPER),
+                    "WorkDir": dir.join(file::WORK),
+                },
             },
             "Mounts": mounts::all(options, |name| json!(self.volume_store().mountpoint(name))),
             "Config": {
@@ -55,8 +76,12 @@ impl Engine {
                 "Domainname": options.domainname.clone().unwrap_or_default(),
                 "ExposedPorts": surroundings::exposed(&resolved.exposed),
                 "User": resolved.user,
+                "AttachStdin": options.attach.stdin,
+                "AttachStdout": options.attach.stdout,
+                "AttachStderr": options.attach.stderr,
                 "Tty": options.tty,
                 "OpenStdin": options.interactive,
+                "StdinOnce": options.interactive && options.attach.stdin,
                 "Env": resolved.env,
                 "Cmd": if options.command.is_empty() { args } else { &options.command[..] },
                 "Entrypoint": options.entrypoint,
@@ -64,7 +89,7 @@ impl Engine {
                 "Volumes": mounts::declared(options),
                 "WorkingDir": resolved.working_dir,
                 "Labels": options.labels,
-                "StopSignal": options.stop_signal.clone().unwrap_or_else(|| resolved.stop_signal.to_string()),
+                "StopSignal": options.stop_signal.clone().unwrap_or_else(|| signal::name(resolved.stop_signal)),
                 "StopTimeout": resolved.stop_timeout,
                 "Healthcheck": health_check(&found),
             },
@@ -82,6 +107,13 @@ impl Engine {
             return running().unwrap_or(false);
         }
         found.exit.as_ref().is_some_and(|exit| exit.oom_killed)
+    }
+
+    /// Where the image's files are, the uppermost first; nothing where some of them are gone.
+    fn lower_directories(&self, record: &Record) -> String {
+        let overlay = self.layer_store().overlay(&record.image.layers, Path::new(""));
+        let lowers = overlay.map(|overlay| overlay.lowers).unwrap_or_default();
+        lowers.iter().map(|lower| lower.display().to_string()).collect::<Vec<_>>().join(":")
     }
 }
 
@@ -160,6 +192,7 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
     let record = &found.record;
     let options = &record.options;
     let mut security: Vec<String> = Vec::new();
+    let [masked, read_only] = system_paths(options);
     if record.resolved.no_new_privileges {
         security.push("no-new-privileges".to_owned());
     }
@@ -190,6 +223,8 @@ fn host_config(found: &Found, default_pids: i64) -> Value {
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": security,
         "Tmpfs": tmpfs,
+        "MaskedPaths": masked,
+        "ReadonlyPaths": read_only,
     });
     if let Value::Object(config) = &mut config {
         limits::add(config, options, default_pids);

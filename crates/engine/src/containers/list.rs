@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base::{Digest, Id, Timestamp};
 use state::container::{Address, Exit, HealthStatus, Status};
-use state::options::{ContainerOptions, PortMapping};
+use state::options::{ContainerOptions, ExposedPort, PortMapping};
 
 use crate::Engine;
 use crate::containers::joins;
@@ -39,6 +39,8 @@ pub struct ContainerSummary {
     pub started: Option<Timestamp>,
     /// The published ports; while it runs, none of them 0.
     pub ports: Vec<PortMapping>,
+    /// The ports on which it says to listen.
+    pub exposed: Vec<ExposedPort>,
     /// Its address on the bridge, while it runs.
     pub address: Option<Address>,
     /// The networks that it is on; `host` and `none` are some.
@@ -131,6 +133,7 @@ fn summary(found: Found) -> ContainerSummary {
         health,
         started,
         ports,
+        exposed: record.resolved.exposed,
         address,
         networks: networks::names(&record.options).into_iter().map(str::to_owned).collect(),
         mounts: mounts(&record.options),

@@ -49,6 +49,12 @@ pub(crate) const TERM: i32 = 15;
 /// SIGKILL.
 pub(crate) const KILL: i32 = 9;
 
+/// `SIGTERM`; the number, where it has no name.
+pub(crate) fn name(signal: i32) -> String {
+    let name = NAMES.iter().find(|(_, number)| *number == signal);
+    name.map_or_else(|| signal.to_string(), |(name, _)| format!("SIG{name}"))
+}
+
 /// A text that is no signal.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid signal `{0}`: want a name (SIGTERM, TERM, SIGRTMIN+3) or a number from 1 to 64")]
@@ -86,6 +92,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
+        assert_eq!([name(15), name(6), name(37)], ["SIGTERM", "SIGABRT", "37"]);
         let cases =
             [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGRTMIN+3", 37), ("rtmax-1", 63), ("RTMIN", 34)];
         for (text, number) in cases {

@@ -15,7 +15,7 @@ pub(super) struct Flags {
     /// Take a capability from it
     #[arg(long, value_name = "CAPABILITY", help_heading = "Confinement")]
     cap_drop: Vec<String>,
-    /// Confine it otherwise: seccomp=…, apparmor=…, no-new-privileges
+    /// Confine it otherwise: seccomp=…, apparmor=…, no-new-privileges, systempaths=unconfined
     #[arg(long, value_name = "OPTION", help_heading = "Confinement")]
     security_opt: Vec<String>,
     /// Take all confinement but the namespaces away: all capabilities, all devices, no filter

@@ -1,5 +1,6 @@
 //! The flags of `run` and `create`: a group a file, each of which says what it asks of a container.
 
+mod attach;
 mod confinement;
 mod files;
 mod health;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::PullPolicy;
-use state::options::ContainerOptions;
+use state::options::{Attach, ContainerOptions};
 
 use self::rare::Rare;
 use crate::error::Result;
@@ -42,6 +43,11 @@ pub(crate) struct ContainerFlags {
     /// Write the container's id to a new file
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(crate) cidfile: Option<PathBuf>,
+    #[command(flatten)]
+    attach: Rare<attach::Flags>,
+    /// Nobody is attached, whatever is asked.
+    #[arg(skip)]
+    pub(crate) detached: bool,
     #[command(flatten)]
     life: life::Flags,
     #[command(flatten)]
@@ -85,17 +91,33 @@ impl ContainerFlags {
         }
     }
 
+    /// Whether `-a` is among them.
+    pub(crate) fn ask_to_attach(&self) -> bool {
+        self.attach.0.as_ref().is_some_and(|flags| flags.asked().is_some())
+    }
+
+    /// The streams that whoever runs it is attached to: unless it is said, all that are open.
+    pub(crate) fn streams(&self) -> Attach {
+        if self.detached {
+            return Attach::default();
+        }
+        let all = Attach { stdin: self.interactive, stdout: true, stderr: true };
+        self.attach.0.as_ref().and_then(attach::Flags::asked).unwrap_or(all)
+    }
+
     /// What they ask for.
     pub(crate) fn options(self) -> Result<ContainerOptions> {
         if let Some(flags) = &self.meaningless.0 {
             flags.check()?;
         }
+        let attach = self.streams();
         let mut words = self.words.into_iter();
         let mut options = ContainerOptions {
             image: words.next().unwrap_or_default(),
             command: words.collect(),
             tty: self.tty,
             interactive: self.interactive,
+            attach,
             platform: self.platform.filter(|platform| !platform.is_empty()),
             ..ContainerOptions::default()
         };

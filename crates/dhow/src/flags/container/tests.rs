@@ -143,3 +143,16 @@ fn what_has_no_meaning_is_said() {
         assert_eq!(options(&format!("{bad} image")).unwrap_err().exit_code(), 125, "{bad}");
     }
 }
+
+#[test]
+fn who_runs_it_is_attached_to_what_is_asked() {
+    let streams = |line: &str| {
+        let Attach { stdin, stdout, stderr } = options(line).unwrap().attach;
+        [stdin, stdout, stderr].map(u8::from)
+    };
+    assert_eq!(streams("image"), [0, 1, 1]);
+    assert_eq!(streams("-i image"), [1, 1, 1]);
+    assert_eq!(streams("-a stdout image"), [0, 1, 0]);
+    assert_eq!(streams("-i -a STDIN --attach=stderr image"), [1, 0, 1]);
+    assert_eq!(options("-a stdlog image").unwrap_err().exit_code(), 125);
+}

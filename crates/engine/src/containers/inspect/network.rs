@@ -32,6 +32,9 @@ pub(super) fn settings(found: &Found, endpoints: &[Endpoint], egress: &Egress) -
     }
     let mut settings = addresses(endpoints.first().filter(|e| e.network() == network::DEFAULT));
     settings["Ports"] = live.map_or_else(|| json!({}), |l| port_map(&l.ports));
+    // There is no file that keeps it: the namespace is its processes'.
+    settings["SandboxID"] = json!(live.map(|_| found.record.id.as_str()).unwrap_or_default());
+    settings["SandboxKey"] = json!(live.map(|l| format!("/proc/{}/ns/net", l.pid)).unwrap_or_default());
     settings["Networks"] = Value::Object(networks);
     // Not Docker's: where it may go while it runs, or what was asked for.
     let egress = if egress.is_allow() { &options.egress } else { egress };

@@ -21,10 +21,10 @@ pub(super) struct Selection {
 
 /// An expression that none can be made of.
 #[derive(Debug, thiserror::Error)]
-#[error("{option} is no regular expression")]
+#[error("{option} is no regular expression: {reason}")]
 pub(super) struct BadExpression {
     option: &'static str,
-    source: regex::Error,
+    reason: String,
 }
 
 impl Failure for BadExpression {
@@ -39,7 +39,14 @@ pub(super) fn expression(option: &'static str, text: &str) -> Result<Regex, BadE
         .size_limit(LARGEST)
         .multi_line(true)
         .build()
-        .map_err(|source| BadExpression { option, source })
+        .map_err(|error| BadExpression { option, reason: in_one_line(&error) })
+}
+
+/// Without the drawing that shows where.
+fn in_one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 impl Selection {

@@ -53,6 +53,11 @@ pub(crate) struct Context<'a> {
     pub host: OnHost,
 }
 
+/// The masked and the read-only paths of a container.
+pub(crate) fn system_paths(options: &ContainerOptions) -> [Vec<PathBuf>; 2] {
+    [hidden(options, &MASKED), hidden(options, &READ_ONLY)]
+}
+
 /// What is hidden of `/proc` and `/sys`, as Docker 28 does.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -75,6 +80,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// The specification of a container.
 pub(crate) fn build(record: &Record, context: &Context<'_>) -> Spec {
     let options = &record.options;
+    let [masked_paths, readonly_paths] = system_paths(options);
     Spec {
         oci_version: VERSION.to_owned(),
         root: Some(Root { path: context.live.to_owned(), readonly: options.read_only }),
@@ -87,8 +93,8 @@ pub(crate) fn build(record: &Record, context: &Context<'_>) -> Spec {
             devices: context.host.devices.clone(),
             resources: Some(limits::resources(options, context)),
             sysctl: sysctls(options, context),
-            masked_paths: hidden(options, &MASKED),
-            readonly_paths: hidden(options, &READ_ONLY),
+            masked_paths,
+            readonly_paths,
             ..Linux::default()
         }),
         annotations: options.annotations.clone(),
@@ -102,9 +108,10 @@ fn sysctls(options: &ContainerOptions, context: &Context<'_>) -> BTreeMap<String
     ours.chain(options.sysctls.clone()).collect()
 }
 
-/// Nothing is hidden from who has all rights.
+/// Nothing is hidden from who has all rights, or was given these.
 fn hidden(options: &ContainerOptions, paths: &[&str]) -> Vec<PathBuf> {
-    if options.privileged { Vec::new() } else { paths.iter().map(PathBuf::from).collect() }
+    let open = options.privileged || options.security.system_paths_unconfined;
+    if open { Vec::new() } else { paths.iter().map(PathBuf::from).collect() }
 }
 
 fn process(record: &Record, context: &Context<'_>) -> Process {

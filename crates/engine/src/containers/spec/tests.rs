@@ -281,3 +281,14 @@ fn a_container_exposes_what_its_image_does_and_what_it_publishes() {
     use Protocol::{Tcp, Udp};
     assert_eq!(ports, [(53, Udp), (80, Tcp), (443, Tcp), (8000, Tcp), (8001, Tcp)]);
 }
+
+#[test]
+fn system_paths_are_hidden_unless_they_are_unconfined() {
+    let paths = |unconfined| {
+        let mut options = ContainerOptions { image: "x".to_owned(), ..Default::default() };
+        options.security.system_paths_unconfined = unconfined;
+        let linux = spec(options).linux.unwrap();
+        (linux.masked_paths.len(), linux.readonly_paths.len())
+    };
+    assert_eq!((paths(false), paths(true)), ((12, 5), (0, 0)));
+}

@@ -1,9 +1,12 @@
 //! `--format`: Go templates, `json`, and `table …`, over rows of named texts.
 
+mod functions;
+mod missing;
+
 use std::sync::Arc;
 
 use base::failure::printable;
-use gotmpl::{Template, TemplateError, Value};
+use gotmpl::{MissingKey, Template, TemplateError, Value};
 use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
@@ -33,7 +36,7 @@ pub(crate) fn to_text(
     rows: &[Row],
 ) -> Result<String> {
     let format = match format {
-        None | Some("table") => default,
+        None | Some("" | "table") => default,
         Some(format) => format,
     };
     if format == "json" {
@@ -43,11 +46,13 @@ pub(crate) fn to_text(
         Some(template) => (template.trim_start(), true),
         None => (format, false),
     };
-    let template = parse(template)?;
+    let text = template;
+    let template = parse(text)?;
     let mut lines = Vec::with_capacity(rows.len() + 1);
     if is_table {
         let header: Row = headers.iter().map(|(key, text)| ((*key).to_owned(), Json::from(*text))).collect();
-        lines.push(execute(&template, header)?);
+        // A column that no row has has no heading either.
+        lines.push(execute(&parse_heading(text)?, header)?);
     }
     for row in rows {
         let row = if is_table { row.iter().map(for_a_terminal).collect() } else { row.clone() };
@@ -74,9 +79,32 @@ pub(crate) fn one(format: &str, value: &Json) -> Result<()> {
     if format == "json" {
         return output::line(&value.to_string());
     }
-    let template = parse(format)?;
-    let text = template.execute_to_string(&value_of(value)).map_err(|e| Error::Format(e.to_string()))?;
-    output::line(&text)
+    output::line(&one_to_text(format, value)?)
+}
+
+fn one_to_text(format: &str, json: &Json) -> Result<String> {
+    let value = missing::add_pointers(value_of(json), json);
+    match parse(format)?.execute_to_string(&value) {
+        Err(TemplateError::MissingKey { key }) if missing::is_fine(format, &key) => {
+            let lenient = parse(format)?.missing_key(MissingKey::Invalid);
+            lenient.execute_to_string(&value).map_err(|e| refusal(format, &e))
+        }
+        other => other.map_err(|e| refusal(format, &e)),
+    }
+}
+
+/// What a template asks for and is not to be had, in Go's words.
+fn refusal(format: &str, error: &TemplateError) -> Error {
+    Error::Template(match error {
+        TemplateError::MissingKey { key } => {
+            let at = missing::chain_with(format, key).unwrap_or(key);
+            format!("at <{at}>: map has no entry for key \"{key}\"")
+        }
+        other => match missing::nowhere(format, &other.to_string()) {
+            Some((at, key)) => format!("at <{at}>: map has no entry for key \"{key}\""),
+            None => other.to_string(),
+        },
+    })
 }
 
 fn json_line(row: &Row) -> String {
@@ -103,43 +131,25 @@ fn execute(template: &Template, mut row: Row) -> Result<String> {
         Ok(Value::String(text.into()))
     };
     map.insert("Label".into(), Value::Function(Arc::new(label)));
-    template.execute_to_string(&Value::Map(Arc::new(map))).map_err(|e| Error::Format(e.to_string()))
+    template.execute_to_string(&Value::Map(Arc::new(map))).map_err(|e| refusal("", &e))
 }
 
+/// A template that refuses what is not there.
 fn parse(format: &str) -> Result<Template> {
+    build(format, functions::add).map(|template| template.missing_key(MissingKey::Error))
+}
+
+/// The same for the headings of columns, which no function changes.
+fn parse_heading(format: &str) -> Result<Template> {
+    build(format, functions::add_for_headings)
+}
+
+fn build(format: &str, functions: fn(Template) -> Template) -> Result<Template> {
     // Shells hand `\t` over as two characters; Docker means a tab by them.
     let text = format.replace("\\t", "\t").replace("\\n", "\n");
     // Go calls a method with arguments; here it is a function in a map, which wants `call`.
     let text = text.replace(".Label \"", "call .Label \"");
-    let string = |args: &[Value], at: usize| args.get(at).map(ToString::to_string).unwrap_or_default();
-    Template::new("format")
-        .func("json", |args| {
-            json_of(args.first().unwrap_or(&Value::Nil)).map(|j| Value::String(j.to_string().into()))
-        })
-        .func("upper", move |args| Ok(Value::String(string(args, 0).to_uppercase().into())))
-        .func("lower", move |args| Ok(Value::String(string(args, 0).to_lowercase().into())))
-        .func("title", move |args| {
-            let text = string(args, 0);
-            let mut letters = text.chars();
-            let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-            Ok(Value::String((first + letters.as_str()).into()))
-        })
-        .func("split", move |args| {
-            let (text, by) = (string(args, 0), string(args, 1));
-            Ok(Value::List(text.split(&by).map(|part| Value::String(part.into())).collect::<Vec<_>>().into()))
-        })
-        .func("join", move |args| {
-            let by = string(args, 1);
-            let Some(Value::List(parts)) = args.first() else { return Ok(Value::String("".into())) };
-            let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-            Ok(Value::String(parts.join(&by).into()))
-        })
-        .func("truncate", move |args| {
-            let most = args.get(1).and_then(Value::as_int).unwrap_or(0).max(0) as usize;
-            Ok(Value::String(string(args, 0).chars().take(most).collect::<String>().into()))
-        })
-        .parse(&text)
-        .map_err(|e| Error::Format(e.to_string()))
+    functions(Template::new("format")).parse(&text).map_err(|e| Error::Format(e.to_string()))
 }
 
 fn value_of(json: &Json) -> Value {
@@ -153,12 +163,13 @@ fn json_of(value: &Value) -> gotmpl::Result<Json> {
         Value::Uint(n) => Json::from(*n),
         Value::Float(n) => Json::from(*n),
         Value::String(s) => Json::from(&**s),
+        Value::List(_) if missing::is_nowhere(value) => Json::Null,
         Value::List(items) => {
             Json::Array(items.iter().map(json_of).collect::<std::result::Result<_, TemplateError>>()?)
         }
         Value::Map(map) => Json::Object(
             map.iter()
-                .filter(|(_, v)| !v.is_function())
+                .filter(|(_, v)| !v.is_function() && !missing::is_nowhere(v))
                 .map(|(k, v)| Ok((k.to_string(), json_of(v)?)))
                 .collect::<std::result::Result<_, TemplateError>>()?,
         ),
@@ -193,6 +204,45 @@ mod tests {
         assert_eq!(text("{{truncate .Names 2}}"), "we");
         assert!(text("{{json .}}").contains("\"ID\":\"abc\""));
         assert!(parse("{{.ID").is_err());
+        assert_eq!(text("{{pad .ID 2 1}}|{{pad \"\" 2 2}}|"), "  abc ||");
+        assert_eq!(text("{{title .Names}} {{slice .ID 1}} {{(split .ID \"b\")}}"), "Web bc [a c]");
+        assert!(execute(&parse("{{.Foo}}").unwrap(), row()).is_err());
+    }
+
+    #[test]
+    fn headings_stay_as_they_are() {
+        let heading = |format: &str| execute(&parse_heading(format).unwrap(), row()).unwrap();
+        assert_eq!(heading("{{lower .ID}} {{json .Names}} {{truncate .Names 1}}"), "abc web web");
+        assert_eq!(heading("{{join .Names \",\"}} {{pad .ID 1 0}} {{.Foo}}"), "web  abc <no value>");
+    }
+
+    #[test]
+    fn what_docker_does_not_know_is_refused() {
+        let value = serde_json::json!({
+            "State": {"Running": true},
+            "Config": {"Labels": {"a": "b"}, "Healthcheck": null},
+        });
+        let text = |format: &str| one_to_text(format, &value);
+        for (format, expected) in [
+            ("{{.State.Running}}", "true"),
+            ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
+            ("{{with .State.Health}}{{.Status}}{{end}}", ""),
+            ("{{json .State.Health}} {{json .State}}", "null {\"Running\":true}"),
+            ("{{with .Config.Shell}}x{{end}}{{if .Config.OnBuild}}y{{end}}", ""),
+            ("{{json .Config.StopTimeout}}", "null"),
+            ("{{.Config.Labels.x}}{{index .Config.Labels \"a\"}}", "<no value>b"),
+        ] {
+            assert_eq!(text(format).unwrap(), expected, "{format}");
+        }
+        for format in
+            ["{{.Foo}}", "{{.State.Foo}}", "{{.State.Health.Status}}", "{{.Config.Healthcheck.Test}}"]
+        {
+            assert_eq!(text(format).unwrap_err().exit_code(), 1, "{format}");
+        }
+        let error = text("{{.State.Health.Status}}").unwrap_err().to_string();
+        assert!(error.ends_with("at <.State.Health.Status>: map has no entry for key \"Health\""), "{error}");
+        let error = text("{{.State.Foo}}").unwrap_err().to_string();
+        assert!(error.ends_with("at <.State.Foo>: map has no entry for key \"Foo\""), "{error}");
     }
 
     #[test]
