@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use base::Kind;
 use clap::Parser;
 use engine::{Created, Engine};
 
@@ -27,9 +28,9 @@ pub(crate) struct Arguments {
 
 impl Run for Arguments {
     fn run(self, context: &Context) -> Result<u8> {
-        // No command runs whose exit codes ours would have to make room for.
+        // As in Docker, a name that is taken is no bad flag.
         let (engine, created) = create(self.flags, context).map_err(|error| match error {
-            Error::Starting(error) => Error::Engine(error),
+            Error::Starting(error) if error.kind() == Kind::Conflict => Error::Engine(error),
             other => other,
         })?;
         let id = created.id.to_string();
