@@ -66,7 +66,8 @@ impl Tie {
     /// To the warden, if the container is on a network. It is made when the container runs, and nobody waits for it; where it
     /// publishes nothing, only if it stays.
     pub(crate) fn to_warden(request: &Request, monitor: &Path) -> Option<Self> {
-        request.network.endpoints().next()?;
+        // On a link of the host's nothing is published, and no rule is ours.
+        request.network.endpoints().find(|endpoint| !endpoint.is_macvlan())?;
         let dir = netd::warden_dir(&request.instance);
         let mut tie = Self::new(&request.instance, dir, netd_beside(monitor), spawn_warden);
         let wait = if request.network.ports().is_empty() { STAYS } else { Duration::ZERO };

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use base::Id;
 use rustix::io::Errno;
@@ -28,6 +29,9 @@ use crate::shape::{self, Bandwidth, Shaped};
 use crate::subnet::{self, Subnet};
 use crate::subnet6::Subnet6;
 use crate::{Error, Result, conntrack, ports};
+
+/// How long a network namespace that nobody lives in may take to be gone.
+const LINGERING: Duration = Duration::from_secs(2);
 
 /// What a container wants on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,8 +313,18 @@ impl Endpoint {
     fn link_to(&self, target: Target<'_>) -> Result<()> {
         if let Some(mode) = self.macvlan {
             let mac = (mode != Mode::Passthru).then(|| self.mac());
-            return link::create_macvlan(self.index, mode.number(), self.mtu, self.number, mac, target)
-                .link(|| format!("put the container onto the link `{}`", self.bridge.name));
+            let create =
+                || link::create_macvlan(self.index, mode.number(), self.mtu, self.number, mac, target);
+            let deadline = Instant::now() + LINGERING;
+            let mut made = create();
+            // The hardware address is that of the run before, whose namespace the kernel takes apart in its own time.
+            while made.as_ref().is_err_and(|refusal| refusal.errno == Errno::ADDRINUSE)
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(5));
+                made = create();
+            }
+            return made.link(|| format!("put the container onto the link `{}`", self.bridge.name));
         }
         let pair = Pair {
             name: &self.link,

@@ -49,6 +49,13 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Whether it stands and something of the table is about it.
+    pub(crate) fn is_in_table(&self) -> bool {
+        self.ready && self.zone.is_some()
+    }
+}
+
 /// What networks of releases before 0.2 had.
 fn open() -> Firewall {
     Firewall::Open

@@ -167,11 +167,12 @@ impl Bridge {
         let _table = Lock::exclusive(self.all())?;
         let mut stands = false;
         for name in fs::names(self.all())? {
-            stands |= live::read(&self.all().join(name))?.is_some_and(|network| network.ready);
+            stands |= live::read(&self.all().join(name))?.is_some_and(|network| network.is_in_table());
         }
         if stands {
             self.make_table(None)?;
             self.make_senders()?;
+            self.make_pairs()?;
         }
         Ok(stands)
     }
@@ -192,7 +193,7 @@ impl Bridge {
         let mut before = None;
         for name in fs::names(self.all())? {
             let dir = self.all().join(name);
-            let stands = live::read(&dir)?.filter(|network| network.ready);
+            let stands = live::read(&dir)?.filter(live::Network::is_in_table);
             if dir != self.dir && stands.is_none() {
                 continue;
             }
@@ -279,8 +280,7 @@ impl Bridge {
         }
     }
 
-    /// Makes the tables of pairs, with all containers that are closed. What they are allowed comes with the next change of
-    /// names.
+    /// Makes the tables of pairs for a container that is the first to be closed, or the first after somebody flushed them.
     fn mend_pairs(&self) -> Result<()> {
         let _table = Lock::exclusive(self.all())?;
         let action = || "make the tables of closed containers".to_owned();
@@ -288,9 +288,21 @@ impl Bridge {
             return Ok(());
         }
         pairs::create(&self.table).firewall(action)?;
+        self.make_pairs()
+    }
+
+    /// Puts all containers that are closed into the tables of pairs, which are made if they are not there. What they are
+    /// allowed comes with the next change of names. The table's lock is held.
+    fn make_pairs(&self) -> Result<()> {
+        let action = || "close containers to their neighbours".to_owned();
         let containers = self.all().with_file_name("containers");
+        let mut stand = false;
         for name in fs::names(&containers)? {
             for endpoint in plan::endpoints_in(&containers.join(name))?.iter().filter(|e| e.is_closed()) {
+                if !stand && !pairs::exist(&self.table).firewall(action)? {
+                    pairs::create(&self.table).firewall(action)?;
+                }
+                stand = true;
                 pairs::close(&self.table, &endpoint.bridge.name, &endpoint.all_addresses())
                     .firewall(action)?;
             }
@@ -389,7 +401,7 @@ impl Bridge {
             zone = network.zone;
         }
         for name in fs::names(self.all())? {
-            if !live::read(&self.all().join(name))?.is_some_and(|network| network.ready) {
+            if !live::read(&self.all().join(name))?.is_some_and(|network| network.is_in_table()) {
                 continue;
             }
             // Another network stands.
