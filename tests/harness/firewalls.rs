@@ -1,4 +1,4 @@
-//! The firewalls that people have, each for one host of a [`World`](crate::world::World), with all its files in a directory of the
+//! The firewalls that people have, each for one host of a [`World`], with all its files in a directory of the
 //! test. Both are found by PATH, and may be unpacked anywhere.
 
 use std::path::{Path, PathBuf};

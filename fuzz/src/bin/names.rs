@@ -27,6 +27,7 @@ fn names() -> Names {
         gateways: vec![IpAddr::from([10, 0, 0, 1])],
         subnets: vec![Subnet { address, prefix: 24 }],
         internal: false,
+        allow: Vec::new(),
     };
     names.set(
         ASKER,
@@ -62,7 +63,8 @@ fuzz_target!(|data: &[u8]| {
     let mut found = Vec::new();
     // By the last bit of its number: one whose ways are limited.
     let egress = if query.id & 1 == 0 { Egress::Allow } else { Egress::Only(Vec::new()) };
-    let (verdict, _) = verdict::on(&names, ASKER, (true, &egress), &name, (query.kind, query.class), &mut found);
+    let (verdict, _) =
+        verdict::on(&names, ASKER, (true, &egress), &name, (query.kind, query.class), &mut found);
     let mut written = Answer::to(&query, limit, &mut out);
     for address in &found {
         written.address(5, *address);
