@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     latest: bool,
     /// Only those: name=…, id=…, status=…, health=…, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE,
-    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT[-PORT][/PROTOCOL], expose=PORT[-PORT][/PROTOCOL], volume=NAME|PATH
+    /// before=CONTAINER, since=CONTAINER, network=NETWORK, publish=PORT, expose=PORT (or PORT-PORT, each with /PROTOCOL), volume=NAME|PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// How much each takes of the disk, too
