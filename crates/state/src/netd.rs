@@ -5,15 +5,14 @@
 //!      │ ── Registration, and three descriptors ──────▶ │   in one message: the socket for UDP, the one that listens
 //!      │                                                │   for TCP, the container's network namespace
 //!      │ ── Registration ─────────────────────────────▶ │   any time after: it takes the place of the one before
+//!      │ ◀── Vec<Allowed> ───────────────────────────── │   only to those that are allowed something: where it is by now
 //!      │ ── hangs up ─────────────────────────────────▶ │   the container is gone
 //! ```
 //!
-//!      │ ◀── Vec<Allowed> ───────────────────────────── │   only to those that are allowed something: where it is by now
-//!
 //! The socket below `RUN/netd` is of the kind `SOCK_SEQPACKET`: a message is a [`Registration`] as JSON. Who is allowed
-//! nothing in particular is never answered. All that the server knows lies in its connections, so it can be killed at any time: the monitors see it hang
-//! up, one of them starts the next, and all tell it the same again. They keep the sockets open meanwhile, in which the
-//! containers' questions wait.
+//! nothing in particular is never answered. All that the server knows lies in its connections, so it can be killed at any
+//! time: the monitors see it hang up, one of them starts the next, and all tell it the same again. They keep the sockets open
+//! meanwhile, in which the containers' questions wait.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

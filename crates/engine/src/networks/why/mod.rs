@@ -2,7 +2,7 @@
 //!
 //! The way of a packet is walked hop by hop ([`walk`]): each check looks at one thing and says what it has found, and what would
 //! mend it. At the end the connection is tried for real, while the kernel tells of each rule that drops a packet of it, whoever's
-//! that is. What has failed first is the culprit. A check more is one function more in [`walk::CHECKS`].
+//! that is. What has failed first is the culprit. A check more is one function more in `walk::CHECKS`.
 
 mod attempt;
 mod dns;
