@@ -8,6 +8,7 @@ mod contenders;
 mod dns;
 mod life;
 mod memory;
+mod net;
 mod pairs;
 mod parallel;
 mod parcel;
@@ -16,6 +17,7 @@ mod runtimes;
 mod save;
 mod stopwatch;
 mod table;
+mod traffic;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::{install, packages, shell, vm};
 use contenders::Field;
 pub(crate) use stopwatch::{STOPWATCH, serve as stopwatch};
 use table::Samples;
+pub(crate) use traffic::{TRAFFIC, be as traffic};
 
 /// Rounds that are not counted: caches fill, cgroups and bridges appear.
 const WARM_UP: usize = 3;
@@ -48,6 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--memory" => what = "memory",
             "--parallel" => what = "parallel",
             "--dns" => what = "dns",
+            "--net" => what = "net",
             "--pull" => what = "pull",
             "--save" => what = "save",
             "--life" => what = "life",
@@ -92,6 +96,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "memory" => memory::run(),
         "parallel" => parallel::run(),
         "dns" => dns::run(),
+        "net" => net::run(),
         "pull" => pull::run(runs.unwrap_or(5), part.as_deref()),
         "save" => save::run(runs.unwrap_or(5), part.as_deref()),
         "life" => life::run(&life::Request { runs: runs.unwrap_or(20), part, quick }),

@@ -82,6 +82,7 @@ fn run(args: &[String]) -> Result<()> {
         "install" => install::run(rest),
         "arrows" => arrows::run(),
         bench::STOPWATCH => bench::stopwatch(rest),
+        bench::TRAFFIC => bench::traffic(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

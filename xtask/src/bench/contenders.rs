@@ -231,6 +231,11 @@ impl Field {
         Ok(words("docker", &["--host", &socket]))
     }
 
+    /// The network namespace of our own daemon of Docker's; none where the machine's is asked.
+    pub(crate) fn docker_namespace(&self) -> Option<PathBuf> {
+        self.docker.as_ref().map(|daemon| PathBuf::from(format!("/proc/{}/ns/net", daemon.id())))
+    }
+
     fn enter_engine(&mut self, start: &[String]) -> Result<()> {
         let name = &start[0];
         let podman = name == "podman";

@@ -111,7 +111,7 @@ fn p99(output: &str) -> Result<f64> {
 }
 
 /// The process that is called so within another PID namespace: our own daemon of Docker's has one.
-fn outer(inner: u32) -> Result<u32> {
+pub(super) fn outer(inner: u32) -> Result<u32> {
     let own = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {

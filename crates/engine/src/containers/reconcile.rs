@@ -127,10 +127,13 @@ impl Engine {
         let Some(record) = records::record(&self.instance, id)? else {
             return self.remove_half_made(id, None);
         };
+        let group = Group::existing(&Hierarchy::detect()?, &self.location(&record));
+        // After a reboot there is none; but somebody may have taken RUN away.
+        group.kill()?;
+        remove_group(&group)?;
         if record.options.auto_remove {
             return self.remove_files(&record.id, &record.name, owner);
         }
-        remove_group(&Group::existing(&Hierarchy::detect()?, &self.location(&record)))?;
         self.write_exit(id, LOST, None, "the machine was restarted while it ran")
     }
 
