@@ -18,6 +18,7 @@ const STAGES: &[&str] = &[
     "dhow-image",
     "dhow-registry",
     "dhow-rootfs",
+    "dhow-build",
     "dhow-volume",
     "dhow-network",
     "dhow-runtime",

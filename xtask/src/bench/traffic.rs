@@ -35,7 +35,11 @@ pub(crate) fn be(args: &[String]) -> Result<()> {
             Ok(())
         }
         "asks" => {
-            println!("{}", asks(address)?);
+            let (rate, broken) = asks(address)?;
+            println!("{rate}");
+            if broken > 0 {
+                eprintln!("{broken} connections to {address} were broken");
+            }
             Ok(())
         }
         _ => bail!("`{kind}` is no end"),
@@ -87,21 +91,22 @@ fn answers(address: SocketAddr) -> Result<()> {
     serve(listener)
 }
 
-/// Answers in a second.
-fn asks(address: SocketAddr) -> Result<f64> {
-    let answered = AtomicU64::new(0);
+/// Answers in a second, and how many connections broke.
+fn asks(address: SocketAddr) -> Result<(f64, u64)> {
+    let (answered, broken) = (AtomicU64::new(0), AtomicU64::new(0));
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let askers: Vec<_> = (0..ASKERS).map(|_| scope.spawn(|| ask(address, began, &answered))).collect();
+        let askers: Vec<_> =
+            (0..ASKERS).map(|_| scope.spawn(|| ask(address, began, &answered, &broken))).collect();
         askers.into_iter().try_for_each(|asker| match asker.join() {
             Ok(outcome) => outcome,
             Err(_) => bail!("one who asked has panicked"),
         })
     })?;
-    Ok(answered.into_inner() as f64 / began.elapsed().as_secs_f64())
+    Ok((answered.into_inner() as f64 / began.elapsed().as_secs_f64(), broken.into_inner()))
 }
 
-fn ask(address: SocketAddr, began: Instant, answered: &AtomicU64) -> Result<()> {
+fn ask(address: SocketAddr, began: Instant, answered: &AtomicU64, broken: &AtomicU64) -> Result<()> {
     let mut answer = Vec::new();
     while began.elapsed() < LONG {
         let mut stream = match TcpStream::connect(address) {
@@ -109,9 +114,12 @@ fn ask(address: SocketAddr, began: Instant, answered: &AtomicU64) -> Result<()> 
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => continue,
             other => other?,
         };
-        stream.write_all(REQUEST)?;
         answer.clear();
-        stream.read_to_end(&mut answer)?;
+        let asked = stream.write_all(REQUEST).and_then(|()| stream.read_to_end(&mut answer));
+        if asked.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) {
+            broken.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
         if answer != ANSWER {
             bail!("an odd answer of {} bytes", answer.len());
         }
@@ -134,8 +142,8 @@ mod tests {
                 assert!(Instant::now() < deadline, "{server} does not listen");
                 std::thread::sleep(Duration::from_millis(5));
             }
-            let rate = if client == "flood" { flood(free) } else { asks(free) };
-            assert!(rate.unwrap() > 0.0);
+            let rate = if client == "flood" { flood(free).unwrap() } else { asks(free).unwrap().0 };
+            assert!(rate > 0.0);
         }
         assert!(be(&["nope".to_owned(), "127.0.0.1:1".to_owned()]).is_err());
     }

@@ -1,0 +1,6 @@
+//! A Dockerfile and what comes with it → a graph of steps, and the image that they make.
+//!
+//! Nothing here touches a disk or a network: text comes in, and a [`graph::Plan`] goes out, which the engine carries out. What is
+//! to be known of base images on the way is asked through [`graph::Bases`].
+
+pub mod graph;
