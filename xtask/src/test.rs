@@ -259,8 +259,11 @@ pub(crate) fn path() -> Result<OsString> {
         .chain(packages::collectors()?)
         .chain([packages::firewalls()?]);
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let here: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    // each once, so that who is already on this path can see it
+    let more: Vec<PathBuf> = ours.filter(|dir| !here.contains(dir)).collect();
     // the machine's own programs come first: a docker of ours must not stand before the user's
-    Ok(std::env::join_paths(std::env::split_paths(&path).chain(ours))?)
+    Ok(std::env::join_paths(here.into_iter().chain(more))?)
 }
 
 /// The machine's cargo-deny if it is the pinned one, else ours, built once below `target/tools`.

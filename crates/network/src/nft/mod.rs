@@ -8,10 +8,12 @@
 //! - [`set`]: sets and maps, and their elements.
 //! - [`egress`]: the table that keeps containers within the limits of where they may go.
 //! - [`elements`]: published ports, each one element of a map in that table.
+//! - [`direct`]: for a moment, what comes to published ports is translated at once.
 //! - [`resolver`]: the table within a container by which its questions about names find our server.
 //! - [`trace`]: marks packets, so that the kernel tells which rules they meet.
 //! - [`others`]: what other tools' chains do to forwarded packets (read only).
 
+pub(crate) mod direct;
 pub(crate) mod egress;
 pub(crate) mod elements;
 pub(crate) mod others;

@@ -50,6 +50,39 @@ pub(crate) fn hooks(own: &str) -> Result<Hooks, Refusal> {
     Ok(found)
 }
 
+/// Whether a rule of others could say no to what comes in to this host or is forwarded by it, or give it another sender: a chain
+/// with such a rule, or one that drops what no rule lets pass. `own` are the tables that are ours.
+pub(crate) fn may_refuse(own: &[&str]) -> Result<bool, Refusal> {
+    const INPUT: u32 = 1;
+    const FORWARD: u32 = 2;
+    const POSTROUTING: u32 = 4;
+    let socket = Socket::open(Protocol::Netfilter)?;
+    let (mut found, mut drops) = (Vec::new(), false);
+    socket.dump(kind(GETCHAIN), &family(UNSPECIFIED), |payload| {
+        let Some(chain) = Chain::parse(payload).filter(|chain| !own.contains(&chain.table)) else { return };
+        if matches!(chain.family, INET | IPV4 | IPV6)
+            && matches!(chain.hook, Some(INPUT | FORWARD | POSTROUTING))
+        {
+            drops |= chain.drops;
+            found.push((chain.family, chain.table.to_owned(), chain.name.to_owned()));
+        }
+    })?;
+    if drops || found.is_empty() {
+        return Ok(drops);
+    }
+    let mut any = false;
+    socket.dump(kind(GETRULE), &family(UNSPECIFIED), |payload| {
+        const TABLE: u16 = 1;
+        const CHAIN: u16 = 2;
+        let Some((family, attributes)) = payload.first().zip(payload.get(4..)) else { return };
+        let string = |kind| parse::attribute(attributes, kind).map(parse::string).unwrap_or_default();
+        any |= found
+            .iter()
+            .any(|(of, table, chain)| (of, &**table, &**chain) == (family, string(TABLE), string(CHAIN)));
+    })?;
+    Ok(any)
+}
+
 /// The chains that would drop what containers behind `bridge` send and receive: those of policy "drop" at the
 /// forward hook in whose table no rule names the bridge.
 pub(crate) fn dropping(bridge: &str) -> Result<Vec<Dropping>, Refusal> {
@@ -60,7 +93,7 @@ pub(crate) fn dropping(bridge: &str) -> Result<Vec<Dropping>, Refusal> {
         let Some(chain) = Chain::parse(payload) else { return };
         docker |= chain.name == "DOCKER-USER";
         ufw |= chain.name == "ufw-user-forward";
-        if chain.drops_forwarded {
+        if chain.drops_forwarded() {
             found.push(Dropping {
                 family: chain.family,
                 table: chain.table.to_owned(),
@@ -103,7 +136,8 @@ struct Chain<'a> {
     table: &'a str,
     name: &'a str,
     hook: Option<u32>,
-    drops_forwarded: bool,
+    /// What no rule of it lets pass.
+    drops: bool,
 }
 
 impl<'a> Chain<'a> {
@@ -113,7 +147,6 @@ impl<'a> Chain<'a> {
         const HOOK: u16 = 4;
         const POLICY: u16 = 5;
         const HOOK_NUMBER: u16 = 1;
-        const FORWARD: u32 = 2;
         const DROP: u32 = 0;
         let family = *payload.first()?;
         let attributes = payload.get(4..)?;
@@ -126,8 +159,13 @@ impl<'a> Chain<'a> {
             table: parse::string(parse::attribute(attributes, TABLE)?),
             name: parse::string(parse::attribute(attributes, NAME)?),
             hook,
-            drops_forwarded: matches!(family, IPV4 | INET) && hook == Some(FORWARD) && policy == Some(DROP),
+            drops: policy == Some(DROP),
         })
+    }
+
+    fn drops_forwarded(&self) -> bool {
+        const FORWARD: u32 = 2;
+        matches!(self.family, IPV4 | INET) && self.hook == Some(FORWARD) && self.drops
     }
 }
 

@@ -81,7 +81,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 }
 
 /// The name of both tables.
-fn name(table: &str) -> String {
+pub(crate) fn name(table: &str) -> String {
     format!("{table}_pairs")
 }
 

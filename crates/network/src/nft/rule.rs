@@ -335,6 +335,12 @@ impl<'a> Rule<'a> {
         self.is_in_set(set, Is::Equal)
     }
 
+    /// The protocol stands in the set.
+    pub(super) fn protocol_in_set(&mut self, set: &str) -> &mut Self {
+        self.meta(META_L4_PROTOCOL, REGISTER);
+        self.is_in_set(set, Is::Equal)
+    }
+
     /// Gives the whole packet to whoever listens to this group, at once.
     pub(super) fn hand_over(&mut self, group: u16) -> &mut Self {
         const GROUP: u16 = 1;

@@ -6,12 +6,14 @@
 //!   map ports_at  { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }  … on one
 //!   map ports6, ports6_at     the same of IPv6
 //!   set doors, doors_at, doors6, doors6_at       the keys of the four
+//!   set direct        { type inet_proto; timeout }  of which protocols all may come in at once (see direct)
 //!   map guards, outward, inward, to_bridge { type ifname : verdict }   a bridge → its network's chains (see zone)
 //!   set bridges       { type ifname }  all our bridges
 //!   set masqueraded, masqueraded6     the subnets that the world sees as this host
 //!
 //!   chain guard       { prerouting, raw:    from a bridge: its guard }
-//!   chain prerouting  { prerouting, dstnat: from a bridge, to an address of this host but 127.0.0.0/8: by the maps of ports }
+//!   chain prerouting  { prerouting, dstnat: from a bridge, or of a protocol in `direct`, to an address of this host but
+//!                       127.0.0.0/8: by the maps of ports }
 //!   chain input       { input, after all others': from outside, new, to one of the doors: handed to the warden, drop }
 //!   chain output      { output, dstnat:     to an address of this host: by the maps of ports }
 //!   chain forward     { forward, filter:    from a bridge: may it leave;  to a bridge: may it enter }
@@ -21,7 +23,8 @@
 //!
 //! Why so:
 //! - What comes from outside is not translated at once, so that it meets the rules of whoever says what may come in to this
-//!   host; `input` sees what they have let through. See [`crate::warden`]. ([`Firewall::Open`]: no `input`, and `prerouting`
+//!   host; `input` sees what they have let through. See [`crate::warden`]. Where nobody says anything, the warden finds that out,
+//!   and for a moment all is translated at once: see [`super::direct`]. ([`Firewall::Open`]: no `input`, and `prerouting`
 //!   translates whatever comes.)
 //! - A port published on loopback is translated in `output` only. In `prerouting` a neighbour's packet to
 //!   127.0.0.1 would be translated before the kernel's own check could drop it.
@@ -73,6 +76,8 @@ pub(super) const OUTWARD: &str = "outward";
 pub(super) const INWARD: &str = "inward";
 /// What goes out to a bridge, for translation.
 pub(super) const TO_BRIDGE: &str = "to_bridge";
+/// Protocols.
+pub(super) const DIRECT: &str = "direct";
 /// Subnets.
 pub(super) const MASQUERADED: &str = "masqueraded";
 /// Subnets.
@@ -80,9 +85,9 @@ pub(super) const MASQUERADED6: &str = "masqueraded6";
 
 /// The table's comment, in nftables' encoding (type, length, text with terminator). Its number is raised with
 /// every change below: a table with another one is made anew.
-const MARK: &[u8] = b"\0\x07dhow 3\0";
+const MARK: &[u8] = b"\0\x07dhow 4\0";
 /// The same of one whose ports are open.
-const MARK_OPEN: &[u8] = b"\0\x0cdhow 3 open\0";
+const MARK_OPEN: &[u8] = b"\0\x0cdhow 4 open\0";
 
 /// What decides whether somebody outside reaches a published port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +211,7 @@ const INPUT_CHAIN: &str = "input";
 fn sets(transaction: &mut Transaction, table: &str) {
     use Type::{InterfaceName, Ipv4Address, Ipv6Address, Protocol, Service};
     let (v4, v6) = (Holds::Values(&[Ipv4Address, Service]), Holds::Values(&[Ipv6Address, Service]));
-    let all: [(&str, &[Type], &Holds<'_>); 15] = [
+    let all: [(&str, &[Type], &Holds<'_>); 16] = [
         (PORTS, &[Protocol, Service], &v4),
         (PORTS_AT, &[Ipv4Address, Protocol, Service], &v4),
         (PORTS6, &[Protocol, Service], &v6),
@@ -215,6 +220,7 @@ fn sets(transaction: &mut Transaction, table: &str) {
         (DOORS_AT, &[Ipv4Address, Protocol, Service], &Holds::Nothing),
         (DOORS6, &[Protocol, Service], &Holds::Nothing),
         (DOORS6_AT, &[Ipv6Address, Protocol, Service], &Holds::Nothing),
+        (DIRECT, &[Protocol], &Holds::Timeouts),
         (BRIDGES, &[InterfaceName], &Holds::Nothing),
         (GUARDS, &[InterfaceName], &Holds::Verdicts),
         (OUTWARD, &[InterfaceName], &Holds::Verdicts),
@@ -257,34 +263,48 @@ fn rules(writer: &mut Writer<'_>, firewall: Firewall) {
 
     writer.rule("guard", |r| r.verdict_by_interface(Incoming, GUARDS));
 
-    for map in [PORTS_AT, PORTS] {
-        writer.rule("prerouting", |r| {
-            if firewall == Firewall::ObeyHostFirewall {
-                r.interface_in_set(Incoming, BRIDGES, Is::Equal);
-            }
-            r.version(Version::V4)
-                .destination_is_local()
-                .loopback(Destination, Is::NotEqual)
-                .translate_by_map(Version::V4, map, map == PORTS_AT);
-        });
+    /// From where what comes to a published port is translated at once.
+    #[derive(Clone, Copy)]
+    enum From {
+        Anywhere,
+        Bridges,
+        AnywhereIfDirect,
+    }
+    let from: &[From] = match firewall {
+        Firewall::Open => &[From::Anywhere],
+        Firewall::ObeyHostFirewall => &[From::Bridges, From::AnywhereIfDirect],
+    };
+    for from in from {
+        for (version, map) in
+            [(Version::V4, PORTS_AT), (Version::V4, PORTS), (Version::V6, PORTS6_AT), (Version::V6, PORTS6)]
+        {
+            writer.rule("prerouting", |r| {
+                match from {
+                    From::Anywhere => {}
+                    From::Bridges => drop(r.interface_in_set(Incoming, BRIDGES, Is::Equal)),
+                    From::AnywhereIfDirect => drop(r.protocol_in_set(DIRECT)),
+                }
+                r.version(version).destination_is_local();
+                match version {
+                    Version::V4 => r.loopback(Destination, Is::NotEqual),
+                    Version::V6 => r.in_subnet6(Destination, Is::NotEqual, Subnet6::LOOPBACK),
+                };
+                r.translate_by_map(version, map, matches!(map, PORTS_AT | PORTS6_AT));
+            });
+        }
     }
     for map in [PORTS_AT, PORTS] {
         writer.rule("output", |r| {
             r.version(Version::V4).destination_is_local().translate_by_map(Version::V4, map, map == PORTS_AT);
         });
     }
-    for chain in ["prerouting", "output"] {
-        for map in [PORTS6_AT, PORTS6] {
-            writer.rule(chain, |r| {
-                if chain == "prerouting" && firewall == Firewall::ObeyHostFirewall {
-                    r.interface_in_set(Incoming, BRIDGES, Is::Equal);
-                }
-                r.version(Version::V6)
-                    .destination_is_local()
-                    .in_subnet6(Destination, Is::NotEqual, Subnet6::LOOPBACK)
-                    .translate_by_map(Version::V6, map, map == PORTS6_AT);
-            });
-        }
+    for map in [PORTS6_AT, PORTS6] {
+        writer.rule("output", |r| {
+            r.version(Version::V6)
+                .destination_is_local()
+                .in_subnet6(Destination, Is::NotEqual, Subnet6::LOOPBACK)
+                .translate_by_map(Version::V6, map, map == PORTS6_AT);
+        });
     }
 
     writer.rule("forward", |r| r.verdict_by_interface(Incoming, OUTWARD));

@@ -17,14 +17,16 @@ const BRIDGE: u8 = 7;
 /// More than a large rule set takes when it is flushed.
 const ROOM: usize = 2 << 20;
 
-/// What has been done to our tables.
+/// What has been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
     /// Nothing.
     None,
-    /// What we do ourselves.
+    /// What we do ourselves to our tables.
     Ours,
-    /// Somebody else has had his hands in them.
+    /// Somebody else has changed tables of his own.
+    Elsewhere,
+    /// Somebody else has had his hands in ours.
     Others,
 }
 
@@ -83,9 +85,13 @@ impl Reader {
             let attributes = message.payload.get(4..).unwrap_or_default();
             if message.kind & 0xff == NEW_GENERATION {
                 let by = parse::attribute(attributes, PROCESS).map(parse::string).unwrap_or_default();
-                if std::mem::take(&mut self.ours) {
-                    change = change.max(if is_ours(by) { Change::Ours } else { Change::Others });
-                }
+                let what = match (std::mem::take(&mut self.ours), is_ours(by)) {
+                    (true, true) => Change::Ours,
+                    (true, false) => Change::Others,
+                    (false, true) => Change::None,
+                    (false, false) => Change::Elsewhere,
+                };
+                change = change.max(what);
             } else if matches!(family, INET | BRIDGE) {
                 self.ours |=
                     parse::attribute(attributes, TABLE).is_some_and(|name| parse::string(name) == table);
@@ -124,7 +130,8 @@ mod tests {
         let mut reader = Reader::default();
         assert_eq!(reader.read(&transaction("dhow", "nft"), "dhow"), Change::Others);
         assert_eq!(reader.read(&transaction("dhow", "dhow-monitor"), "dhow"), Change::Ours);
-        assert_eq!(reader.read(&transaction("filter", "nft"), "dhow"), Change::None);
+        assert_eq!(reader.read(&transaction("filter", "nft"), "dhow"), Change::Elsewhere);
+        assert_eq!(reader.read(&transaction("dhow2", "dhow-monitor"), "dhow"), Change::None);
         // In two datagrams.
         let whole = transaction("dhow", "iptables");
         let first = parse::u32_at(&whole, 0).unwrap() as usize;

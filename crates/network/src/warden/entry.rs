@@ -68,13 +68,16 @@ impl Entry {
         self.known.clear();
     }
 
-    /// Lets in what has come, or a part of it: what is left is ready again.
-    pub(super) fn serve(&mut self) -> io::Result<()> {
+    /// Lets in what has come, or a part of it: what is left is ready again. Whether there was anything.
+    pub(super) fn serve(&mut self) -> io::Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut result = Ok(());
+        let mut result = Ok(false);
         for _ in 0..AT_ONCE {
             match self.handed.receive_now(&mut buffer) {
-                Ok(length) => self.read(&buffer[..length]),
+                Ok(length) => {
+                    self.read(&buffer[..length]);
+                    result = Ok(true);
+                }
                 Err(Errno::AGAIN) => break,
                 // Lost are packets, which their senders send again.
                 Err(errno) if has_lost(errno) || errno == Errno::MSGSIZE => {}

@@ -18,11 +18,13 @@
 //!   whatever way.
 //! - It is no proxy: only the first packet comes by here, and containers see their clients' addresses.
 //! - Others' forward chains let pass what belongs to a connection; so nothing has to be opened there.
+//! - Where there is no firewall, only a packet in half a second goes that way: see `direct`.
 //! - While no warden lives, connections go on; new ones wait until their first packet is sent once more.
 //! - What is sent again leaves by `output`, so it cannot come to our input chain a second time, but through the loopback
 //!   interface where it was not translated after all; there it is let pass, to the socket that holds the port and discards all.
 
 mod changes;
+mod direct;
 mod entry;
 mod packet;
 
@@ -38,6 +40,7 @@ use crate::error::Attempt;
 use crate::nft;
 
 use changes::{Change, Changes};
+use direct::Direct;
 use entry::Entry;
 pub(crate) use entry::{handed_over, hear};
 pub(crate) use packet::{Packet, sum};
@@ -48,6 +51,7 @@ pub struct Warden {
     bridge: Bridge,
     entry: Entry,
     changes: Changes,
+    direct: Direct,
 }
 
 impl Warden {
@@ -60,7 +64,8 @@ impl Warden {
         let changes = Changes::open().firewall(|| "listen to changes of the firewall".to_owned())?;
         let entry = Entry::open(&bridge.table, nft::table::group(&bridge.table))
             .firewall(|| "listen to what comes to published ports".to_owned())?;
-        Ok(Self { bridge, entry, changes })
+        let direct = Direct::of(&bridge.table);
+        Ok(Self { bridge, entry, changes, direct })
     }
 
     /// What is ready when something comes to a published port.
@@ -80,7 +85,9 @@ impl Warden {
     pub fn let_in(&mut self) -> io::Result<bool> {
         // Where ports lead may have changed before what has come came.
         let spoilt = self.is_spoilt()?;
-        self.entry.serve()?;
+        if self.entry.serve()? && !spoilt {
+            self.direct.allow();
+        }
         Ok(spoilt)
     }
 
@@ -90,8 +97,11 @@ impl Warden {
     /// Where the socket is of no use any more.
     pub fn is_spoilt(&mut self) -> io::Result<bool> {
         let change = self.changes.read(&self.bridge.table)?;
-        if change != Change::None {
+        if matches!(change, Change::Ours | Change::Others) {
             self.entry.forget();
+        }
+        if matches!(change, Change::Elsewhere | Change::Others) {
+            self.direct.forbid();
         }
         Ok(change == Change::Others)
     }
