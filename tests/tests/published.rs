@@ -45,7 +45,7 @@ fn the_hosts_rules_decide_who_comes_in() {
     // The table is what its drawing says.
     let table = world.on_host("nft").args(&["list", "table", "inet", dhow.global_name()]).ok();
     for part in [
-        "comment \"dhow 3\"",
+        "comment \"dhow 4\"",
         "type filter hook input priority 300; policy accept;",
         "iifname \"lo\" accept",
         "ct status dnat accept",
@@ -53,6 +53,8 @@ fn the_hosts_rules_decide_who_comes_in() {
         "ct state new fib daddr type local meta l4proto . th dport @doors log group ",
         "ct state new fib daddr type local meta l4proto . th dport @doors6 log group ",
         "iifname @bridges ",
+        "type inet_proto\n\t\tflags timeout",
+        "meta l4proto @direct meta nfproto ipv4 fib daddr type local ip daddr != 127.0.0.0/8 dnat ip to meta l4proto . th dport map @ports",
         "queue-threshold 1 drop",
     ] {
         assert!(table.contains(part), "{part}\nis not in\n{table}");
@@ -202,6 +204,44 @@ fn what_others_flush_is_back_and_a_killed_warden_too() {
     // With the last container it goes.
     dhow.ok(&["rm", "-f", "web"]);
     eventually("the warden to go", || warden(&dhow).is_none().then_some(()));
+}
+
+#[test]
+fn where_nobody_has_a_say_all_come_in_directly_until_somebody_has() {
+    let (world, dhow) = published(PROBE, "published-direct");
+    let is_direct = || {
+        let set = world.on_host("nft").args(&["list", "set", "inet", dhow.global_name(), "direct"]).ok();
+        set.contains("tcp ")
+    };
+    let comes_directly = || reaches(&world, HOST) == [true; 2] && is_direct();
+    eventually("the first to open the way", || comes_directly().then_some(()));
+    // A chain that says nothing has no say.
+    nft(&world, "table inet other { chain input { type filter hook input priority 0; policy accept; }; }");
+    eventually("the way to be open again", || comes_directly().then_some(()));
+    for says in [
+        "add rule inet other input tcp dport 9 drop",
+        "table ip masks { chain out { type nat hook postrouting priority 100; }; }; \
+         add rule ip masks out ip daddr 203.0.113.0/24 masquerade",
+        DENY,
+    ] {
+        nft(&world, says);
+        eventually("the way to be closed", || (!is_direct()).then_some(()));
+        assert_eq!(reaches(&world, HOST), [says != DENY; 2], "{says}");
+        assert!(!is_direct(), "{says}");
+        nft(&world, "flush chain inet other input; add table ip masks; delete table ip masks");
+    }
+    nft(&world, "delete table inet deny; delete table inet other");
+    eventually("the way to be open once more", || comes_directly().then_some(()));
+    // One that is stopped hears of nothing; so what it allowed ends by itself.
+    let warden = rustix::process::Pid::from_raw(warden(&dhow).unwrap().cast_signed()).unwrap();
+    let signal = |signal| rustix::process::kill_process(warden, signal).unwrap();
+    signal(rustix::process::Signal::STOP);
+    nft(&world, DENY);
+    std::thread::sleep(Duration::from_millis(600));
+    let closed = (reaches(&world, HOST), is_direct());
+    signal(rustix::process::Signal::CONT);
+    assert_eq!(closed, ([false; 2], false));
+    assert_eq!(reaches(&world, HOST), [false; 2]);
 }
 
 #[test]

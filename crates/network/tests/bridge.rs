@@ -36,7 +36,7 @@ fn the_table_is_what_its_drawing_says() {
     let bridge = world.instance.bridge_name();
     let text = world.table();
     for part in [
-        "comment \"dhow 3 open\"",
+        "comment \"dhow 4 open\"",
         "type inet_proto . inet_service : ipv4_addr . inet_service",
         "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service",
         &format!("elements = {{ tcp . 8080 : {} . 80 }}", address.ip),

@@ -19,7 +19,7 @@ use super::{DELSETELEM, NEWSETELEM, Transaction};
 pub(crate) const TIME: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// TCP, UDP, SCTP.
-const PROTOCOLS: [[u8; 4]; 3] = [[6, 0, 0, 0], [17, 0, 0, 0], [132, 0, 0, 0]];
+const PROTOCOLS: [[u8; 1]; 3] = [[6], [17], [132]];
 
 /// Begins the time anew.
 pub(crate) fn open(table: &str) -> Result<(), Refusal> {
@@ -47,7 +47,7 @@ pub(crate) fn close(table: &str) -> Result<(), Refusal> {
     transaction.commit(DELSETELEM, 0, |r| Element::Value(&first.0, &[]).write(r, table, DIRECT))
 }
 
-struct Until([u8; 4]);
+struct Until([u8; 1]);
 
 impl Until {
     fn element(&self) -> Element<'_> {

@@ -47,8 +47,14 @@ fn concatenation(types: &[Type]) -> u32 {
     types.iter().fold(0, |number, part| (number << 6) | *part as u32)
 }
 
+/// A key's length. One that stands alone has its own: `nft` ends itself at another.
 fn size(types: &[Type]) -> u32 {
-    types.iter().map(|part| part.size()).sum()
+    match types {
+        [Type::Protocol] => 1,
+        [Type::Service] => 2,
+        [Type::EtherAddress] => 6,
+        types => types.iter().map(|part| part.size()).sum(),
+    }
 }
 
 /// Makes a set or map. Its id need only differ from those of the others in the transaction.
