@@ -45,7 +45,7 @@ fn heavy_soak_a_thousand_idle_containers_stay_usable() {
          {memory} KiB each of ours"
     );
     assert_eq!((lines, dhow.ok(&["ps", "-aq"])), (count, String::new()));
-    // 357 in a debug build, and 192 in a release, which is less than conmon's 0.36 MiB.
-    assert!(memory < 512, "{memory} KiB");
+    // 317 in a debug build, which is less than conmon's 0.36 MiB.
+    assert!(memory < 368, "{memory} KiB");
     assert!(stopped + removed < Duration::from_secs(30), "{stopped:?} {removed:?}");
 }

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use logging::{Stream, Writer};
@@ -34,6 +35,9 @@ const MOST_CLIENTS: usize = 256;
 /// Input that waits for the command; a door that sends more is not read until it has been taken.
 const MOST_INPUT: usize = 64 << 10;
 const BUFFER: usize = 64 << 10;
+/// What a command says is read into this. Not on the stack, where its zeroes would have to be written: here, an idle monitor has
+/// none of its pages.
+static OUTPUT: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
 /// A command that has said nothing for so long has fallen silent.
 const SILENCE: Duration = Duration::from_millis(100);
 /// More than the kernel keeps of what was written to a terminal and not yet read.
@@ -125,10 +129,6 @@ impl Keeper {
 
     /// Keeps the command until it has ended, and returns its exit code as Docker counts. `settled` is called once,
     /// if it has run for a moment: work that a short-lived command should not wait for.
-    #[expect(
-        clippy::large_stack_arrays,
-        reason = "pages of the stack that are never touched cost an idle monitor nothing"
-    )]
     pub(crate) fn keep(
         &mut self,
         command: &mut Command,
@@ -136,25 +136,27 @@ impl Keeper {
         settled: impl FnOnce(),
     ) -> i32 {
         let mut settled = Some((settled, Instant::now() + SETTLED));
-        // On the stack: an idle monitor has never touched most of it.
-        let mut buffer = [0; BUFFER];
+        let mut buffer = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = &mut *buffer;
         self.kill_at = None;
         loop {
             let next = settled.as_ref().map(|(_, when)| *when);
-            let ended = self.turn(Some(command), next, &mut buffer);
+            let ended = self.turn(Some(command), next, buffer);
             if ended && let Some(code) = command.reap() {
-                self.drain_outputs(command, &mut buffer);
+                self.drain_outputs(command, buffer);
                 return code;
             }
             if settled.as_ref().is_some_and(|(_, when)| *when <= Instant::now())
                 && let Some((work, _)) = settled.take()
             {
                 work();
+                // What the start has needed of the stack.
+                sys::memory::forget_stack();
             }
             if let Some(request) = &mut request {
                 self.see_to_allowed(request);
                 self.see_to_changes(request, true);
-                self.see_to_health(command, request, &mut buffer);
+                self.see_to_health(command, request, buffer);
                 self.see_to_names(command, request);
             }
         }

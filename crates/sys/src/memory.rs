@@ -27,6 +27,25 @@ pub fn forget_program() -> io::Result<()> {
     }
 }
 
+/// Gives back the pages of the main thread's stack that deeper calls have used before. For a
+/// process that is about to wait for long.
+pub fn forget_stack() {
+    /// What the calls below this one need.
+    const OWN: usize = 16 << 10;
+    const MOST: usize = 256 << 10;
+    // SAFETY: neither call has preconditions.
+    let (is_main, page) =
+        unsafe { (libc::gettid() == libc::getpid(), libc::sysconf(libc::_SC_PAGESIZE) as usize) };
+    if !is_main {
+        return;
+    }
+    let here = 0_u8;
+    let end = (&raw const here as usize - OWN) / page * page;
+    // SAFETY: a stack grows down, so that nothing below the calls that are running is anybody's; and below the main thread's
+    // lies nothing else for megabytes (the kernel's guard gap, and what the stack's limit leaves room for).
+    unsafe { libc::madvise((end - MOST) as *mut libc::c_void, MOST, libc::MADV_DONTNEED) };
+}
+
 /// Gives memory that was freed back to the kernel. For a process that has needed much for a moment, and is about to
 /// wait again: the C library keeps it else for the next time.
 pub fn give_back() {
