@@ -32,6 +32,7 @@ pub mod layout;
 mod leaks;
 pub mod oci;
 pub mod odd;
+pub mod programs;
 pub mod proxy;
 pub mod published;
 pub mod registry;

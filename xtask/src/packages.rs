@@ -301,6 +301,15 @@ pub(crate) fn firewalls() -> Result<PathBuf> {
     Ok(unpack("firewalls", &names, "usr/sbin/firewalld")?.join("usr/sbin"))
 }
 
+/// What people use to try networks, directories for PATH. Installed, the web server would become the machine's own.
+pub(crate) fn programs() -> Result<Vec<PathBuf>> {
+    if shell::find("nginx").is_some() && shell::find("iperf3").is_some() {
+        return Ok(Vec::new());
+    }
+    let place = unpack_layer("programs", &["nginx", "iperf3"], "usr/sbin/nginx")?;
+    Ok(vec![place.join("usr/bin"), place.join("usr/sbin")])
+}
+
 /// The registry for tests, a directory for PATH: the machine's own if it has one, else one unpacked, so that
 /// no service of it comes with the next boot.
 pub(crate) fn registry() -> Result<Option<PathBuf>> {

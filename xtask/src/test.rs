@@ -114,6 +114,7 @@ fn act(phase: Phase) -> Result<()> {
             packages::daemons()?;
             packages::collectors()?;
             packages::firewalls()?;
+            packages::programs()?;
             packages::systemd()?;
             packages::apparmor()?;
             packages::kernel().map(drop)
@@ -257,6 +258,7 @@ pub(crate) fn path() -> Result<OsString> {
         .into_iter()
         .chain(packages::daemons()?)
         .chain(packages::collectors()?)
+        .chain(packages::programs()?)
         .chain([packages::firewalls()?]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here: Vec<PathBuf> = std::env::split_paths(&path).collect();
