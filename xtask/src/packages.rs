@@ -52,6 +52,7 @@ pub(crate) const TEST: &[Package] = &[
     package("git", "git"),
     package("zstd", "zstd"),
     package("python3", ""),
+    package("python3-pip", ""),
     package("iptables", "iptables"),
     package("dbus-daemon", "dbus-daemon"),
     package("bind9-dnsutils", "dig"),
