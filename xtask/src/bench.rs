@@ -5,6 +5,7 @@
 //! in a process that does nothing else (see `stopwatch`).
 
 mod contenders;
+mod crowd;
 mod dns;
 mod life;
 mod memory;

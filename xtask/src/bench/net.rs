@@ -4,8 +4,9 @@
 //!   world ───veth─── the engine's namespace ───bridge─── a, b
 //! ```
 //!
-//! From `b` to `a`, from `a` to the world, from the world to a port that `a` publishes; and how many short connections such a
-//! port takes in a second. Rounds alternate, and the best counts, since others work on this machine too.
+//! From `b` to `a`, from `a` to the world, from the world to a port that `a` publishes; how many short connections such a port
+//! takes in a second; and whether a network that has many containers costs the next one more. Rounds alternate, and the best
+//! counts, since others work on this machine too.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::contenders::{Field, IMAGE, dhow};
+use super::crowd;
 use super::dns::outer;
 use super::traffic::TRAFFIC;
 use crate::shell;
@@ -81,8 +83,9 @@ fn ours(field: &mut Field) -> Result<Site> {
     let namespace = format!("dhow-bench-{}-h", std::process::id());
     make_namespace(field, &namespace)?;
     let path = PathBuf::from(format!("/run/netns/{namespace}"));
-    let inside = [vec!["nsenter".to_owned(), format!("--net={}", path.display())], dhow(&[])].concat();
     field.load_dhow()?;
+    let inside = [vec!["nsenter".to_owned(), format!("--net={}", path.display())], dhow(&[])].concat();
+    crowd::measure(field, &inside)?;
     site(field, "dhow", &inside, &path, Ok)
 }
 
