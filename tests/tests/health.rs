@@ -81,7 +81,9 @@ fn an_unhealthy_container_is_killed_stopped_or_started_again() {
         assert_eq!(state["ExitCode"], code, "{name}");
         // What it was ended for is still told.
         assert_eq!(state["Health"]["Status"], "unhealthy", "{name}");
-        assert_eq!(state["Health"]["Log"][0]["ExitCode"], 1, "{name}");
+        // On a busy machine a probe may have had no time to fail.
+        let log = state["Health"]["Log"].as_array().unwrap();
+        assert!(log.iter().any(|probe| probe["ExitCode"] == 1), "{name}: {log:?}");
     }
     eventually("a second run", || (dhow.ok(&["logs", "restart"]).lines().count() > 1).then_some(()));
     // A kill is an end as any other: a policy may start it again.

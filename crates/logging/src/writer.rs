@@ -78,7 +78,7 @@ impl Writer {
     pub fn rest(&mut self) {
         if self.is_warm() {
             match &mut self.to {
-                To::Json(file) => file.rest(),
+                To::Json(file) => self.errors += u64::from(file.rest().is_err()),
                 To::Local(file) => file.rest(),
             }
             sys::memory::give_back();
@@ -123,6 +123,9 @@ impl Writer {
             }
         }
         self.flush();
+        if let To::Json(file) = &mut self.to {
+            self.errors += u64::from(file.settle().is_err());
+        }
     }
 
     /// Writes the gathered entries, or keeps them for the next time.

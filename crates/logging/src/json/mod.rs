@@ -1,6 +1,7 @@
 //! Docker's format `json-file`: one JSON object a line.
 
 mod encoding;
+mod pen;
 mod reader;
 mod tail;
 mod writer;

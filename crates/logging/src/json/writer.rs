@@ -1,27 +1,37 @@
 //! The monitor's half of `json-file`.
 //!
 //! Whole entries gather in one buffer that is written with one call, so a file never holds half an entry unless the disk
-//! filled up in the middle of one: then it is cut off again, and the entries stay in the buffer for the next attempt.
+//! filled up in the middle of one: then it is cut off again, and the entries stay in the buffer for the next attempt. In a
+//! flood, one buffer is written ([`Pen`]) while the next is filled.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::Arc;
 
 use base::Timestamp;
 
 use super::encoding;
+use super::pen::Pen;
 use crate::files::{is_removed, rotate};
 use crate::writer::LITTLE;
 use crate::{Config, Stream};
+
+/// So much at once is a flood: all that fits into a pipe that nobody has widened.
+const FLOOD: usize = 64 << 10;
 
 /// Writes a log.
 #[derive(Debug)]
 pub(crate) struct JsonFile {
     config: Config,
     /// None before the first byte, and after an error that a new file may mend.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     size: u64,
     out: Vec<u8>,
+    /// In a flood.
+    pen: Option<Pen>,
+    /// An empty buffer, while the pen has none.
+    spare: Vec<u8>,
     /// What is written behind the texts of this stream and time.
     trailer: (Stream, Timestamp, Vec<u8>),
     /// What is said of the container there.
@@ -36,6 +46,8 @@ impl JsonFile {
             file: None,
             size: 0,
             out: Vec::new(),
+            pen: None,
+            spare: Vec::new(),
             trailer: (Stream::Stdout, Timestamp(0), Vec::new()),
         }
     }
@@ -60,8 +72,9 @@ impl JsonFile {
         self.out = Vec::new();
     }
 
-    /// Writes what waits; after an error it still waits.
+    /// Writes what waits; after an error it still waits. In a flood, it is only begun: see [`JsonFile::settle`].
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.settle()?;
         if self.out.is_empty() {
             return Ok(());
         }
@@ -77,32 +90,68 @@ impl JsonFile {
             self.file = None;
             self.size = 0;
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let (file, size) = open(&self.config)?;
-                self.size = size;
-                none.insert(file)
-            }
+        let file = if let Some(file) = &self.file {
+            file.clone()
+        } else {
+            let (file, size) = open(&self.config)?;
+            self.size = size;
+            self.file.insert(Arc::new(file)).clone()
         };
-        write_whole(file, &self.out)?;
+        if self.out.len() >= FLOOD {
+            if self.pen.is_none() {
+                self.pen = Pen::take(write_whole);
+            }
+            // Where no thread may be made, it is written here.
+            if let Some(pen) = &mut self.pen {
+                let out = std::mem::replace(&mut self.out, std::mem::take(&mut self.spare));
+                match pen.write(file.clone(), out) {
+                    Ok(()) => return Ok(()),
+                    Err(out) => (self.pen, self.out) = (None, out),
+                }
+            }
+        }
+        write_whole(&file, &self.out)?;
         self.size += self.out.len() as u64;
         self.out.clear();
         Ok(())
     }
 
-    /// Whether the buffer of a burst is still held.
-    pub(crate) fn is_warm(&self) -> bool {
-        self.out.is_empty() && self.out.capacity() > LITTLE
+    /// Waits until what was begun is written. After an error it waits again, before all that has come since.
+    pub(crate) fn settle(&mut self) -> io::Result<()> {
+        let Some((mut bytes, outcome)) = self.pen.as_mut().and_then(Pen::wait) else { return Ok(()) };
+        match outcome {
+            Ok(()) => {
+                self.size += bytes.len() as u64;
+                bytes.clear();
+                self.spare = bytes;
+                Ok(())
+            }
+            Err(error) => {
+                bytes.extend_from_slice(&self.out);
+                self.out = bytes;
+                Err(error)
+            }
+        }
     }
 
-    pub(crate) fn rest(&mut self) {
-        self.out = Vec::new();
+    /// Whether the buffers of a burst are still held.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.pen.is_some() || self.out.is_empty() && self.out.capacity() > LITTLE
+    }
+
+    /// Gives up what only a burst needs. What could not be written waits on.
+    pub(crate) fn rest(&mut self) -> io::Result<()> {
+        let settled = self.settle();
+        (self.pen, self.spare) = (None, Vec::new());
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+        settled
     }
 }
 
 /// Appends all or nothing. Where half an entry that has made it cannot be cut off either, a reader skips it.
-fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {
         match file.write(&bytes[written..]) {
