@@ -143,6 +143,10 @@ fn ports_are_reached_from_everywhere_and_clients_keep_their_addresses() {
         }
     }
     site.world.on_host("curl").args(&curl).arg("http://127.0.0.1:8080/").ok();
+    // Both versions are shown.
+    assert_eq!(site.dhow.ok(&["port", "web", "80"]), "0.0.0.0:8080\n[::]:8080");
+    let shown = site.dhow.ok(&["ps", "--filter", "name=web", "--format", "{{.Ports}}"]);
+    assert!(shown.contains("[::]:8080->80/tcp"), "{shown}");
     // Not the container's own address, which is the bridge's business.
     let web = site.address("web", "IPAddress");
     site.world.at_neighbour("ip").args(&["route", "add", &format!("{web}/32"), "via", HOST]).ok();
@@ -180,7 +184,7 @@ fn each_type_of_network_is_what_it_says() {
     assert_eq!(site.curl("shut", &["http://hidden/"]), None);
     assert_eq!(site.curl("shut", &["http://web/"]), None);
     // Closed within: every container for itself.
-    site.dhow.ok(&["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "apart"]);
+    site.dhow.ok(&["network", "create", "--icc=false", "apart"]);
     site.run("alone", &["--network", "apart"], &["sleep", "1000"]);
     site.dhow.ok(&["network", "connect", "apart", "web"]);
     assert_eq!(site.curl("alone", &["http://web/"]), None);

@@ -222,13 +222,20 @@ fn where_nobody_has_a_say_all_come_in_directly_until_somebody_has() {
         "add rule inet other input tcp dport 9 drop",
         "table ip masks { chain out { type nat hook postrouting priority 100; }; }; \
          add rule ip masks out ip daddr 203.0.113.0/24 masquerade",
+        "table inet before { chain first { type filter hook prerouting priority 0; }; }; \
+         add rule inet before first tcp dport 9 drop",
+        "table ip turns { chain turn { type nat hook prerouting priority -90; }; }; \
+         add rule ip turns turn tcp dport 9 redirect to :10",
         DENY,
     ] {
         nft(&world, says);
         eventually("the way to be closed", || (!is_direct()).then_some(()));
         assert_eq!(reaches(&world, HOST), [says != DENY; 2], "{says}");
         assert!(!is_direct(), "{says}");
-        nft(&world, "flush chain inet other input; add table ip masks; delete table ip masks");
+        nft(&world, "flush chain inet other input");
+        for table in ["ip masks", "inet before", "ip turns"] {
+            nft(&world, &format!("add table {table}; delete table {table}"));
+        }
     }
     nft(&world, "delete table inet deny; delete table inet other");
     eventually("the way to be open once more", || comes_directly().then_some(()));
@@ -237,7 +244,7 @@ fn where_nobody_has_a_say_all_come_in_directly_until_somebody_has() {
     let signal = |signal| rustix::process::kill_process(warden, signal).unwrap();
     signal(rustix::process::Signal::STOP);
     nft(&world, DENY);
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(200));
     let closed = (reaches(&world, HOST), is_direct());
     signal(rustix::process::Signal::CONT);
     assert_eq!(closed, ([false; 2], false));

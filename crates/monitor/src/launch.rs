@@ -102,6 +102,7 @@ pub(crate) fn live(request: &Request, pid: u32, started: Timestamp) -> Live {
         started,
         address: request.network.address(),
         ports: request.network.ports().to_vec(),
+        ports_on_ipv6: request.network.publishes_on_ipv6(),
         restarts: 0,
         restarting: false,
         protocol: state::protocol::VERSION,

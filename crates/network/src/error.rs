@@ -57,6 +57,15 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// No packet that comes from there is translated.
+    #[error(
+        "cannot publish port {port}: the kernel lets no packet out of the loopback interface's IPv6; publish it on \
+         127.0.0.1, where clients of `localhost` find it, or on another address of this host"
+    )]
+    Loopback6 {
+        /// The port.
+        port: HostPort,
+    },
     /// Its networks have IPv4 only.
     #[error("cannot publish port {port}: none of the container's networks has IPv6")]
     Ipv6 {
@@ -197,7 +206,7 @@ impl Failure for Error {
                 std::io::ErrorKind::AddrNotAvailable => Kind::Invalid,
                 _ => base::failure::kind_of_io(source),
             },
-            Self::Ipv6 { .. } => Kind::Unsupported,
+            Self::Ipv6 { .. } | Self::Loopback6 { .. } => Kind::Unsupported,
             Self::NotFound(_) | Self::NoLink { .. } | Self::NoParent(_) => Kind::NotFound,
             Self::NoGateway(_)
             | Self::Ambiguous(_)

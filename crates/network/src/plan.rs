@@ -184,8 +184,13 @@ impl Plan {
     /// Binds the host's ports, so that a conflict shows before anything runs, and resolves port 0. In the
     /// monitor, before the clone; keep the sockets until [`Plan::release`] has been called.
     pub fn reserve_ports(&mut self) -> Result<PortReservations> {
-        let ipv6 = self.bridge.as_ref().is_some_and(|endpoint| endpoint.address6().is_some());
+        let ipv6 = self.publishes_on_ipv6();
         PortReservations::bind(&mut self.ports, ipv6)
+    }
+
+    /// Whether what is published on all addresses is on those of IPv6, too.
+    pub fn publishes_on_ipv6(&self) -> bool {
+        self.bridge.as_ref().is_some_and(|endpoint| endpoint.address6().is_some())
     }
 
     /// Links the namespace of the process `pid` to the bridges and opens the published ports. In the monitor,

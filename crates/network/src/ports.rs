@@ -186,6 +186,9 @@ fn named(mapping: &PortMapping) -> HostPort {
 
 /// Refuses what can never be published, before anything is claimed.
 pub(crate) fn check(ports: &[PortMapping], ipv6: bool) -> Result<()> {
+    if let Some(mapping) = ports.iter().find(|mapping| mapping.host_ip == Some(Ipv6Addr::LOCALHOST.into())) {
+        return Err(Error::Loopback6 { port: named(mapping) });
+    }
     match ports.iter().find(|mapping| !ipv6 && !on_ipv4(mapping)) {
         Some(mapping) => Err(Error::Ipv6 { port: named(mapping) }),
         None => Ok(()),
@@ -299,10 +302,16 @@ mod tests {
         port.host_ip = Some("203.0.113.1".parse().unwrap());
         let error = PortReservations::bind(&mut [port.clone()], false).unwrap_err();
         assert_eq!(error.to_string(), "cannot publish port 203.0.113.1:80/tcp");
-        port.host_ip = Some("::1".parse().unwrap());
+        port.host_ip = Some("2001:db8::1".parse().unwrap());
         assert_eq!(
-            check(&[port], false).unwrap_err().to_string(),
-            "cannot publish port [::1]:80/tcp: none of the container's networks has IPv6"
+            check(&[port.clone()], false).unwrap_err().to_string(),
+            "cannot publish port [2001:db8::1]:80/tcp: none of the container's networks has IPv6"
+        );
+        port.host_ip = Some("::1".parse().unwrap());
+        let error = check(&[port], true).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot publish port [::1]:80/tcp: ") && error.contains("127.0.0.1"),
+            "{error}"
         );
     }
 }

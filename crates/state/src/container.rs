@@ -11,7 +11,7 @@
 //! A container's status follows from which of them exist and whether the live directory's lock is held: see
 //! [`Status::of`].
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use base::{Digest, Id, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,9 @@ pub struct Live {
     pub address: Option<Address>,
     /// The ports as published, none of them 0.
     pub ports: Vec<PortMapping>,
+    /// Those on all addresses are on the host's of IPv6, too.
+    #[serde(default)]
+    pub ports_on_ipv6: bool,
     /// How often its monitor has started it again.
     #[serde(default)]
     pub restarts: u32,
@@ -125,6 +128,17 @@ pub struct Live {
     /// [`crate::protocol::VERSION`] of its monitor; 0: of the first one, which did not say.
     #[serde(default)]
     pub protocol: u32,
+}
+
+impl Live {
+    /// The ports as people are to see them: one that is on all addresses of both versions of the protocol is shown twice.
+    pub fn shown_ports(&self) -> Vec<PortMapping> {
+        let on_ipv6 = |port: &PortMapping| {
+            let everywhere = self.ports_on_ipv6 && port.host_ip.is_none();
+            everywhere.then(|| PortMapping { host_ip: Some(Ipv6Addr::UNSPECIFIED.into()), ..port.clone() })
+        };
+        self.ports.iter().flat_map(|port| [Some(port.clone()), on_ipv6(port)]).flatten().collect()
+    }
 }
 
 /// An address on a bridge.

@@ -35,9 +35,12 @@ pub(crate) struct Arguments {
     /// Give containers IPv6 addresses, too
     #[arg(long)]
     ipv6: bool,
-    /// Let nothing leave it, and nothing come in
+    /// Let nothing leave it, and nothing come in (macvlan: no route beyond the link)
     #[arg(long)]
     internal: bool,
+    /// Let its containers speak to each other (false: only where --allow of one of them says so)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    icc: Option<bool>,
     /// Let its containers go there and nowhere else: a name, *.NAME, a URL, an address or range, each with a port or without;
     /// or deny, allow, learn
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
@@ -67,6 +70,10 @@ impl Run for Arguments {
             };
             reserved.insert(name.clone(), address.parse().map_err(wrong)?);
         }
+        let mut opt = self.opt;
+        if let Some(icc) = self.icc {
+            opt.push(Label("com.docker.network.bridge.enable_icc".to_owned(), icc.to_string()));
+        }
         let map = |pairs: Vec<Label>| pairs.into_iter().map(|Label(key, value)| (key, value)).collect();
         let options = NetworkOptions {
             name: self.name,
@@ -78,7 +85,7 @@ impl Run for Arguments {
             ipv6: self.ipv6,
             internal: self.internal,
             attachable: self.attachable,
-            options: map(self.opt),
+            options: map(opt),
             labels: map(self.label),
             egress: Egress::parse(&self.egress)
                 .map_err(|error| Error::flag(format!("invalid value for '--egress': {error}")))?,

@@ -118,7 +118,7 @@ impl Engine {
 fn summary(found: Found) -> ContainerSummary {
     let Found { record, exit, live, status, health, abandoned: _ } = found;
     let (started, ports, address) = match live {
-        Some(live) => (Some(live.started), live.ports, live.address),
+        Some(live) => (Some(live.started), live.shown_ports(), live.address),
         None => (None, Vec::new(), None),
     };
     ContainerSummary {

@@ -2,8 +2,8 @@
 //!
 //! The warden shows the first packet to the host's firewall ([`crate::warden`]), and takes a hand in each connection. Where there
 //! is no firewall, that is a detour. So whenever a packet has come by it, the warden looks whether a rule of anybody's could have
-//! said no to it ([`super::others::may_refuse`]), and if not, lets all come directly – for half a second, after which a packet
-//! takes the long way again, and the warden looks again.
+//! said no to it ([`super::others::may_refuse`]), and if not, lets all come directly – for a tenth of a second, after which a
+//! packet takes the long way again, and the warden looks again.
 //!
 //! Why a time, and not a switch: where no warden lives, or it is stopped, the firewall rules again by itself. What changes in
 //! nftables the kernel tells the warden, which ends the time at once; what the old iptables of the kernel (`ip_tables`) does
@@ -16,7 +16,7 @@ use super::table::DIRECT;
 use super::{DELSETELEM, NEWSETELEM, Transaction};
 
 /// How long.
-pub(crate) const TIME: std::time::Duration = std::time::Duration::from_millis(500);
+pub(crate) const TIME: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// TCP, UDP, SCTP.
 const PROTOCOLS: [[u8; 1]; 3] = [[6], [17], [132]];

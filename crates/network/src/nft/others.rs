@@ -50,18 +50,21 @@ pub(crate) fn hooks(own: &str) -> Result<Hooks, Refusal> {
     Ok(found)
 }
 
-/// Whether a rule of others could say no to what comes in to this host or is forwarded by it, or give it another sender: a chain
-/// with such a rule, or one that drops what no rule lets pass. `own` are the tables that are ours.
+/// Whether a rule of others could say no to what comes in to this host or is forwarded by it, or give it another sender or
+/// receiver: a chain with such a rule, or one that drops what no rule lets pass. `own` are the tables of the family `inet` that
+/// are ours.
 pub(crate) fn may_refuse(own: &[&str]) -> Result<bool, Refusal> {
+    const PREROUTING: u32 = 0;
     const INPUT: u32 = 1;
     const FORWARD: u32 = 2;
     const POSTROUTING: u32 = 4;
     let socket = Socket::open(Protocol::Netfilter)?;
     let (mut found, mut drops) = (Vec::new(), false);
     socket.dump(kind(GETCHAIN), &family(UNSPECIFIED), |payload| {
-        let Some(chain) = Chain::parse(payload).filter(|chain| !own.contains(&chain.table)) else { return };
+        let is_ours = |chain: &Chain<'_>| chain.family == INET && own.contains(&chain.table);
+        let Some(chain) = Chain::parse(payload).filter(|chain| !is_ours(chain)) else { return };
         if matches!(chain.family, INET | IPV4 | IPV6)
-            && matches!(chain.hook, Some(INPUT | FORWARD | POSTROUTING))
+            && matches!(chain.hook, Some(PREROUTING | INPUT | FORWARD | POSTROUTING))
         {
             drops |= chain.drops;
             found.push((chain.family, chain.table.to_owned(), chain.name.to_owned()));

@@ -41,7 +41,7 @@ impl Direct {
     pub(super) fn forbid(&mut self) {
         self.refused = None;
         if self.until.take().is_some_and(|until| Instant::now() < until + direct::TIME) {
-            // It fails where the table is gone, and with it the permission.
+            // It fails where the table is gone, and with it the permission, which else ends by itself.
             direct::close(&self.table).ok();
         }
     }

@@ -18,7 +18,7 @@
 //!   whatever way.
 //! - It is no proxy: only the first packet comes by here, and containers see their clients' addresses.
 //! - Others' forward chains let pass what belongs to a connection; so nothing has to be opened there.
-//! - Where there is no firewall, only a packet in half a second goes that way: see `direct`.
+//! - Where there is no firewall, only a packet in a tenth of a second goes that way: see `direct`.
 //! - While no warden lives, connections go on; new ones wait until their first packet is sent once more.
 //! - What is sent again leaves by `output`, so it cannot come to our input chain a second time, but through the loopback
 //!   interface where it was not translated after all; there it is let pass, to the socket that holds the port and discards all.
@@ -84,9 +84,13 @@ impl Warden {
     /// Where the socket is of no use any more.
     pub fn let_in(&mut self) -> io::Result<bool> {
         // Where ports lead may have changed before what has come came.
-        let spoilt = self.is_spoilt()?;
-        if self.entry.serve()? && !spoilt {
-            self.direct.allow();
+        let mut spoilt = self.is_spoilt()?;
+        if self.entry.serve()? {
+            // What is known of others' rules is to be known now, not from before all these packets.
+            spoilt |= self.is_spoilt()?;
+            if !spoilt {
+                self.direct.allow();
+            }
         }
         Ok(spoilt)
     }

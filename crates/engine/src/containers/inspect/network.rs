@@ -31,7 +31,7 @@ pub(super) fn settings(found: &Found, endpoints: &[Endpoint], egress: &Egress) -
         }
     }
     let mut settings = addresses(endpoints.first().filter(|e| e.network() == network::DEFAULT));
-    settings["Ports"] = live.map_or_else(|| json!({}), |l| port_map(&l.ports));
+    settings["Ports"] = live.map_or_else(|| json!({}), |l| port_map(&l.shown_ports()));
     // There is no file that keeps it: the namespace is its processes'.
     settings["SandboxID"] = json!(live.map(|_| found.record.id.as_str()).unwrap_or_default());
     settings["SandboxKey"] = json!(live.map(|l| format!("/proc/{}/ns/net", l.pid)).unwrap_or_default());
