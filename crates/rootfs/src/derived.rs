@@ -23,7 +23,7 @@ use crate::{Error, LayerStore, MAX_LOWERS, Result};
 const BLOCK: usize = 128;
 
 const MERGED: &str = "merged-";
-const PARENTS: &str = "parents-";
+pub(crate) const PARENTS: &str = "parents-";
 
 /// What is stacked for an image, topmost first: names of directories in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
