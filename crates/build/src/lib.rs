@@ -4,3 +4,4 @@
 //! to be known of base images on the way is asked through [`graph::Bases`].
 
 pub mod graph;
+pub mod ignore;
