@@ -7,6 +7,7 @@
 //! with no process of ours running: what a verb finds half done by somebody who died, it puts right first
 //! ([`Engine::reconcile`]).
 
+mod build;
 mod config;
 mod containers;
 pub mod distribution;
