@@ -76,7 +76,7 @@ impl Scratch {
     }
 
     /// Makes a layer of what was written. Nobody writes to it any more, and no mount of it is left. No file's time is later
-    /// than `latest`.
+    /// than `latest`. Whoever keeps others from collecting what is not named yet does so meanwhile.
     pub fn keep(self, latest: Option<Timestamp>) -> Result<Kept> {
         let upper = self.upper();
         let root = open(&upper)?;

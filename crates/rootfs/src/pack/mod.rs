@@ -32,7 +32,7 @@ use rustix::fs::Timespec;
 pub use self::changes::{Change, ChangeKind, changes};
 use self::content::CopyError;
 use self::header::{BLOCK, Header, Kind, pad};
-pub use self::merged::{MergeError, merged, running};
+pub use self::merged::{MergeError, merged, running, written};
 use self::output::Output;
 pub use self::stream::{StreamError, layer_of};
 use self::walk::{Content, Visit};
