@@ -12,7 +12,7 @@ use super::listing::os;
 pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Those of an open file.
-pub(super) fn read(file: BorrowedFd<'_>) -> rustix::io::Result<Attributes> {
+pub(super) fn read(file: BorrowedFd<'_>) -> std::io::Result<Attributes> {
     rootfs::copy::attributes(file)
 }
 
