@@ -52,6 +52,18 @@ pub(super) fn attributes(file: BorrowedFd<'_>) -> Result<Attributes, Why> {
     Ok(found)
 }
 
+/// Those that are content, ordered by name, whatever else the file has.
+pub(crate) fn content(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    let mut found = Vec::new();
+    for name in names(file)?.into_iter().filter(|name| is_content(name)) {
+        if let Some(value) = value(file, &name)? {
+            found.push((name, value));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 fn names(file: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     let list = match grown(|buffer| rustix::fs::flistxattr(file, buffer)) {
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),

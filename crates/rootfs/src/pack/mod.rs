@@ -12,7 +12,7 @@
 //!
 //! The tree may be a stranger's, and be changed while it is read: see `walk`.
 
-mod attributes;
+pub(crate) mod attributes;
 mod changes;
 pub(crate) mod content;
 mod gzip;

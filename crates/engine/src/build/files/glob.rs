@@ -7,7 +7,9 @@ pub(super) fn has_wildcards(pattern: &[u8]) -> bool {
     let mut bytes = pattern.iter();
     while let Some(byte) = bytes.next() {
         match byte {
-            b'\\' => drop(bytes.next()),
+            b'\\' => {
+                bytes.next();
+            }
             b'*' | b'?' | b'[' => return true,
             _ => {}
         }
