@@ -37,3 +37,6 @@ mod solve;
 mod ssh;
 mod step;
 mod stubs;
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use ::build::graph::{Action, Change, Copy, Files, Mounted, Run, StepId};
 use base::fs::At;
-use base::{Digest, Failure as _};
+use base::Digest;
 use rootfs::Scratch;
 use rustix::fs::{CWD, Mode, OFlags};
 
