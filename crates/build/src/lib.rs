@@ -3,5 +3,16 @@
 //! Nothing here touches a disk or a network: text comes in, and a [`graph::Plan`] goes out, which the engine carries out. What is
 //! to be known of base images on the way is asked through [`graph::Bases`].
 
+mod check;
+mod dockerfile;
+mod error;
+mod expand;
+mod go;
 pub mod graph;
 pub mod ignore;
+pub mod plan;
+pub mod source;
+mod suggest;
+
+pub use error::Error;
+pub use plan::{NamedContext, NoCache, Options, check, plan};

@@ -56,6 +56,11 @@ impl Pattern {
         Ok(Self { exception, text: text.to_owned(), form })
     }
 
+    /// Whether it matches all that lies in the context.
+    pub(super) fn is_for_all(&self) -> bool {
+        matches!(&*self.text, "*" | "**" | "**/*")
+    }
+
     /// Whether it matches just this path.
     pub(super) fn matches(&self, path: &str) -> bool {
         match &self.form {
