@@ -74,7 +74,13 @@ impl Contents {
         rustix::fs::ftruncate(to, size).map_err(Failed::Write)
     }
 
-    fn quick_range(&mut self, from: BorrowedFd<'_>, at: u64, length: u64, to: BorrowedFd<'_>) -> Result<(), Failed> {
+    fn quick_range(
+        &mut self,
+        from: BorrowedFd<'_>,
+        at: u64,
+        length: u64,
+        to: BorrowedFd<'_>,
+    ) -> Result<(), Failed> {
         let (mut read, mut written, mut left) = (at, at, length);
         while self.by_kernel && left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
@@ -90,7 +96,13 @@ impl Contents {
         self.range(from, at + (length - left), left, to)
     }
 
-    fn range(&mut self, from: BorrowedFd<'_>, mut at: u64, mut left: u64, to: BorrowedFd<'_>) -> Result<(), Failed> {
+    fn range(
+        &mut self,
+        from: BorrowedFd<'_>,
+        mut at: u64,
+        mut left: u64,
+        to: BorrowedFd<'_>,
+    ) -> Result<(), Failed> {
         while left > 0 {
             let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let n = match rustix::io::pread(from, &mut self.buffer[..most], at) {

@@ -26,7 +26,7 @@ use super::mode::Chmod;
 use super::put::Manner;
 use super::remembered::version;
 use super::tree::DEEPEST;
-use super::{Error, Owners, Remembered, Source};
+use super::{Error, Remembered, Source};
 use crate::error::Result;
 
 /// Bytes that are read of a file at a time.
@@ -44,13 +44,22 @@ pub(super) fn of<'a>(change: &Change, source: &dyn Fn(StepId) -> Result<Source<'
     match change {
         Change::Copy(copy) => {
             let source = source(copy.from)?;
-            record.text(b"copy").text(copy.target.as_bytes()).optional(copy.owner.as_deref()).mode(copy.mode.as_ref());
+            record
+                .text(b"copy")
+                .text(copy.target.as_bytes())
+                .optional(copy.owner.as_deref())
+                .mode(copy.mode.as_ref());
             let into = copy.sources.len() > 1;
             record.number(u64::from(copy.unpack)).number(u64::from(into)).number(u64::from(copy.parents));
             copied(copy, &source, &mut record)?;
         }
         Change::Write { target, content, owner, mode } => {
-            record.text(b"write").text(target.as_bytes()).text(content).optional(owner.as_deref()).mode(mode.as_ref());
+            record
+                .text(b"write")
+                .text(target.as_bytes())
+                .text(content)
+                .optional(owner.as_deref())
+                .mode(mode.as_ref());
         }
         Change::MakeDirectory { target, owner } => {
             record.text(b"directory").text(target.as_bytes()).optional(owner.as_deref());
@@ -69,10 +78,17 @@ fn copied(copy: &graph::Copy, source: &Source<'_>, record: &mut Record) -> std::
             Chosen::Directory { directory, path, include, required } => {
                 let filter = Filter { ignore: source.ignore, exclude: exclude(&copy.exclude)?, include };
                 record.text(b"tree");
-                let whole = Whole { manner: &manner, filter: &filter, remembered: source.remembered, top: directory.as_fd() };
+                let whole = Whole {
+                    manner: &manner,
+                    filter: &filter,
+                    remembered: source.remembered,
+                    top: directory.as_fd(),
+                };
                 let lists = whole.lists(&path)?;
                 let taken = Assembly { lists: &lists, record, links: HashMap::new(), taken: 0 }.all();
-                if let Some(name) = required.filter(|_| taken == 0 && copy.required && copy.exclude.is_empty()) {
+                if let Some(name) =
+                    required.filter(|_| taken == 0 && copy.required && copy.exclude.is_empty())
+                {
                     return Err(Error::Ignored(name));
                 }
             }
@@ -103,7 +119,11 @@ struct Item {
 
 enum Kind {
     /// A file, and its identity if it has further names.
-    File { digest: [u8; 32], size: u64, identity: Option<(u64, u64)> },
+    File {
+        digest: [u8; 32],
+        size: u64,
+        identity: Option<(u64, u64)>,
+    },
     Symlink(Vec<u8>),
     /// A device, by its number, or a FIFO.
     Node(FileType, u64),
@@ -153,7 +173,9 @@ impl Reader<'_> {
             }
             FileType::Symlink => match rustix::fs::readlinkat(above, os(name), Vec::new()) {
                 Err(Errno::NOENT) => return Ok(None),
-                other => Kind::Symlink(other.map_err(|e| Error::source(path, "read the link", e))?.into_bytes()),
+                other => {
+                    Kind::Symlink(other.map_err(|e| Error::source(path, "read the link", e))?.into_bytes())
+                }
             },
             FileType::Fifo => Kind::Node(FileType::Fifo, 0),
             kind @ (FileType::CharacterDevice | FileType::BlockDevice) => Kind::Node(kind, stat.st_rdev),
@@ -254,7 +276,8 @@ impl Whole<'_> {
             std::thread::scope(|scope| {
                 for _ in 1..threads {
                     let run = || self.some(&work, &ready, usize::MAX);
-                    let started = std::thread::Builder::new().name("digest".to_owned()).spawn_scoped(scope, run);
+                    let started =
+                        std::thread::Builder::new().name("digest".to_owned()).spawn_scoped(scope, run);
                     // Alone it takes longer.
                     if started.is_err() {
                         break;

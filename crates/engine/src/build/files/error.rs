@@ -77,7 +77,10 @@ impl Failure for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotFound(_) => {
-                vec!["check the path: it is one from the root of the context, or of the stage copied from".to_owned()]
+                vec![
+                    "check the path: it is one from the root of the context, or of the stage copied from"
+                        .to_owned(),
+                ]
             }
             Self::Ignored(_) => vec!["add a line to .dockerignore that begins with ! to have it".to_owned()],
             Self::Mode(_) => vec!["write it as 0644 or as u=rwX,go=rX".to_owned()],

@@ -52,7 +52,13 @@ impl Filter<'_> {
 
     /// What is done with the file of this path, which begins in the context's root, and from `cut` on in the directory that is
     /// copied.
-    pub(super) fn judge(&self, path: &[u8], cut: usize, is_directory: bool, above: &Above) -> (Ruling, Above) {
+    pub(super) fn judge(
+        &self,
+        path: &[u8],
+        cut: usize,
+        is_directory: bool,
+        above: &Above,
+    ) -> (Ruling, Above) {
         let mut said = Above::default();
         if self.ignore.is_none() && self.exclude.is_none() && self.include.is_none() {
             return (Ruling::Take, said);
@@ -60,12 +66,14 @@ impl Filter<'_> {
         let mut ruling = Ruling::Take;
         let whole = String::from_utf8_lossy(path);
         let relative = String::from_utf8_lossy(&path[cut..]);
-        let leave_out = |patterns: &Patterns, path: &str, verdict: &Verdict, ruling: Ruling| {
-            match verdict.is_excluded() {
-                false => ruling,
-                true if is_directory && patterns.may_include_below(path) && ruling != Ruling::Skip => Ruling::Below,
-                true => Ruling::Skip,
+        let leave_out = |patterns: &Patterns, path: &str, verdict: &Verdict, ruling: Ruling| match verdict
+            .is_excluded()
+        {
+            false => ruling,
+            true if is_directory && patterns.may_include_below(path) && ruling != Ruling::Skip => {
+                Ruling::Below
             }
+            true => Ruling::Skip,
         };
         if let Some(patterns) = self.ignore {
             let verdict = patterns.judge(&whole, above.ignore.as_ref());

@@ -75,7 +75,8 @@ fn class(pattern: &[u8], wanted: u32) -> Option<(bool, usize)> {
             return Some((matched != negated, at + 1));
         }
         let (low, next) = bound(pattern, at)?;
-        let (high, next) = if pattern.get(next) == Some(&b'-') { bound(pattern, next + 1)? } else { (low, next) };
+        let (high, next) =
+            if pattern.get(next) == Some(&b'-') { bound(pattern, next + 1)? } else { (low, next) };
         matched |= (low..=high).contains(&wanted);
         ranges += 1;
         at = next;

@@ -86,9 +86,16 @@ pub(super) fn reopen(directory: impl AsFd) -> rustix::io::Result<OwnedFd> {
 
 /// A file that was a regular one when it was looked at, to be read. What somebody put in its place meanwhile holds nobody up,
 /// and is refused (`Errno::AGAIN`).
-pub(super) fn open_regular(above: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
+pub(in crate::build) fn open_regular(
+    above: BorrowedFd<'_>,
+    name: &[u8],
+) -> rustix::io::Result<(OwnedFd, Stat)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(above, os(name), flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok((file, stat)) } else { Err(Errno::AGAIN) }
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        Ok((file, stat))
+    } else {
+        Err(Errno::AGAIN)
+    }
 }

@@ -18,12 +18,12 @@ mod digest;
 mod error;
 mod filter;
 mod glob;
-mod listing;
+pub(in crate::build) mod listing;
 mod mode;
 mod owner;
 mod put;
 mod remembered;
-mod resolve;
+pub(in crate::build) mod resolve;
 mod target;
 mod tree;
 
@@ -81,10 +81,7 @@ impl<'a> Source<'a> {
 ///
 /// # Errors
 /// What is to be copied is missing, or cannot be read.
-pub(crate) fn digest<'a>(
-    change: &Change,
-    source: &dyn Fn(StepId) -> Result<Source<'a>>,
-) -> Result<Digest> {
+pub(crate) fn digest<'a>(change: &Change, source: &dyn Fn(StepId) -> Result<Source<'a>>) -> Result<Digest> {
     digest::of(change, source)
 }
 

@@ -103,7 +103,9 @@ fn one_copy(copy: &graph::Copy, source: &Source<'_>, target: &Target<'_>) -> std
                 let filter = Filter { ignore: source.ignore, exclude: exclude(&copy.exclude)?, include };
                 let taken = tree::copy(directory, &path, place.as_fd(), to, &filter, &mut putter)?;
                 target.settle(place.as_fd()).map_err(|e| Error::target(to, "set the time of", e))?;
-                if let Some(name) = required.filter(|_| taken == 0 && copy.required && copy.exclude.is_empty()) {
+                if let Some(name) =
+                    required.filter(|_| taken == 0 && copy.required && copy.exclude.is_empty())
+                {
                     return Err(Error::Ignored(name));
                 }
             }
@@ -300,7 +302,8 @@ impl Putter<'_> {
             .map_err(failed("set the owner of"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             let mode = Mode::from_raw_mode(self.manner.mode_of(stat));
-            rustix::fs::chmodat(place, os(name), mode, AtFlags::empty()).map_err(failed("set the mode of"))?;
+            rustix::fs::chmodat(place, os(name), mode, AtFlags::empty())
+                .map_err(failed("set the mode of"))?;
         }
         let times = both(self.time_of(stat));
         rustix::fs::utimensat(place, os(name), &times, AtFlags::SYMLINK_NOFOLLOW)

@@ -7,7 +7,7 @@
 //! empty. Builds that end at once take turns, and each adds to what the other wrote.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher as _};
+use std::hash::BuildHasherDefault;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_keeps_what_was_used_last() {
-        let entry = |used| Entry { size: 0, modified: 0, changed: 0, digest: [0; 32], used: AtomicU32::new(used) };
+        let entry =
+            |used| Entry { size: 0, modified: 0, changed: 0, digest: [0; 32], used: AtomicU32::new(used) };
         let table: Table = (0..MOST as u64 + 10).map(|n| ((1, n), entry(n as u32))).collect();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table");

@@ -109,19 +109,19 @@ impl<'r> Walk<'r> {
 }
 
 /// What a path of a source leads to.
-pub(super) struct Found {
+pub(in crate::build) struct Found {
     /// `O_PATH`.
-    pub(super) handle: OwnedFd,
-    pub(super) stat: Stat,
+    pub(in crate::build) handle: OwnedFd,
+    pub(in crate::build) stat: Stat,
     /// From the root, without links.
-    pub(super) path: Vec<u8>,
+    pub(in crate::build) path: Vec<u8>,
     /// The directory that it is in, and its name there; none for the root.
-    pub(super) place: Option<(OwnedFd, Vec<u8>)>,
+    pub(in crate::build) place: Option<(OwnedFd, Vec<u8>)>,
 }
 
 /// Why a path of a source leads to nothing.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(in crate::build) enum Lost {
     Missing,
     Hidden,
     Failed(io::Error),
@@ -134,7 +134,7 @@ impl From<io::Error> for Lost {
 }
 
 /// Follows a path to its end. `hidden` says what is not to be seen: by its path, and whether it is a directory.
-pub(super) fn find(
+pub(in crate::build) fn find(
     root: BorrowedFd<'_>,
     path: &[u8],
     hidden: &dyn Fn(&[u8], bool) -> bool,

@@ -58,7 +58,8 @@ impl Target<'_> {
                 }
                 Step::Missing { name, .. } => {
                     let made = self.make(walk.here(), &name, owner);
-                    let made = made.map_err(|e| Error::target(&walk.path_of(&name), "make the directory", e))?;
+                    let made =
+                        made.map_err(|e| Error::target(&walk.path_of(&name), "make the directory", e))?;
                     walk.enter(name, made);
                 }
             }

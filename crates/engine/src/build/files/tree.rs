@@ -42,10 +42,20 @@ pub(super) fn copy(
     putter: &mut Putter<'_>,
 ) -> Result<u64, Error> {
     let listing = Listing::read(from.as_fd()).map_err(|e| Error::source(path, "list", e))?;
-    let top = Level { from, to: None, stat: None, listing, next: 0, path: path.len(), above: filter.top(path) };
+    let top =
+        Level { from, to: None, stat: None, listing, next: 0, path: path.len(), above: filter.top(path) };
     let cut = if path.is_empty() { 0 } else { path.len() + 1 };
-    let mut copy =
-        Copy { to, name, filter, putter, path: path.to_vec(), cut, levels: vec![top], links: HashMap::new(), taken: 0 };
+    let mut copy = Copy {
+        to,
+        name,
+        filter,
+        putter,
+        path: path.to_vec(),
+        cut,
+        levels: vec![top],
+        links: HashMap::new(),
+        taken: 0,
+    };
     while copy.step()? {}
     Ok(copy.taken)
 }
