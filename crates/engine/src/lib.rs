@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use state::Instance;
 
 pub use build::options::{
-    BuildForm, BuildOptions, BuildOutput, BuildWarning, Built, SecretSource as BuildSecret,
+    BuildForm, BuildOptions, BuildOutput, BuildWarning, Built, BuiltImage, SecretSource as BuildSecret,
 };
 pub use build::progress::{BuildEvent, BuildProgress, SilentBuild};
 pub use build::prune::{BuildCacheEntry, BuildPruneOptions, PrunedBuildCache};

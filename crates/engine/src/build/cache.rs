@@ -88,7 +88,7 @@ impl Cache {
 
     /// Makes the directories that are missing.
     pub(crate) fn make(&self) -> fs::Result<()> {
-        for name in ["records", "blobs", "running", "caches", "explain"] {
+        for name in ["records", "blobs", "running", "caches", "explain", "digests"] {
             let path = self.dir.join(name);
             if !path.is_dir() {
                 fs::create_dir_all(&path, 0o700)?;

@@ -78,12 +78,10 @@ impl Carry<'_> {
                 return Error::Interrupted.into();
             }
             match id.and_then(|id| plan.graph.steps[id.0].lines) {
-                Some(lines) => {
-                    let excerpt = excerpt(self.source.0, self.source.1, lines);
-                    crate::Error::from(Error::Step { error, excerpt })
-                }
-                None => error,
+                Some(lines) => self.progress.note(&excerpt(self.source.0, self.source.1, lines)),
+                None => {}
             }
+            error
         })?;
         explain.keep();
         self.vertices.set(self.vertices.get() + plan.graph.steps.len());

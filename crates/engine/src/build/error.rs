@@ -90,16 +90,17 @@ pub(crate) enum Error {
     #[error("cannot encode a record")]
     Encode(#[source] serde_json::Error),
     /// The Dockerfile, or what it asks for, in the words of its part.
+    #[error(transparent)]
+    Dockerfile(#[from] ::build::Error),
+    /// An image that nobody has found.
+    #[error("nobody has looked for the image {0}")]
+    NoImage(String),
+    /// A layer that is not what it was.
+    #[error("the layer {0} is not what it was: somebody has changed it")]
+    Changed(String),
+    /// An option that makes no sense.
     #[error("{0}")]
-    Plan(String),
-    /// A step failed, and this is where it stands.
-    #[error("{error}")]
-    Step {
-        /// Why.
-        error: crate::Error,
-        /// The lines of the Dockerfile around it, fit to be shown.
-        excerpt: String,
-    },
+    Option(String),
 }
 
 impl Failure for Error {
@@ -112,8 +113,9 @@ impl Failure for Error {
                 base::failure::kind_of_io(source)
             }
             Self::Agent { .. } => Kind::Unavailable,
-            Self::Encode(_) | Self::NoFiles(_) => Kind::Internal,
-            Self::Step { error, .. } => error.kind(),
+            Self::Dockerfile(e) => e.kind(),
+            Self::Changed(_) => Kind::Corrupt,
+            Self::Encode(_) | Self::NoFiles(_) | Self::NoImage(_) => Kind::Internal,
             _ => Kind::Invalid,
         }
     }
@@ -126,8 +128,8 @@ impl Failure for Error {
             Self::Platform { asked, .. } => {
                 vec![format!("register an emulator for {asked} with binfmt_misc, or build on such a machine")]
             }
+            Self::Dockerfile(e) => e.hints(),
             Self::Command { oom: true, .. } => vec!["give it more memory (-m)".to_owned()],
-            Self::Step { error, .. } => error.hints(),
             _ => Vec::new(),
         }
     }

@@ -33,10 +33,11 @@ mod pulling;
 mod result;
 mod run;
 mod solve;
-// pub(crate) mod sources;
+pub(crate) mod sources;
 mod ssh;
 mod step;
 mod stubs;
+mod verb;
 
 #[cfg(test)]
 mod tests;

@@ -103,18 +103,29 @@ pub enum BuildForm {
 /// What was built.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The image's id: the digest of its configuration.
-    pub id: Digest,
-    /// The digest of its manifest.
-    pub manifest: Digest,
-    /// The length of its manifest in bytes.
-    pub manifest_size: u64,
-    /// Its names, in full.
-    pub names: Vec<String>,
+    /// The image, where one was asked for.
+    pub image: Option<BuiltImage>,
     /// What the checks say.
     pub warnings: Vec<BuildWarning>,
     /// How many steps there were, and how many of them were cached.
     pub steps: (usize, usize),
+}
+
+/// An image that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its id: the digest of its configuration.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// The media type of its manifest.
+    pub media_type: String,
+    /// The length of its manifest in bytes.
+    pub manifest_size: u64,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// Its names, in full.
+    pub names: Vec<String>,
 }
 
 /// What a check says of a Dockerfile.

@@ -112,8 +112,7 @@ impl Parts<'_> {
         use std::os::fd::AsFd;
         let packed = pack::pack(root.as_fd(), pack::Source::Layer, Compression::Gzip, threads, &mut blob)?;
         if packed.diff_id != *diff_id {
-            let text = format!("the layer {} is not what it was: somebody has changed it", diff_id.short());
-            return Err(BuildError::Plan(text).into());
+            return Err(BuildError::Changed(diff_id.short()).into());
         }
         blob.keep(&packed.digest)?;
         let blob = Blob { digest: packed.digest, size: packed.size };

@@ -17,7 +17,7 @@ use rootfs::LayerStore;
 use super::cache::{Cache, Record};
 use super::cancel::Cancel;
 use super::explain::Explain;
-use super::files::Remembered;
+use super::files::{Owners, Remembered};
 use super::options::BuildOptions;
 use super::progress::BuildProgress;
 use crate::Engine;
@@ -30,7 +30,8 @@ const MOST: usize = 16;
 pub(super) struct Tree {
     pub(super) root: OwnedFd,
     pub(super) ignore: Option<Patterns>,
-    pub(super) remembered: Option<Remembered>,
+    pub(super) remembered: Option<Arc<Remembered>>,
+    pub(super) owners: Owners,
 }
 
 /// Who opens what is no image and no step's.

@@ -69,7 +69,7 @@ impl Solver<'_> {
 
     /// The layers of an image, unpacked.
     fn image(&self, digest: &str) -> Result<Made> {
-        let image = self.images.get(digest).ok_or_else(|| Error::Plan(format!("nobody knows the image {digest}")))?;
+        let image = self.images.get(digest).ok_or_else(|| Error::NoImage(digest.to_owned()))?;
         let missing = image.layers.iter().any(|layer| !self.layers.has(&layer.diff_id));
         if missing {
             self.engine.unpack_missing(image, &base::progress::Silent)?;
@@ -362,7 +362,8 @@ impl Opened {
 
     fn source(&self, id: StepId) -> Result<Source<'_>> {
         if let Some(tree) = self.trees.get(&id) {
-            return Ok(Source::context(tree.root.as_fd(), tree.ignore.as_ref(), tree.remembered.as_ref()));
+            let source = Source::context(tree.root.as_fd(), tree.ignore.as_ref(), tree.remembered.as_deref());
+            return Ok(Source { owners: tree.owners, ..source });
         }
         let root = self.layers.get(&id).ok_or(Error::NoFiles(id.0))?;
         Ok(Source::tree(root.as_fd()))
