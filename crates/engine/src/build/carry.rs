@@ -99,7 +99,7 @@ impl Carry<'_> {
     ) -> Result<Option<Resolved>> {
         let store = [BuildOutput { form: BuildForm::Image, destination: None, names: Vec::new(), push: false }];
         let outputs: &[BuildOutput] = if self.options.outputs.is_empty() { &store } else { &self.options.outputs };
-        let wants_image = |output: &BuildOutput| !matches!(output.form, BuildForm::Tar | BuildForm::Local);
+        let wants_image = |output: &BuildOutput| !matches!(output.form, BuildForm::Tar | BuildForm::Local | BuildForm::CacheOnly);
         let parts = Parts {
             ingest: self.ingest,
             cache: self.cache,

@@ -40,6 +40,7 @@ impl Export<'_> {
     /// Sends it there, and tells of that as of this vertex.
     pub(super) fn send(&self, output: &BuildOutput, vertex: usize) -> Result<()> {
         let title = match output.form {
+            BuildForm::CacheOnly => return Ok(()),
             BuildForm::Image => "exporting to image",
             BuildForm::Oci => "exporting to oci image format",
             BuildForm::Docker => "exporting to docker image format",
@@ -66,6 +67,7 @@ impl Export<'_> {
             BuildForm::Docker => self.to_archive(output, Format::Docker),
             BuildForm::Tar => self.to_tar(output),
             BuildForm::Local => self.to_directory(output),
+            BuildForm::CacheOnly => Ok(()),
         }
     }
 

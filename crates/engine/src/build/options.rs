@@ -98,6 +98,8 @@ pub enum BuildForm {
     Tar,
     /// The files, in a directory.
     Local,
+    /// Nowhere: what was done is in the cache.
+    CacheOnly,
 }
 
 /// What was built.
