@@ -166,7 +166,8 @@ impl Solver<'_> {
                 state.idle -= 1;
                 continue;
             };
-            state.told += 1;
+            // Of nothing at all nobody is told.
+            state.told += usize::from(!matches!(self.graph.steps[id.0].action, Action::Scratch));
             let vertex = self.vertices + state.told;
             self.help(scope, work, &mut state);
             let needed: BTreeMap<StepId, Made> = needs(&self.graph.steps[id.0])

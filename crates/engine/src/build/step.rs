@@ -330,8 +330,19 @@ fn all_of(from: StepId, source: &str) -> Change {
     })
 }
 
+/// Where an open directory lies. By its path, where that leads to it: a mount namespace of its own has other mounts, and takes none
+/// by a descriptor from elsewhere.
 fn path_of(root: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()))
+    let link = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+    let same = |path: &PathBuf| {
+        let (own, there) = (rustix::fs::fstat(root).ok()?, rustix::fs::stat(path).ok()?);
+        Some((own.st_dev, own.st_ino) == (there.st_dev, there.st_ino))
+    };
+    match std::fs::read_link(&link) {
+        Ok(path) if same(&path) == Some(true) => path,
+        // With a dot behind it: the link itself is not followed where paths are opened.
+        _ => link.join("."),
+    }
 }
 
 /// The trees of steps, open.
