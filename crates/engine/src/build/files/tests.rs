@@ -18,7 +18,7 @@ mod same;
 
 /// A source and a target.
 struct Trees {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     from: PathBuf,
     to: PathBuf,
     ignore: Option<Patterns>,
@@ -32,7 +32,7 @@ impl Trees {
         for path in [&from, &to] {
             fs::create_dir(path).unwrap();
         }
-        Self { _dir: dir, from, to, ignore: None, owners: Owners::Root }
+        Self { dir, from, to, ignore: None, owners: Owners::Root }
     }
 
     /// With these files in the source: the name is the content, and one that ends with a slash is a directory.

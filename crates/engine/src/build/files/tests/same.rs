@@ -94,7 +94,11 @@ fn read(root: &Path) -> Tree {
             _ => Node::Fifo,
         }
     };
-    names(root).iter().map(|name| name.trim_end_matches('/')).map(|name| (name.to_owned(), node(name))).collect()
+    names(root)
+        .iter()
+        .map(|name| name.trim_end_matches('/'))
+        .map(|name| (name.to_owned(), node(name)))
+        .collect()
 }
 
 fn key(root: &Path) -> Digest {
@@ -185,7 +189,7 @@ fn every_change_has_another_key() {
 #[test]
 fn what_is_remembered_is_right() {
     let trees = Trees::with(&["d/a", "d/b", "d/e/c", "f"]);
-    let table = trees._dir.path().join("table");
+    let table = trees.dir.path().join("table");
     let root = open(&trees.from);
     let key = |remembered: &Remembered| {
         digest(&copy(&["."], "/t"), &|_| Ok(Source::context(root.as_fd(), None, Some(remembered)))).unwrap()
