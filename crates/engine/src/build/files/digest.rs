@@ -266,7 +266,7 @@ impl Whole<'_> {
         let work = Mutex::new(Work { tasks: vec![task], lists: 1, ..Work::default() });
         let ready = Condvar::new();
         // The first directory shows whether there is more.
-        self.some(&work, &ready, 1)?;
+        self.some(&work, &ready, 1);
         let more = {
             let work = work.lock().unwrap_or_else(PoisonError::into_inner);
             work.failed.is_none() && !work.tasks.is_empty() && work.lists > 1
@@ -283,8 +283,8 @@ impl Whole<'_> {
                         break;
                     }
                 }
-                self.some(&work, &ready, usize::MAX)
-            })?;
+                self.some(&work, &ready, usize::MAX);
+            });
         }
         let work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
         match work.failed {
@@ -294,7 +294,7 @@ impl Whole<'_> {
     }
 
     /// Does tasks until there are no more, or so many.
-    fn some(&self, work: &Mutex<Work>, ready: &Condvar, most: usize) -> std::result::Result<(), Error> {
+    fn some(&self, work: &Mutex<Work>, ready: &Condvar, most: usize) {
         let mut buffer = vec![0; BUFFER];
         let mut done = 0;
         let mut held = work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -333,7 +333,6 @@ impl Whole<'_> {
             }
             ready.notify_all();
         }
-        Ok(())
     }
 
     fn one(&self, task: &Task, below: &mut Vec<Task>, buffer: &mut [u8]) -> std::result::Result<List, Error> {

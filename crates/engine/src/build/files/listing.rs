@@ -37,17 +37,17 @@ impl Listing {
             listing.places.push((start, length, kind));
         }
         let bytes = &listing.bytes;
-        listing.places.sort_unstable_by(|a, b| slice(bytes, a).cmp(slice(bytes, b)));
+        listing.places.sort_unstable_by(|a, b| slice(bytes, *a).cmp(slice(bytes, *b)));
         Ok(listing)
     }
 
     pub(super) fn get(&self, index: usize) -> Option<(&[u8], FileType)> {
         let place = self.places.get(index)?;
-        Some((slice(&self.bytes, place), place.2))
+        Some((slice(&self.bytes, *place), place.2))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], FileType)> {
-        self.places.iter().map(|place| (slice(&self.bytes, place), place.2))
+        self.places.iter().map(|place| (slice(&self.bytes, *place), place.2))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,7 +55,7 @@ impl Listing {
     }
 }
 
-fn slice<'b>(bytes: &'b [u8], &(start, length, _): &(u32, u16, FileType)) -> &'b [u8] {
+fn slice(bytes: &[u8], (start, length, _): (u32, u16, FileType)) -> &[u8] {
     &bytes[start as usize..start as usize + usize::from(length)]
 }
 

@@ -18,7 +18,7 @@ use super::filter::{Filter, exclude};
 use super::listing::{open_regular, os};
 use super::mode::Chmod;
 use super::owner::find_owner;
-use super::target::{Spot, Target, both};
+use super::target::{Spot, Target, both, clear};
 use super::{Error, Owners, Source, tree};
 use crate::error::Result;
 
@@ -183,7 +183,7 @@ impl Putter<'_> {
         let attributes = attributes::read(file.as_fd());
         let attributes = attributes.map_err(|e| Error::source(from.path, "read the attributes of", e))?;
         let mode = self.manner.mode_of(stat);
-        let made = self.create(place, name, mode & 0o777, path)?;
+        let made = create(place, name, mode & 0o777, path)?;
         let filled = match self.contents.copy(file, stat, &made) {
             Ok(()) => self.dress(made.as_fd(), stat, &attributes, path),
             Err(Failed::Read(e)) => Err(Error::source(from.path, "read", e)),
@@ -194,24 +194,6 @@ impl Putter<'_> {
             rustix::fs::unlinkat(place, os(name), AtFlags::empty()).ok();
         }
         filled
-    }
-
-    /// A new file, to be written.
-    fn create(
-        &self,
-        place: BorrowedFd<'_>,
-        name: &[u8],
-        mode: u32,
-        path: &[u8],
-    ) -> std::result::Result<OwnedFd, Error> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..ATTEMPTS {
-            match rustix::fs::openat(place, os(name), flags, Mode::from_raw_mode(mode)) {
-                Err(Errno::EXIST) => self.target.clear(place, name, path)?,
-                other => return other.map_err(|e| Error::target(path, "create", e)),
-            }
-        }
-        Err(Error::target(path, "replace", Errno::EXIST))
     }
 
     /// Owner, mode, attributes and time, in an order in which none takes away what another gave.
@@ -277,7 +259,7 @@ impl Putter<'_> {
                 None => rustix::fs::mknodat(place, os(name), kind, Mode::from_raw_mode(0o600), stat.st_rdev),
             };
             match made {
-                Err(Errno::EXIST) => self.target.clear(place, name, path)?,
+                Err(Errno::EXIST) => clear(place, name, path)?,
                 other => {
                     other.map_err(|e| Error::target(path, "make", e))?;
                     return self.dress_node(place, name, &stat, path).map(|()| Some(stat));
@@ -311,6 +293,18 @@ impl Putter<'_> {
     }
 }
 
+/// A new file, to be written.
+fn create(place: BorrowedFd<'_>, name: &[u8], mode: u32, path: &[u8]) -> std::result::Result<OwnedFd, Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for _ in 0..ATTEMPTS {
+        match rustix::fs::openat(place, os(name), flags, Mode::from_raw_mode(mode)) {
+            Err(Errno::EXIST) => clear(place, name, path)?,
+            other => return other.map_err(|e| Error::target(path, "create", e)),
+        }
+    }
+    Err(Error::target(path, "replace", Errno::EXIST))
+}
+
 /// Writes a here-document.
 fn write(
     target: &Target<'_>,
@@ -322,9 +316,7 @@ fn write(
     let Spot::Name(place, name) = target.spot(path, owner)? else {
         return Err(Error::OverDirectory(shown(path)));
     };
-    let manner = Manner { owner: Some(owner), owners: Owners::Root, chmod: None };
-    let putter = Putter { target, manner, contents: Contents::new() };
-    let made = putter.create(place.as_fd(), &name, mode & 0o777, path)?;
+    let made = create(place.as_fd(), &name, mode & 0o777, path)?;
     let written = (|| {
         let mut file = File::from(made);
         file.write_all(content).map_err(|e| Error::target(path, "write", e))?;

@@ -88,20 +88,20 @@ impl Target<'_> {
     pub(super) fn settle(&self, directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let Some(epoch) = self.epoch else { return Ok(()) };
         let stat = rustix::fs::fstat(directory)?;
-        if (stat.st_mtime, stat.st_mtime_nsec as i64) > (epoch.tv_sec, epoch.tv_nsec as i64) {
+        if (stat.st_mtime, stat.st_mtime_nsec as i64) > (epoch.tv_sec, epoch.tv_nsec) {
             rustix::fs::utimensat(directory, c"", &both(epoch), AtFlags::EMPTY_PATH)?;
         }
         Ok(())
     }
+}
 
-    /// Makes room for a file: what is there goes, unless it is a directory.
-    pub(super) fn clear(&self, above: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<(), Error> {
-        match rustix::fs::unlinkat(above, os(name), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => Err(Error::OverDirectory(shown(path))),
-            Err(Errno::PERM) if is_directory(above, name) => Err(Error::OverDirectory(shown(path))),
-            Err(e) => Err(Error::target(path, "replace", e)),
-        }
+/// Makes room for a file: what is there goes, unless it is a directory.
+pub(super) fn clear(above: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<(), Error> {
+    match rustix::fs::unlinkat(above, os(name), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => Err(Error::OverDirectory(shown(path))),
+        Err(Errno::PERM) if is_directory(above, name) => Err(Error::OverDirectory(shown(path))),
+        Err(e) => Err(Error::target(path, "replace", e)),
     }
 }
 

@@ -15,6 +15,7 @@ use super::error::shown;
 use super::filter::{Above, Filter, Ruling};
 use super::listing::{Listing, look, open_directory, os};
 use super::put::{From, Putter};
+use super::target::clear;
 
 /// Directories in each other that are copied: two descriptors are held for each. Real trees have a tenth of it.
 pub(super) const DEEPEST: usize = 256;
@@ -195,7 +196,7 @@ impl Copy<'_, '_> {
         for _ in 0..2 {
             match rustix::fs::linkat(&above, os(last), place, os(name), AtFlags::empty()) {
                 Ok(()) => return Ok(true),
-                Err(Errno::EXIST) => self.putter.target.clear(place, name, path)?,
+                Err(Errno::EXIST) => clear(place, name, path)?,
                 // So many names a file cannot have here: then it is a copy.
                 Err(Errno::MLINK | Errno::XDEV) => return Ok(false),
                 Err(e) => return Err(failed(e)),

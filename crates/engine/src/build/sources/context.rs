@@ -346,3 +346,6 @@ fn patterns(bytes: &[u8], name: &str) -> Result<Patterns> {
     let parsed = Patterns::parse(&text);
     Ok(parsed.map_err(|source| Error::Ignore { path: name.to_owned(), source })?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,12 +12,11 @@ pub(crate) fn parse(text: &str) -> Result<Option<Git>, GitError> {
     let (whole, fragment) = text.split_once('#').map_or((text, ""), |(url, fragment)| (url, fragment));
     let (url, query) = whole.split_once('?').map_or((whole, None), |(url, query)| (url, Some(query)));
     let url = match scheme(url) {
-        Some("git" | "ssh" | "git+ssh") => url.to_owned(),
-        Some("http" | "https") if url.ends_with(".git") => url.to_owned(),
-        Some(_) => return Ok(None),
         None if url.starts_with("github.com/") => format!("https://{url}"),
+        Some("git" | "ssh" | "git+ssh") => url.to_owned(),
+        Some("http" | "https") if url.strip_suffix(".git").is_some() => url.to_owned(),
         None if is_short(url) => url.to_owned(),
-        None => return Ok(None),
+        _ => return Ok(None),
     };
     let mut git = Git {
         url,
@@ -86,7 +85,7 @@ fn check_reference(reference: &str) -> Result<(), GitError> {
         || reference.ends_with(['/', '.'])
         || reference.len() > 1024
         || ["..", "@{", "//"].iter().any(|part| reference.contains(part))
-        || reference.split('/').any(|name| name.starts_with('.') || name.ends_with(".lock"))
+        || reference.split('/').any(|name| name.starts_with('.') || name.strip_suffix(".lock").is_some())
         || reference.chars().any(is_bad)
         || reference == "@";
     if bad { Err(GitError::Reference(reference.chars().take(200).collect())) } else { Ok(()) }

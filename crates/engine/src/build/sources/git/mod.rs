@@ -51,7 +51,7 @@ type Result<T> = std::result::Result<T, GitError>;
 /// What a reference means at this moment, without fetching it: the commit. Asks the server, unless the reference is a commit.
 pub(crate) fn resolve(git: &Git, local: bool) -> Result<String> {
     address::check(git, local)?;
-    let (program, url) = Program::new(&git.url, local)?;
+    let (program, url) = Program::new(&git.url, local);
     let commit = if address::is_commit(&git.reference) {
         git.reference.clone()
     } else {
@@ -63,7 +63,7 @@ pub(crate) fn resolve(git: &Git, local: bool) -> Result<String> {
 /// Fetches a commit's files. `local`: the address is a path of this machine that the user gave on the command line.
 pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetched> {
     address::check(git, local)?;
-    let (program, url) = Program::new(&git.url, local)?;
+    let (program, url) = Program::new(&git.url, local);
     let own = places.store.join("git").join(Digest::of(url.as_bytes()).hex());
     base::fs::create_dir_all(&own, 0o700)?;
     let _lock = Lock::exclusive(&own)?;
@@ -221,7 +221,7 @@ fn checkout(
     program.run(&["init", "--quiet", "--template=", "--", &path])?;
     let own = program.within(&tree.join(".git")).at(&tree);
     let from = repository.display().to_string();
-    own.from_here().run(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", &from, commit])?;
+    own.of_a_directory().run(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", &from, commit])?;
     own.run(&["config", "remote.origin.url", url])?;
     own.run(&["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])?;
     own.run(&["checkout", "--quiet", "--force", "--detach", commit])?;

@@ -43,7 +43,7 @@ pub(super) struct Program {
 
 impl Program {
     /// For a repository at this address; returns that without its login.
-    pub(super) fn new(url: &str, local: bool) -> Result<(Self, String), GitError> {
+    pub(super) fn new(url: &str, local: bool) -> (Self, String) {
         let (plain, login) = split_login(url);
         let mut settings = vec![
             ("core.hooksPath", "/dev/null"),
@@ -75,7 +75,7 @@ impl Program {
         let protocols = if local { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
         let program =
             Self { url: shown(url), directory: None, tree: None, env: Vec::new(), settings, protocols };
-        Ok((program, plain))
+        (program, plain)
     }
 
     /// In this repository.
@@ -94,7 +94,7 @@ impl Program {
     }
 
     /// For a repository of our own, which is a directory.
-    pub(super) fn from_here(&self) -> Self {
+    pub(super) fn of_a_directory(&self) -> Self {
         Self { protocols: "file", ..self.clone() }
     }
 
