@@ -60,7 +60,7 @@ pub(crate) fn expand(
 ) -> Result<Expanded, Malformed> {
     let keep_escapes = style.keep_escapes;
     let mut reader = Reader { text, at: 0, style, get, deep: 0, found: Expanded::default() };
-    let Words { text, word, mut words, .. } = reader.until(None, keep_escapes)?;
+    let Words { text, word, before: mut words } = reader.until(None, keep_escapes)?;
     if !word.is_empty() {
         words.push(word);
     }
@@ -81,7 +81,7 @@ struct Reader<'t> {
 struct Words {
     text: String,
     word: String,
-    words: Vec<String>,
+    before: Vec<String>,
 }
 
 impl Words {
@@ -90,7 +90,7 @@ impl Words {
         if !c.is_whitespace() {
             self.word.push(c);
         } else if !self.word.is_empty() {
-            self.words.push(std::mem::take(&mut self.word));
+            self.before.push(std::mem::take(&mut self.word));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Which stages are needed, in which order, and what each is upon.
 
+use std::fmt::Write as _;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -169,7 +171,7 @@ impl<'p> Planner<'p> {
         for name in expanded.undefined.iter().filter(|name| !declared(name)) {
             let mut message = format!("FROM argument '{name}' is not declared");
             if let Some(near) = nearest(name, self.globals.names()) {
-                message.push_str(&format!(" (did you mean {near}?)"));
+                let _ = write!(message, " (did you mean {near}?)");
             }
             self.checks.warn(rule::UNDEFINED_ARG_IN_FROM, node.lines, &node.comments, message);
         }
@@ -341,9 +343,10 @@ impl<'p> Planner<'p> {
                 let fault =
                     Fault::new(Place::default(), format!("target stage `{target}` could not be found"))
                         .meant(nearest(target, names.iter().copied()));
-                Err(match names.is_empty() {
-                    true => fault.help("no stage has a name: name one with FROM … AS NAME"),
-                    false => fault.help(format!("the stages: {}", names.join(" "))),
+                Err(if names.is_empty() {
+                    fault.help("no stage has a name: name one with FROM … AS NAME")
+                } else {
+                    fault.help(format!("the stages: {}", names.join(" ")))
                 })
             }
         }
@@ -559,7 +562,7 @@ impl<'p> Planner<'p> {
 }
 
 /// A fault of a word whose variables or quotes are wrong.
-pub(super) fn malformed_word(node: &Node, word: &Word, malformed: &Malformed) -> Box<Fault> {
+pub(super) fn malformed_word(node: &Node, word: &Word, malformed: &Malformed) -> Fault {
     let at = if node.text.get(word.at.clone()) == word.text {
         (word.at.start + malformed.at).min(word.at.end)..word.at.end
     } else {
