@@ -13,51 +13,64 @@ pub(crate) struct Place {
     pub(crate) width: usize,
 }
 
-/// What is wrong, before anybody knows the file's name and text.
+/// What is wrong, before anybody knows the file's name and text. It is boxed: faults are large, and rare.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) place: Place,
-    pub(crate) message: String,
-    pub(crate) suggestion: Option<String>,
-    pub(crate) help: Vec<String>,
-    pub(crate) kind: Kind,
+pub(crate) struct Fault(Box<What>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct What {
+    place: Place,
+    message: String,
+    suggestion: Option<String>,
+    help: Vec<String>,
+    kind: Kind,
 }
 
-/// The result of what may find a fault. It is boxed: faults are large, and rare.
-pub(crate) type Checked<T> = Result<T, Box<Fault>>;
+/// The result of what may find a fault.
+pub(crate) type Checked<T> = Result<T, Fault>;
 
 impl Fault {
-    pub(crate) fn new(place: Place, message: impl Into<String>) -> Box<Self> {
+    pub(crate) fn new(place: Place, message: impl Into<String>) -> Self {
         let (suggestion, help, kind) = (None, Vec::new(), Kind::Invalid);
-        Box::new(Self { place, message: message.into(), suggestion, help, kind })
+        Self(Box::new(What { place, message: message.into(), suggestion, help, kind }))
     }
 
     /// With what was probably meant.
-    pub(crate) fn meant(mut self: Box<Self>, suggestion: Option<impl Into<String>>) -> Box<Self> {
-        self.suggestion = suggestion.map(Into::into);
+    pub(crate) fn meant(mut self, suggestion: Option<impl Into<String>>) -> Self {
+        self.0.suggestion = suggestion.map(Into::into);
         self
     }
 
     /// With what is allowed, or what to do.
-    pub(crate) fn help(mut self: Box<Self>, help: impl Into<String>) -> Box<Self> {
-        self.help.push(help.into());
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.0.help.push(help.into());
         self
     }
 
-    pub(crate) fn kind(mut self: Box<Self>, kind: Kind) -> Box<Self> {
-        self.kind = kind;
+    pub(crate) fn kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
         self
     }
 
-    pub(crate) fn locate(self: Box<Self>, file: &str, source: &str) -> Error {
-        let Self { place, message, suggestion, help, kind } = *self;
-        let excerpt = match place.line {
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The same somewhere else, with a word on that before it.
+    pub(crate) fn moved(mut self, place: Place, before: &str) -> Self {
+        self.0.place = place;
+        self.0.message.insert_str(0, before);
+        self
+    }
+
+    pub(crate) fn locate(self, file: &str, source: &str) -> Error {
+        let excerpt = match self.0.place.line {
             0 => String::new(),
             line => {
                 source.lines().nth(line - 1).unwrap_or_default().trim_start_matches('\u{feff}').to_owned()
             }
         };
-        Error { file: file.to_owned(), place, excerpt, message, suggestion, help, kind }
+        Error { file: file.to_owned(), excerpt, what: self.0 }
     }
 }
 
@@ -67,44 +80,40 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     file: String,
-    place: Place,
     excerpt: String,
-    message: String,
-    suggestion: Option<String>,
-    help: Vec<String>,
-    kind: Kind,
+    what: Box<What>,
 }
 
 impl Error {
     /// The line in the file, from 1; 0 where the fault is in none (an option, the whole file).
     pub fn line(&self) -> usize {
-        self.place.line
+        self.what.place.line
     }
 
     /// The character in the line, from 1.
     pub fn column(&self) -> usize {
-        self.place.column
+        self.what.place.column
     }
 
     /// What is wrong, without the place.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.what.message
     }
 
     /// What was probably meant.
     pub fn suggestion(&self) -> Option<&str> {
-        self.suggestion.as_deref()
+        self.what.suggestion.as_deref()
     }
 
     /// The line of the file, and one with carets below what is wrong in it; empty where there is no such line.
     pub fn excerpt(&self) -> String {
-        if self.place.line == 0 || self.excerpt.is_empty() {
+        if self.what.place.line == 0 || self.excerpt.is_empty() {
             return String::new();
         }
-        let number = self.place.line.to_string();
+        let number = self.what.place.line.to_string();
         let shown: Vec<char> = self.excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let before = self.place.column.saturating_sub(1).min(shown.len());
-        let carets = self.place.width.clamp(1, (shown.len() - before).max(1));
+        let before = self.what.place.column.saturating_sub(1).min(shown.len());
+        let carets = self.what.place.width.clamp(1, (shown.len() - before).max(1));
         format!(
             " {number} | {}\n {} | {}{}",
             shown.iter().collect::<String>().trim_end(),
@@ -117,7 +126,8 @@ impl Error {
     /// All of it, over several lines: the place, what is wrong, the line with carets, what is allowed.
     pub fn report(&self) -> String {
         let mut report = self.to_string();
-        for part in std::iter::once(self.excerpt()).chain(self.help.iter().cloned()).filter(|p| !p.is_empty())
+        for part in
+            std::iter::once(self.excerpt()).chain(self.what.help.iter().cloned()).filter(|p| !p.is_empty())
         {
             report.push('\n');
             report.push_str(&part);
@@ -129,11 +139,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
-        if self.place.line > 0 {
-            write!(f, ":{}:{}", self.place.line, self.place.column)?;
+        if self.what.place.line > 0 {
+            write!(f, ":{}:{}", self.what.place.line, self.what.place.column)?;
         }
-        write!(f, ": {}", self.message)?;
-        match &self.suggestion {
+        write!(f, ": {}", self.what.message)?;
+        match &self.what.suggestion {
             Some(suggestion) => write!(f, "; did you mean {suggestion}?"),
             None => Ok(()),
         }
@@ -144,11 +154,11 @@ impl std::error::Error for Error {}
 
 impl Failure for Error {
     fn kind(&self) -> Kind {
-        self.kind
+        self.what.kind
     }
 
     fn hints(&self) -> Vec<String> {
-        self.help.clone()
+        self.what.help.clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Go's ways to write and read values: an image's history is full of them.
 
+use std::fmt::Write as _;
+
 /// A text as Go's `%q` writes it.
 pub(crate) fn quote(text: &str) -> String {
     let mut out = String::from("\"");
@@ -13,9 +15,11 @@ pub(crate) fn quote(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_ascii_control() => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
             c if c.is_control() || (c.is_whitespace() && c != ' ') => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
         }

@@ -4,6 +4,8 @@
 //! to be known of base images on the way is asked through [`graph::Bases`].
 
 mod check;
+#[cfg(test)]
+mod conformance;
 mod dockerfile;
 mod error;
 mod expand;

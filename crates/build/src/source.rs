@@ -22,7 +22,7 @@ pub fn is_http(address: &str) -> bool {
 fn is_git(address: &str) -> bool {
     let place = address.split(['#', '?']).next().unwrap_or_default();
     if let Some(rest) = place.strip_prefix("http://").or_else(|| place.strip_prefix("https://")) {
-        return rest.split_once('/').is_some_and(|(_, path)| path.ends_with(".git"));
+        return rest.split_once('/').is_some_and(|(_, path)| path.strip_suffix(".git").is_some());
     }
     place.starts_with("git://") || place.starts_with("ssh://") || is_scp(place)
 }

@@ -18,9 +18,6 @@ pub(crate) mod rule {
     macro_rules! rules {
         ($($constant:ident = $name:literal;)*) => {
             $(pub(crate) const $constant: &str = $name;)*
-            /// All of them.
-            #[cfg(test)]
-            pub(crate) const ALL: &[&str] = &[$($name),*];
         };
     }
 

@@ -15,7 +15,7 @@ pub(crate) fn check(dockerfile: &Dockerfile, checks: &mut Checks) {
             .chain(stages.flat_map(|stage| std::iter::once(&stage.from).chain(&stage.nodes)))
     };
     for node in nodes() {
-        if let Some(line) = node.empty_line {
+        if let Some(line) = node.gap {
             let message = "Empty continuation line".to_owned();
             checks.warn(rule::NO_EMPTY_CONTINUATION, (line, line), &node.comments, message);
         }
@@ -99,9 +99,10 @@ fn casing(dockerfile: &Dockerfile, checks: &mut Checks) {
     let upper = nodes().filter(|node| node.keyword == node.keyword.to_uppercase()).count();
     for node in nodes() {
         let keyword = &node.keyword;
-        let (wanted, name) = match lower > upper {
-            true => (keyword.to_lowercase(), "lowercase"),
-            false => (keyword.to_uppercase(), "uppercase"),
+        let (wanted, name) = if lower > upper {
+            (keyword.to_lowercase(), "lowercase")
+        } else {
+            (keyword.to_uppercase(), "uppercase")
         };
         if *keyword != wanted {
             let message =

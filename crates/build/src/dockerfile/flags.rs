@@ -86,7 +86,7 @@ impl<'n> Taken<'n> {
         Ok(Self { text, flags, instruction, known })
     }
 
-    fn fault(&self, flag: &Flag, message: String) -> Box<Fault> {
+    fn fault(&self, flag: &Flag, message: String) -> Fault {
         Fault::new(self.text.place(flag.at.clone()), message)
     }
 

@@ -52,7 +52,7 @@ pub(super) fn parse(line: Line, escape: char) -> Checked<Node> {
         flags,
         heredocs: Vec::new(),
         comments: line.comments,
-        empty_line: line.empty_line,
+        gap: line.gap,
         instruction,
         trigger_of: None,
         text,
@@ -110,11 +110,11 @@ impl Source<'_> {
     }
 
     /// A fault of the instruction as a whole.
-    fn fault(&self, message: impl Into<String>) -> Box<Fault> {
+    fn fault(&self, message: impl Into<String>) -> Fault {
         Fault::new(self.text.place(self.keyword_at.clone()), message)
     }
 
-    fn fault_at(&self, word: &Word, message: impl Into<String>) -> Box<Fault> {
+    fn fault_at(&self, word: &Word, message: impl Into<String>) -> Fault {
         Fault::new(self.text.place(word.at.clone()), message)
     }
 
@@ -219,13 +219,11 @@ impl Source<'_> {
 
     /// `["a", "b"]`, or a text for a shell.
     fn command(&self) -> Checked<Command> {
-        Ok(match words::json(self.text, self.from)? {
-            Some(words) => Command::Words(words.into_iter().map(|word| word.text).collect()),
-            None => {
-                let rest = self.rest();
-                Command::Shell(Word { text: rest.to_owned(), at: self.from..self.from + rest.len() })
-            }
-        })
+        if let Some(words) = words::json(self.text, self.from)? {
+            return Ok(Command::Words(words.into_iter().map(|word| word.text).collect()));
+        }
+        let rest = self.rest();
+        Ok(Command::Shell(Word { text: rest.to_owned(), at: self.from..self.from + rest.len() }))
     }
 
     fn run(&self) -> Checked<Running> {

@@ -16,7 +16,7 @@ pub(super) struct Line {
     pub(super) text: Text,
     pub(super) lines: (usize, usize),
     pub(super) comments: Vec<String>,
-    pub(super) empty_line: Option<usize>,
+    pub(super) gap: Option<usize>,
 }
 
 /// Reads line by line.
@@ -126,7 +126,7 @@ impl<'s> Reader<'s> {
                     continue;
                 }
                 if content.is_empty() {
-                    found.empty_line.get_or_insert(self.read);
+                    found.gap.get_or_insert(self.read);
                     continue;
                 }
                 let (content, more) = self.continued(line);

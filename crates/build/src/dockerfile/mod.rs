@@ -62,7 +62,7 @@ pub(crate) struct Node {
     /// The comments right above it.
     pub(crate) comments: Vec<String>,
     /// The first empty line among those that continue it.
-    pub(crate) empty_line: Option<usize>,
+    pub(crate) gap: Option<usize>,
     pub(crate) instruction: Instruction,
     /// It comes from the base, whose `FROM` stands here.
     pub(crate) trigger_of: Option<Place>,
@@ -85,7 +85,7 @@ impl Node {
         self.trigger_of.unwrap_or_else(|| self.text.place(at))
     }
 
-    pub(crate) fn fault(&self, at: Range<usize>, message: impl Into<String>) -> Box<Fault> {
+    pub(crate) fn fault(&self, at: Range<usize>, message: impl Into<String>) -> Fault {
         let message = message.into();
         let message = match self.trigger_of {
             Some(_) => format!("the base's trigger `{}`: {message}", self.code()),
@@ -226,14 +226,9 @@ impl Dockerfile {
 /// Reads a trigger of a base whose `FROM` stands in some place and on some lines.
 pub(crate) fn trigger(text: &str, from: &Node) -> Checked<Node> {
     let place = from.trigger_of.unwrap_or_else(|| from.place());
-    let wrong =
-        |message: String| Fault::new(place, format!("the base's trigger `{}`: {message}", text.trim()));
-    let (_, _, nodes) = nodes(text, Some(place)).map_err(|fault| {
-        let Fault { message, suggestion, help, .. } = *fault;
-        let mut fault = wrong(message).meant(suggestion);
-        fault.help = help;
-        fault
-    })?;
+    let before = format!("the base's trigger `{}`: ", text.trim());
+    let wrong = |message: String| Fault::new(place, message).moved(place, &before);
+    let (_, _, nodes) = nodes(text, Some(place)).map_err(|fault| fault.moved(place, &before))?;
     let mut nodes = nodes.into_iter();
     let (Some(mut node), None) = (nodes.next(), nodes.next()) else {
         return Err(wrong("it has to be one instruction".to_owned()));

@@ -93,7 +93,7 @@ pub(crate) fn from(word: &Word) -> Option<String> {
         key.eq_ignore_ascii_case("from").then(|| value.to_owned())
     };
     // A mount of memory is of nothing.
-    if fields.iter().any(|field| field.to_ascii_lowercase() == "type=tmpfs") {
+    if fields.iter().any(|field| field.eq_ignore_ascii_case("type=tmpfs")) {
         return None;
     }
     fields.iter().rev().find_map(pair).filter(|from| !from.is_empty())
@@ -170,8 +170,7 @@ impl Mount {
         access: &mut Option<bool>,
     ) -> Result<(), Wrong> {
         let switch = |value: &Option<String>| match value.as_deref() {
-            None => Ok(true),
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
             Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
             Some(other) => Err(Wrong::from(format!("`{key}` is true or false, not `{other}`"))),
         };
@@ -202,13 +201,11 @@ impl Mount {
         match key {
             "type" => {
                 let lower = value.to_ascii_lowercase();
-                self.kind = match KINDS.iter().find(|(name, _)| *name == lower) {
-                    Some((_, kind)) => *kind,
-                    None => {
-                        let message = format!("unknown type `{value}` of a mount");
-                        return Err(Wrong::one_of(message, &value, &KINDS.map(|(name, _)| name)));
-                    }
-                }
+                let known = KINDS.iter().find(|(name, _)| *name == lower).ok_or_else(|| {
+                    let message = format!("unknown type `{value}` of a mount");
+                    Wrong::one_of(message, &value, &KINDS.map(|(name, _)| name))
+                })?;
+                self.kind = known.1;
             }
             "from" => self.from = Some(value).filter(|from| !from.is_empty()),
             "source" | "src" => self.source = value,

@@ -60,7 +60,7 @@ pub(crate) fn expand(
 ) -> Result<Expanded, Malformed> {
     let keep_escapes = style.keep_escapes;
     let mut reader = Reader { text, at: 0, style, get, deep: 0, found: Expanded::default() };
-    let Words { text, word, mut words, .. } = reader.until(None, keep_escapes)?;
+    let Words { text, word, before: mut words } = reader.until(None, 0, keep_escapes)?;
     if !word.is_empty() {
         words.push(word);
     }
@@ -81,7 +81,7 @@ struct Reader<'t> {
 struct Words {
     text: String,
     word: String,
-    words: Vec<String>,
+    before: Vec<String>,
 }
 
 impl Words {
@@ -90,7 +90,7 @@ impl Words {
         if !c.is_whitespace() {
             self.word.push(c);
         } else if !self.word.is_empty() {
-            self.words.push(std::mem::take(&mut self.word));
+            self.before.push(std::mem::take(&mut self.word));
         }
     }
 
@@ -116,9 +116,8 @@ impl Reader<'_> {
         Err(Malformed { at: at.min(self.text.len()), message: message.into() })
     }
 
-    /// Reads up to a character, or to the end.
-    fn until(&mut self, stop: Option<char>, keep_escapes: bool) -> Result<Words, Malformed> {
-        let start = self.at;
+    /// Reads up to a character, which ends what began at `open`, or to the end.
+    fn until(&mut self, stop: Option<char>, open: usize, keep_escapes: bool) -> Result<Words, Malformed> {
         let mut words = Words::default();
         while let Some(c) = self.peek() {
             if Some(c) == stop {
@@ -145,7 +144,7 @@ impl Reader<'_> {
             }
         }
         match stop {
-            Some(stop) => self.error(start, format!("`{stop}` is missing at the end of `${{…}}`")),
+            Some(stop) => self.error(open, format!("`{stop}` is missing at the end of `${{…}}`")),
             None => Ok(words),
         }
     }
@@ -251,7 +250,7 @@ impl Reader<'_> {
         }
         match operator {
             '-' | '+' | '?' => {
-                let word = self.until(Some('}'), false)?.text;
+                let word = self.until(Some('}'), start, false)?.text;
                 let value = self.look_up(&name, true);
                 if value.is_none() && self.style.keep_unset {
                     let colon = if null_is_unset { ":" } else { "" };
@@ -269,7 +268,7 @@ impl Reader<'_> {
                 }
             }
             '#' | '%' if !null_is_unset => {
-                let word = self.until(Some('}'), true)?.text;
+                let word = self.until(Some('}'), start, true)?.text;
                 let Some(value) = self.look_up(&name, false) else {
                     return Ok(self.unset(format!("${{{name}{operator}{word}}}")));
                 };
@@ -288,8 +287,8 @@ impl Reader<'_> {
                 if all {
                     self.next();
                 }
-                let word = self.until(Some('/'), true)?.text;
-                let with = self.until(Some('}'), true)?.text;
+                let word = self.until(Some('/'), start, true)?.text;
+                let with = self.until(Some('}'), start, true)?.text;
                 let Some(value) = self.look_up(&name, false) else {
                     return Ok(self.unset(format!("${{{name}/{word}/{with}}}")));
                 };
@@ -298,6 +297,9 @@ impl Reader<'_> {
                     &pattern::plain(&with, self.style.escape),
                     all,
                 ))
+            }
+            other if other.is_whitespace() || matches!(other, '"' | '\'') => {
+                self.error(start, format!("`}}` is missing after `${{{name}`"))
             }
             other => {
                 let operator = if null_is_unset { format!(":{other}") } else { other.to_string() };

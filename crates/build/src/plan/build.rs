@@ -1,5 +1,7 @@
 //! One stage: its instructions, one after the other.
 
+use std::fmt::Write as _;
+
 use oci::image::{Execution, History, ImageConfig, Platform};
 
 use super::scope::{self, Scope, display};
@@ -215,7 +217,7 @@ impl Planner<'_> {
                     config: Some(execution),
                     ..ImageConfig::default()
                 };
-                config.rootfs.kind = "layers".to_owned();
+                "layers".clone_into(&mut config.rootfs.kind);
                 super::stages::Loaded { step: self.scratch(), config, image: None, platform }
             }
             Base::Named(name) => self.load(&name, platform.as_ref(), from, at)?,
@@ -274,16 +276,21 @@ impl Planner<'_> {
         }
         let mut message = format!("Usage of undefined variable '${name}'");
         if let Some(near) = nearest(name, building.scope.names()) {
-            message.push_str(&format!(" (did you mean ${near}?)"));
+            let _ = write!(message, " (did you mean ${near}?)");
         }
         self.checks.warn(rule::UNDEFINED_VAR, node.lines, &node.comments, message);
     }
+}
 
+impl Building {
     /// An instruction as progress shows it, its variables replaced.
-    pub(super) fn shown(&self, building: &Building, text: &str, style: Style, secrets: &[String]) -> String {
-        let get = |name: &str| match secrets.iter().any(|secret| secret == name) {
-            true => Some("****".to_owned()),
-            false => building.scope.get(name).map(str::to_owned),
+    pub(super) fn shown(&self, text: &str, style: Style, secrets: &[String]) -> String {
+        let get = |name: &str| {
+            if secrets.iter().any(|secret| secret == name) {
+                Some("****".to_owned())
+            } else {
+                self.scope.get(name).map(str::to_owned)
+            }
         };
         let text = expand(text, style, &get).map_or_else(|_| text.to_owned(), |expanded| expanded.text);
         match text.split_once(' ') {

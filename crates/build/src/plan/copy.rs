@@ -1,5 +1,7 @@
 //! `COPY` and `ADD`.
 
+use std::fmt::Write as _;
+
 use super::build::Building;
 use super::metadata::join;
 use super::run::expand_heredoc;
@@ -27,26 +29,27 @@ impl Planner<'_> {
         let (heredocs, paths): (Vec<&Word>, Vec<&Word>) =
             copying.sources.iter().partition(|word| !copying.json && Heredoc::parse(&word.text).is_some());
         if flags.checksum.is_some() && (paths.len() != 1 || !heredocs.is_empty()) {
-            return Err(node.fault(self.checksum_at(copying), "--checksum is for one source alone"));
+            return Err(node.fault(checksum_at(copying), "--checksum is for one source alone"));
         }
         let style = Style::new(self.dockerfile.escape);
-        let shown = self.shown(building, node.code(), style, &[]);
+        let shown = building.shown(node.code(), style, &[]);
         let title = building.title(node, &shown);
         let mut changes = Vec::new();
         for word in paths {
             let path = self.word(building, node, word)?;
-            text.push_str(&format!(" {path}"));
+            let _ = write!(text, " {path}");
             let change = self.copy_path(building, node, copying, &flags, word, &path, &title)?;
             push(&mut changes, change);
         }
         for word in heredocs {
             let Some(name) = Heredoc::parse(&word.text).map(|heredoc| heredoc.name) else { continue };
-            text.push_str(&format!(" <<{name}"));
+            let _ = write!(text, " <<{name}");
             let Some(heredoc) = node.heredocs.iter().find(|heredoc| heredoc.name == name) else { continue };
             let content = expand_heredoc(self, building, node, heredoc)?.into_bytes();
-            let target = match flags.target.ends_with('/') {
-                true => format!("{}{name}", flags.target),
-                false => flags.target.clone(),
+            let target = if flags.target.ends_with('/') {
+                format!("{}{name}", flags.target)
+            } else {
+                flags.target.clone()
             };
             changes.push(Change::Write {
                 target,
@@ -56,15 +59,11 @@ impl Planner<'_> {
             });
         }
         let written = self.word(building, node, &copying.target)?;
-        text.push_str(&format!(" {written} # buildkit"));
+        let _ = write!(text, " {written} # buildkit");
         let files = Files { base: building.step, changes, link: copying.link };
         let step = self.push(Action::Files(files), title, Some(node.lines), building.no_cache);
         building.commit(text, Some(step));
         Ok(())
-    }
-
-    fn checksum_at(&self, copying: &Copying) -> std::ops::Range<usize> {
-        copying.checksum.as_ref().map_or(0..0, |word| word.at.clone())
     }
 
     /// The flags, and how the history's line begins.
@@ -89,10 +88,10 @@ impl Planner<'_> {
             text.push_str(" --parents");
         }
         if let Some(owner) = &owner {
-            text.push_str(&format!(" --chown={owner}"));
+            let _ = write!(text, " --chown={owner}");
         }
         if let Some(mode) = &chmod {
-            text.push_str(&format!(" --chmod={mode}"));
+            let _ = write!(text, " --chmod={mode}");
         }
         let mut exclude = Vec::new();
         for pattern in &copying.exclude {
@@ -142,7 +141,7 @@ impl Planner<'_> {
             git.keep_git_dir |= copying.keep_git_dir == Some(true);
             if let Some(checksum) = &flags.checksum {
                 source::check_commit(checksum)
-                    .map_err(|why| node.fault(self.checksum_at(copying), format!("--checksum: {why}")))?;
+                    .map_err(|why| node.fault(checksum_at(copying), format!("--checksum: {why}")))?;
                 if git.checksum.as_ref().is_some_and(|own| own != checksum) {
                     return Err(fault("the address and --checksum name different commits".to_owned()));
                 }
@@ -158,7 +157,7 @@ impl Planner<'_> {
             if let Some(checksum) = flags.checksum.as_ref().filter(|checksum| !is_digest(checksum)) {
                 let message = format!("--checksum: `{checksum}` is no digest");
                 return Err(node
-                    .fault(self.checksum_at(copying), message)
+                    .fault(checksum_at(copying), message)
                     .help("a digest is sha256: and 64 hexadecimal digits"));
             }
             let name = url_name(path);
@@ -168,7 +167,7 @@ impl Planner<'_> {
         }
         if flags.checksum.is_some() {
             let message = "--checksum is for sources from a web server, or repositories";
-            return Err(node.fault(self.checksum_at(copying), message));
+            return Err(node.fault(checksum_at(copying), message));
         }
         let from = match &copying.from {
             None => {
@@ -209,6 +208,10 @@ impl Planner<'_> {
             self.checks.warn(rule::COPY_IGNORED_FILE, node.lines, &node.comments, message);
         }
     }
+}
+
+fn checksum_at(copying: &Copying) -> std::ops::Range<usize> {
+    copying.checksum.as_ref().map_or(0..0, |word| word.at.clone())
 }
 
 fn changed(flags: &Flags, from: StepId, source: String, unpack: bool, required: bool) -> Change {

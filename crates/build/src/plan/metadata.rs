@@ -1,5 +1,7 @@
 //! Instructions that change what the image says of itself, and no file (but `WORKDIR`, which makes its directory).
 
+use std::fmt::Write as _;
+
 use oci::image::Healthcheck;
 
 use super::build::Building;
@@ -191,7 +193,7 @@ impl Planner<'_> {
         for (key, value) in self.pairs(building, node, pairs)? {
             self.no_secret(node, "ENV", &key);
             let entry = format!("{key}={value}");
-            text.push_str(&format!(" {entry}"));
+            let _ = write!(text, " {entry}");
             let same = |known: &&mut String| known.split_once('=').map_or(&***known, |(name, _)| name) == key;
             match building.execution.env.iter_mut().find(same) {
                 Some(known) => *known = entry,
@@ -206,7 +208,7 @@ impl Planner<'_> {
     fn label(&mut self, building: &mut Building, node: &Node, pairs: &[Pair]) -> Checked<()> {
         let mut text = "LABEL".to_owned();
         for (key, value) in self.pairs(building, node, pairs)? {
-            text.push_str(&format!(" {key}={value}"));
+            let _ = write!(text, " {key}={value}");
             building.execution.labels.insert(key, value);
         }
         building.commit(text, None);
@@ -263,7 +265,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let style = Style::new(self.dockerfile.escape);
-        let shown = self.shown(building, node.code(), style, &[]);
+        let shown = building.shown(node.code(), style, &[]);
         let title = building.title(node, &shown);
         let owner = Some(building.execution.user.clone()).filter(|user| !user.is_empty());
         let change = Change::MakeDirectory { target: directory, owner };

@@ -108,7 +108,7 @@ impl NamedContext {
 /// # Errors
 /// Where the Dockerfile is wrong, or asks for what there is not; the first such place.
 pub fn plan(source: &str, options: &Options, bases: &dyn Bases) -> Result<Plan, Error> {
-    let located = |fault: Box<crate::error::Fault>| fault.locate(file(options), source);
+    let located = |fault: crate::error::Fault| fault.locate(file(options), source);
     let (dockerfile, checks) = read(source, options).map_err(located)?;
     let mut planner = stages::Planner::new(&dockerfile, options, bases, checks).map_err(located)?;
     let plan = planner.plan(false).and_then(|plan| planner.checks.verdict().map(|()| plan));
@@ -118,7 +118,7 @@ pub fn plan(source: &str, options: &Options, bases: &dyn Bases) -> Result<Plan, 
 /// What the checks say of a Dockerfile, as `docker build --check` does: of all stages, where no target is named. It goes on as far as
 /// it can; what stopped it, if something did, is told too.
 pub fn check(source: &str, options: &Options, bases: &dyn Bases) -> (Vec<Warning>, Option<Error>) {
-    let located = |fault: Box<crate::error::Fault>| fault.locate(file(options), source);
+    let located = |fault: crate::error::Fault| fault.locate(file(options), source);
     let (dockerfile, checks) = match read(source, options) {
         Ok(read) => read,
         Err(fault) => return (Vec::new(), Some(located(fault))),

@@ -1,5 +1,7 @@
 //! `RUN`.
 
+use std::fmt::Write as _;
+
 use std::collections::BTreeMap;
 
 use super::build::Building;
@@ -62,7 +64,7 @@ impl Planner<'_> {
             Some(summary) => format!("{} ({summary})", node.code()),
             None => node.code().to_owned(),
         };
-        let shown = self.shown(building, &code, style, &secrets);
+        let shown = building.shown(&code, style, &secrets);
         let title = building.title(node, &shown);
         let text = history(building, &script.arguments);
         let execution = &building.execution;
@@ -93,7 +95,7 @@ impl Planner<'_> {
             let mut expand = |value: &str| {
                 let value = Word { text: value.to_owned(), at: word.at.clone() };
                 let expanded = planner.expand(node, &value, &building.scope).map_err(|fault| {
-                    let message = fault.message.clone();
+                    let message = fault.message().to_owned();
                     faults = Some(fault);
                     message
                 })?;
@@ -105,12 +107,12 @@ impl Planner<'_> {
         for name in &undefined {
             self.undefined(building, node, name);
         }
-        let mount = parsed.map_err(|wrong| match faults.take() {
-            Some(fault) => fault,
-            None => {
-                let fault = node.fault(word.at.clone(), wrong.message).meant(wrong.suggestion);
-                wrong.help.into_iter().fold(fault, |fault, help| fault.help(help))
+        let mount = parsed.map_err(|wrong| {
+            if let Some(fault) = faults.take() {
+                return fault;
             }
+            let fault = node.fault(word.at.clone(), wrong.message).meant(wrong.suggestion);
+            wrong.help.into_iter().fold(fault, |fault, help| fault.help(help))
         })?;
         let target = join(&building.execution.working_dir, &mount.target);
         let source = join("/", &mount.source);
@@ -194,7 +196,7 @@ fn script(building: &Building, node: &Node, command: &Command) -> Script {
         // The shell reads its here-documents itself.
         let mut text = word.text.clone();
         for heredoc in &node.heredocs {
-            text.push_str(&format!("\n{}{}", heredoc.content, heredoc.name));
+            let _ = write!(text, "\n{}{}", heredoc.content, heredoc.name);
         }
         script.arguments = with_shell(building, &text);
         return script;

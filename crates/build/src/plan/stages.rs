@@ -1,5 +1,7 @@
 //! Which stages are needed, in which order, and what each is upon.
 
+use std::fmt::Write as _;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -67,6 +69,7 @@ pub(super) struct Planner<'p> {
     pub(super) several: bool,
     /// Build arguments that were asked for.
     pub(super) asked: BTreeSet<String>,
+    found: BTreeMap<(String, String), (Image, ImageConfig)>,
     loaded: BTreeMap<(String, String), Loaded>,
     context: Option<StepId>,
     scratch: Option<StepId>,
@@ -89,6 +92,7 @@ impl<'p> Planner<'p> {
             graph: Graph::default(),
             several: dockerfile.stages.len() > 1,
             asked: BTreeSet::new(),
+            found: BTreeMap::new(),
             loaded: BTreeMap::new(),
             context: None,
             scratch: None,
@@ -169,7 +173,7 @@ impl<'p> Planner<'p> {
         for name in expanded.undefined.iter().filter(|name| !declared(name)) {
             let mut message = format!("FROM argument '{name}' is not declared");
             if let Some(near) = nearest(name, self.globals.names()) {
-                message.push_str(&format!(" (did you mean {near}?)"));
+                let _ = write!(message, " (did you mean {near}?)");
             }
             self.checks.warn(rule::UNDEFINED_ARG_IN_FROM, node.lines, &node.comments, message);
         }
@@ -341,9 +345,10 @@ impl<'p> Planner<'p> {
                 let fault =
                     Fault::new(Place::default(), format!("target stage `{target}` could not be found"))
                         .meant(nearest(target, names.iter().copied()));
-                Err(match names.is_empty() {
-                    true => fault.help("no stage has a name: name one with FROM … AS NAME"),
-                    false => fault.help(format!("the stages: {}", names.join(" "))),
+                Err(if names.is_empty() {
+                    fault.help("no stage has a name: name one with FROM … AS NAME")
+                } else {
+                    fault.help(format!("the stages: {}", names.join(" ")))
                 })
             }
         }
@@ -378,9 +383,7 @@ impl<'p> Planner<'p> {
                 }
                 Base::Named(name) => {
                     let platform = planned.platform.clone();
-                    let loaded =
-                        self.load(&name, platform.as_ref(), &stage.from, stage.base.image.at.clone())?;
-                    loaded.config.config.map(|execution| execution.on_build).unwrap_or_default()
+                    self.triggers(&name, platform, &stage.from, stage.base.image.at.clone())?
                 }
             };
             let triggers = triggers
@@ -476,6 +479,49 @@ impl<'p> Planner<'p> {
         Ok(loaded)
     }
 
+    /// What an image wants done first; a context that is none wants nothing.
+    fn triggers(
+        &mut self,
+        name: &str,
+        platform: Option<Platform>,
+        node: &Node,
+        at: Range<usize>,
+    ) -> Checked<Vec<String>> {
+        let platform = scope::normalized(platform.as_ref().unwrap_or(&self.options.platform));
+        let image = match self.named_context(name).and_then(|context| self.options.contexts.get(&context)) {
+            None => name,
+            Some(NamedContext::Image(image)) => image,
+            Some(_) => return Ok(Vec::new()),
+        };
+        let (_, config) = self.find(image, &platform, node, at)?;
+        Ok(config.config.map(|execution| execution.on_build).unwrap_or_default())
+    }
+
+    /// Asks for an image, once.
+    fn find(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+        node: &Node,
+        at: Range<usize>,
+    ) -> Checked<(Image, ImageConfig)> {
+        let key = (name.to_owned(), display(platform));
+        if let Some(found) = self.found.get(&key) {
+            return Ok(found.clone());
+        }
+        if reference::full(name).is_none() {
+            return Err(node
+                .fault(at, format!("`{name}` is no name of an image, nor of a stage"))
+                .help("an image is written [registry/]name[:tag][@digest], in lower case"));
+        }
+        let found = self
+            .bases
+            .find(name, platform)
+            .map_err(|why| node.fault(at, format!("{name}: {why}")).kind(base::Kind::NotFound))?;
+        self.found.insert(key, found.clone());
+        Ok(found)
+    }
+
     fn load_image(
         &mut self,
         name: &str,
@@ -483,15 +529,7 @@ impl<'p> Planner<'p> {
         node: &Node,
         at: Range<usize>,
     ) -> Checked<Loaded> {
-        if reference::full(name).is_none() {
-            return Err(node
-                .fault(at, format!("`{name}` is no name of an image, nor of a stage"))
-                .help("an image is written [registry/]name[:tag][@digest], in lower case"));
-        }
-        let (image, config) = self
-            .bases
-            .find(name, platform)
-            .map_err(|why| node.fault(at, format!("{name}: {why}")).kind(base::Kind::NotFound))?;
+        let (image, config) = self.find(name, platform, node, at)?;
         let is = &config.platform;
         if !is.architecture.is_empty()
             && (scope::normalized(is).os != platform.os
@@ -559,7 +597,7 @@ impl<'p> Planner<'p> {
 }
 
 /// A fault of a word whose variables or quotes are wrong.
-pub(super) fn malformed_word(node: &Node, word: &Word, malformed: &Malformed) -> Box<Fault> {
+pub(super) fn malformed_word(node: &Node, word: &Word, malformed: &Malformed) -> Fault {
     let at = if node.text.get(word.at.clone()) == word.text {
         (word.at.start + malformed.at).min(word.at.end)..word.at.end
     } else {
