@@ -42,7 +42,8 @@ impl LayerStore {
         let scratch = Scratch { unfinished, store: self.clone() };
         base::fs::create_dir(&scratch.upper(), 0o755)?;
         // Whatever our umask is: it becomes a root directory.
-        rustix::fs::chmod(scratch.upper(), Mode::from_raw_mode(0o755)).at("set the mode of", scratch.upper())?;
+        rustix::fs::chmod(scratch.upper(), Mode::from_raw_mode(0o755))
+            .at("set the mode of", scratch.upper())?;
         base::fs::create_dir(&scratch.unfinished.path.join("work"), 0o700)?;
         Ok(scratch)
     }
@@ -67,7 +68,9 @@ impl Scratch {
     /// The same over any directories, the topmost first.
     pub fn over(&self, lowers: Vec<PathBuf>) -> Result<Overlay> {
         let (upper, work) = (self.upper(), self.unfinished.path.join("work"));
-        let made = |lower: &&PathBuf| !lower.file_name().is_some_and(|n| n.as_bytes().starts_with(derived::PARENTS.as_bytes()));
+        let made = |lower: &&PathBuf| {
+            !lower.file_name().is_some_and(|n| n.as_bytes().starts_with(derived::PARENTS.as_bytes()))
+        };
         if let Some(top) = lowers.iter().find(made) {
             let (from, to) = (open(top)?, open(&upper)?);
             stack::copy_look(from.as_fd(), to.as_fd()).at("copy the attributes of", top)?;
@@ -134,12 +137,7 @@ fn settle(root: BorrowedFd<'_>, place: &Path, latest: Option<Timestamp>) -> Resu
 }
 
 /// Sees to one name; whether it is a directory.
-fn one(
-    dir: &OwnedFd,
-    name: &CStr,
-    latest: Option<Timestamp>,
-    hides: &mut bool,
-) -> rustix::io::Result<bool> {
+fn one(dir: &OwnedFd, name: &CStr, latest: Option<Timestamp>, hides: &mut bool) -> rustix::io::Result<bool> {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => return Ok(true),
@@ -221,7 +219,8 @@ mod tests {
         assert_eq!(std::fs::metadata(path.join("d/f")).unwrap().mtime(), 1_000_000_000);
         let mut tar = Vec::new();
         let root = open(&path).unwrap();
-        let packed = pack::pack(root.as_fd(), pack::Source::Layer, crate::Compression::None, 1, &mut tar).unwrap();
+        let packed =
+            pack::pack(root.as_fd(), pack::Source::Layer, crate::Compression::None, 1, &mut tar).unwrap();
         assert_eq!((packed.diff_id, packed.unpacked), (kept.diff_id, kept.size));
         // The same again is the same layer, and leaves nothing.
         let again = fixture.store.scratch().unwrap();

@@ -25,14 +25,15 @@ impl BuildProgress for Json {
         let (title, started) = known.get(&vertex).cloned().unwrap_or_default();
         let digest = Digest::of(format!("{vertex} {title}").as_bytes()).to_string();
         let mut told = json!({ "digest": digest, "name": title, "started": started });
-        let log = |stream: u8, data: &[u8]| {
-            json!({ "logs": [{ "vertex": digest, "stream": stream, "data": STANDARD.encode(data), "timestamp": now }] })
-        };
+        let log = |stream: u8, data: &[u8]| json!({ "logs": [{ "vertex": digest, "stream": stream, "data": STANDARD.encode(data), "timestamp": now }] });
         let line = match event {
             BuildEvent::Began { .. } => json!({ "vertexes": [told] }),
             BuildEvent::Output { errors, bytes, .. } => log(if errors { 2 } else { 1 }, bytes),
             BuildEvent::Note { text } => log(2, format!("{text}\n").as_bytes()),
-            BuildEvent::Cached | BuildEvent::Done { .. } | BuildEvent::Canceled | BuildEvent::Failed { .. } => {
+            BuildEvent::Cached
+            | BuildEvent::Done { .. }
+            | BuildEvent::Canceled
+            | BuildEvent::Failed { .. } => {
                 told["completed"] = Value::from(now);
                 match event {
                     BuildEvent::Cached => told["cached"] = Value::from(true),

@@ -152,7 +152,10 @@ impl Run for Arguments {
         for (flag, value) in [("--provenance", &self.provenance), ("--sbom", &self.sbom)] {
             if value.as_deref().is_some_and(|value| !matches!(value, "false" | "0" | "disabled=true")) {
                 let message = format!("{flag}: attestations are not made");
-                return Err(Error::Flag { message, hints: vec![format!("leave it out, or say {flag}=false")] });
+                return Err(Error::Flag {
+                    message,
+                    hints: vec![format!("leave it out, or say {flag}=false")],
+                });
             }
         }
         for (flag, values) in [("--cache-from", &self.cache_from), ("--cache-to", &self.cache_to)] {
@@ -197,8 +200,15 @@ impl Arguments {
         limited.limits.ulimits = ulimit::resolve(self.ulimit);
         limited.limits.shm_size = self.shm_size.map(|Bytes(bytes)| bytes).filter(|bytes| *bytes > 0);
         let mut outputs: Vec<BuildOutput> = self.output.into_iter().map(|Output(output)| output).collect();
-        if self.load && !outputs.iter().any(|output| output.form == BuildForm::Image) || self.push && outputs.is_empty() {
-            outputs.push(BuildOutput { form: BuildForm::Image, destination: None, names: Vec::new(), push: false });
+        if self.load && !outputs.iter().any(|output| output.form == BuildForm::Image)
+            || self.push && outputs.is_empty()
+        {
+            outputs.push(BuildOutput {
+                form: BuildForm::Image,
+                destination: None,
+                names: Vec::new(),
+                push: false,
+            });
         }
         if self.push {
             let images = outputs.iter_mut().filter(|output| output.form == BuildForm::Image);
@@ -246,7 +256,8 @@ impl Arguments {
             memory: limited.memory,
             nano_cpus: limited.nano_cpus,
             cgroup_parent: self.cgroup_parent.filter(|path| !path.is_empty()),
-            allow_host_network: self.network == "host" || self.allow.iter().any(|right| right == "network.host"),
+            allow_host_network: self.network == "host"
+                || self.allow.iter().any(|right| right == "network.host"),
             allow_insecure: self.allow.iter().any(|right| right == "security.insecure"),
             explain: self.explain,
             parallel: 0,
@@ -278,7 +289,9 @@ fn arguments(given: &[String]) -> Result<BTreeMap<String, String>> {
 
 fn contexts(given: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
         _ => Err(Error::flag(format!("invalid value '{text}' for '--build-context': want NAME=CONTEXT"))),
     };
     given.iter().map(pair).collect()
@@ -288,9 +301,9 @@ fn contexts(given: &[String]) -> Result<BTreeMap<String, String>> {
 fn annotations(given: Vec<Label>) -> Result<BTreeMap<String, String>> {
     let one = |Label(key, value): Label| match key.split_once(':') {
         Some(("manifest", key)) => Ok((key.to_owned(), value)),
-        Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) => {
-            Err(Error::flag(format!("--annotation: there is no {level} to be annotated: the image is one manifest")))
-        }
+        Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) => Err(Error::flag(
+            format!("--annotation: there is no {level} to be annotated: the image is one manifest"),
+        )),
         _ => Ok((key, value)),
     };
     given.into_iter().map(one).collect()
@@ -348,10 +361,16 @@ fn tell_check((warnings, error): &(Vec<BuildWarning>, Option<String>), file: Opt
     }
     if !warnings.is_empty() {
         let count = warnings.len();
-        output::line(&format!("Check complete, {count} warning{} found!", if count == 1 { " has been" } else { "s have been" }))?;
+        output::line(&format!(
+            "Check complete, {count} warning{} found!",
+            if count == 1 { " has been" } else { "s have been" }
+        ))?;
     }
     for warning in warnings {
-        output::line(&format!("\nWARNING: {}\n{}\n{file}:{}", warning.rule, warning.message, warning.lines.0))?;
+        output::line(&format!(
+            "\nWARNING: {}\n{}\n{file}:{}",
+            warning.rule, warning.message, warning.lines.0
+        ))?;
     }
     Ok(1)
 }
@@ -366,7 +385,9 @@ mod tests {
 
     #[test]
     fn flags_are_dockers() {
-        let asked = options("-t a --build-arg A=b=c --label k=v --annotation manifest:x=y --no-cache-filter s,t -m 1g --push .");
+        let asked = options(
+            "-t a --build-arg A=b=c --label k=v --annotation manifest:x=y --no-cache-filter s,t -m 1g --push .",
+        );
         let asked = asked.unwrap();
         assert_eq!((&*asked.context, asked.tags, asked.memory), (".", vec!["a".to_owned()], Some(1 << 30)));
         assert_eq!(asked.build_args["A"], "b=c");

@@ -15,8 +15,7 @@ use crate::format::{self, Row};
 use crate::globals::Context;
 use crate::{human, output};
 
-const TABLE: &str =
-    "table {{.ID}}\t{{.Type}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.Reclaimable}}\t{{.Description}}";
+const TABLE: &str = "table {{.ID}}\t{{.Type}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.Reclaimable}}\t{{.Description}}";
 const HEADERS: &[(&str, &str)] = &[
     ("ID", "ID"),
     ("Type", "TYPE"),
@@ -131,7 +130,8 @@ impl Prune {
 
 /// `24h`, or a point in time.
 fn age(text: &str) -> Result<Duration> {
-    let invalid = |_: NotATime| Error::flag(format!("invalid value '{text}' for '--filter': want an age, such as 24h"));
+    let invalid =
+        |_: NotATime| Error::flag(format!("invalid value '{text}' for '--filter': want an age, such as 24h"));
     let When(time) = text.parse().map_err(invalid)?;
     Ok(Timestamp::now().since(time))
 }

@@ -15,7 +15,9 @@ pub(crate) struct Output(pub(crate) BuildOutput);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum NotAnOutput {
     /// Not even the form.
-    #[error("want a directory, -, or type=image|oci|docker|tar|local|cacheonly[,dest=PATH][,name=NAME][,push=true]")]
+    #[error(
+        "want a directory, -, or type=image|oci|docker|tar|local|cacheonly[,dest=PATH][,name=NAME][,push=true]"
+    )]
     Form,
     /// A type that is not known.
     #[error("`{0}` is not a type of output: want image, registry, oci, docker, tar, local or cacheonly")]
@@ -28,14 +30,17 @@ pub(crate) enum NotAnOutput {
 impl FromStr for Output {
     type Err = NotAnOutput;
     fn from_str(text: &str) -> Result<Self, NotAnOutput> {
-        let plain = |form, destination| {
-            Ok(Self(BuildOutput { form, destination, names: Vec::new(), push: false }))
-        };
+        let plain =
+            |form, destination| Ok(Self(BuildOutput { form, destination, names: Vec::new(), push: false }));
         if text == "-" {
             return plain(BuildForm::Tar, None);
         }
         if !text.contains('=') {
-            return if text.is_empty() { Err(NotAnOutput::Form) } else { plain(BuildForm::Local, Some(text.into())) };
+            return if text.is_empty() {
+                Err(NotAnOutput::Form)
+            } else {
+                plain(BuildForm::Local, Some(text.into()))
+            };
         }
         let (mut kind, mut destination, mut names, mut push) = (None, None, Vec::new(), false);
         for field in fields(text).ok_or(NotAnOutput::Form)? {
@@ -104,7 +109,9 @@ impl FromStr for Secret {
         }
         let id = id.filter(|id| !id.is_empty()).ok_or(NotASecret::Form)?;
         let from = match (kind.as_deref(), variable, source) {
-            (None | Some("env"), Some(name), None) | (Some("env"), None, Some(name)) => BuildSecret::Environment(name),
+            (None | Some("env"), Some(name), None) | (Some("env"), None, Some(name)) => {
+                BuildSecret::Environment(name)
+            }
             (Some("env"), None, None) => BuildSecret::Environment(id.clone()),
             (None | Some("file"), None, Some(path)) => BuildSecret::File(path.into()),
             // What is said of neither is a variable of that name, if there is one.
@@ -138,7 +145,9 @@ impl FromStr for Ssh {
     type Err = NotAnAgent;
     fn from_str(text: &str) -> Result<Self, NotAnAgent> {
         match text.split_once('=') {
-            Some((id, socket)) if !id.is_empty() && !socket.is_empty() => Ok(Self(id.to_owned(), socket.into())),
+            Some((id, socket)) if !id.is_empty() && !socket.is_empty() => {
+                Ok(Self(id.to_owned(), socket.into()))
+            }
             None if !text.is_empty() => {
                 let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
                 Ok(Self(text.to_owned(), socket.ok_or(NotAnAgent::NoAgent)?.into()))

@@ -12,13 +12,19 @@ use super::progress::{BuildEvent, BuildProgress};
 use crate::error::Result;
 use crate::{Engine, PullPolicy};
 
+/// A reference, and a platform.
+type Asked = (String, String);
+
+/// An image, as the plan and as the store know it.
+type Base = (Image, ImageConfig, Resolved);
+
 /// Finds images here, or pulls them. What was found is kept for the build.
 pub(super) struct Images<'b> {
     engine: &'b Engine,
     ingest: &'b Ingest,
     pull: PullPolicy,
     progress: &'b dyn BuildProgress,
-    found: RefCell<BTreeMap<(String, String), (Image, ImageConfig, Resolved)>>,
+    found: RefCell<BTreeMap<Asked, Base>>,
     /// The number of the last vertex that was told of.
     vertices: &'b std::cell::Cell<usize>,
 }
@@ -40,7 +46,7 @@ impl<'b> Images<'b> {
         found.values().map(|(image, _, resolved)| (image.digest.clone(), resolved.clone())).collect()
     }
 
-    fn fetch(&self, reference: &str, platform: &Platform) -> Result<(Image, ImageConfig, Resolved)> {
+    fn fetch(&self, reference: &str, platform: &Platform) -> Result<Base> {
         let wanted = image::platform::display(platform);
         let pulling = super::pulling::Pulling::new(self.progress, self.vertices.get());
         let resolved = self.engine.image_for(reference, Some(&wanted), self.pull, &pulling)?;
@@ -53,13 +59,18 @@ impl<'b> Images<'b> {
             image::store::Error::Document { what: "configuration", digest: resolved.id, source }
         })?;
         let platform = config.platform.clone();
-        let image = Image { reference: reference.to_owned(), digest: resolved.manifest.to_string(), platform };
+        let image =
+            Image { reference: reference.to_owned(), digest: resolved.manifest.to_string(), platform };
         Ok((image, config, resolved))
     }
 }
 
 impl Bases for Images<'_> {
-    fn find(&self, reference: &str, platform: &Platform) -> std::result::Result<(Image, ImageConfig), String> {
+    fn find(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> std::result::Result<(Image, ImageConfig), String> {
         let key = (reference.to_owned(), image::platform::display(platform));
         if let Some((image, config, _)) = self.found.borrow().get(&key) {
             return Ok((image.clone(), config.clone()));

@@ -150,7 +150,9 @@ impl Cache {
             let Ok(about) = std::fs::metadata(&path) else { continue };
             match self.find(&key)? {
                 Some(record) => {
-                    let used = Timestamp(about.mtime().saturating_mul(1_000_000_000).saturating_add(about.mtime_nsec()));
+                    let used = Timestamp(
+                        about.mtime().saturating_mul(1_000_000_000).saturating_add(about.mtime_nsec()),
+                    );
                     all.push(Found { key, record, used });
                 }
                 None => drop(fs::remove_file(&path)?),

@@ -16,8 +16,6 @@ use super::error::Error;
 const SIGNALS: [i32; 3] = [Signal::INT.as_raw(), Signal::TERM.as_raw(), Signal::HUP.as_raw()];
 /// How long a build may take to end when it was told to. Then it is killed, and what it leaves is swept by the next command.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a shell calls a program that SIGINT has ended.
-const INTERRUPTED: i32 = 130;
 
 /// Whether the build goes on, and the commands that run.
 #[derive(Debug, Default)]
@@ -81,6 +79,11 @@ impl Drop for Watched<'_> {
     }
 }
 
+/// Ends this process, whatever its threads wait for.
+fn give_up() {
+    rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).ok();
+}
+
 /// Does `work`, and interrupts it when a signal comes.
 pub(crate) fn with_signals<T>(cancel: &Cancel, work: impl FnOnce() -> T) -> io::Result<T> {
     // Blocked before there is any other thread, so that all of them leave signals to this one.
@@ -90,7 +93,7 @@ pub(crate) fn with_signals<T>(cancel: &Cancel, work: impl FnOnce() -> T) -> io::
         let watch = move || {
             let mut patience = None;
             loop {
-                let timeout = patience.map(|_| rustix::event::Timespec {
+                let timeout = patience.map(|()| rustix::event::Timespec {
                     tv_sec: PATIENCE.as_secs().cast_signed(),
                     tv_nsec: 0,
                 });
@@ -99,7 +102,7 @@ pub(crate) fn with_signals<T>(cancel: &Cancel, work: impl FnOnce() -> T) -> io::
                     PollFd::from_borrowed_fd(until.as_fd(), PollFlags::IN),
                 ];
                 match poll(&mut ready, timeout.as_ref()) {
-                    Ok(0) => std::process::exit(INTERRUPTED),
+                    Ok(0) => give_up(),
                     Ok(_) => {}
                     Err(_) => continue,
                 }
@@ -110,7 +113,7 @@ pub(crate) fn with_signals<T>(cancel: &Cancel, work: impl FnOnce() -> T) -> io::
                 while rustix::io::read(&signals, &mut buffer).is_ok_and(|n| n > 0) {}
                 if patience.replace(()).is_some() {
                     // Asked for twice: what is left is swept by the next command.
-                    std::process::exit(INTERRUPTED);
+                    give_up();
                 }
                 cancel.interrupt();
             }

@@ -57,7 +57,6 @@ impl Carry<'_> {
             graph: &plan.graph,
             cache: self.cache,
             layers: layers.clone(),
-            ingest: self.ingest,
             images: self.images,
             trees: self.trees,
             progress: self.progress,
@@ -77,9 +76,8 @@ impl Carry<'_> {
             if self.cancel.was_interrupted() {
                 return Error::Interrupted.into();
             }
-            match id.and_then(|id| plan.graph.steps[id.0].lines) {
-                Some(lines) => self.progress.note(&excerpt(self.source.0, self.source.1, lines)),
-                None => {}
+            if let Some(lines) = id.and_then(|id| plan.graph.steps[id.0].lines) {
+                self.progress.note(&excerpt(self.source.0, self.source.1, lines));
             }
             error
         })?;
@@ -97,16 +95,15 @@ impl Carry<'_> {
         outcome: &Outcome,
         layers: &rootfs::LayerStore,
     ) -> Result<Option<Resolved>> {
-        let store = [BuildOutput { form: BuildForm::Image, destination: None, names: Vec::new(), push: false }];
-        let outputs: &[BuildOutput] = if self.options.outputs.is_empty() { &store } else { &self.options.outputs };
-        let wants_image = |output: &BuildOutput| !matches!(output.form, BuildForm::Tar | BuildForm::Local | BuildForm::CacheOnly);
-        let parts = Parts {
-            ingest: self.ingest,
-            cache: self.cache,
-            layers,
-            images: self.images,
-            epoch: self.epoch,
+        let store =
+            [BuildOutput { form: BuildForm::Image, destination: None, names: Vec::new(), push: false }];
+        let outputs: &[BuildOutput] =
+            if self.options.outputs.is_empty() { &store } else { &self.options.outputs };
+        let wants_image = |output: &BuildOutput| {
+            !matches!(output.form, BuildForm::Tar | BuildForm::Local | BuildForm::CacheOnly)
         };
+        let parts =
+            Parts { ingest: self.ingest, cache: self.cache, layers, images: self.images, epoch: self.epoch };
         let image = if outputs.iter().any(wants_image) {
             Some(parts.image(plan, outcome, &self.options.annotations)?)
         } else {

@@ -53,14 +53,6 @@ pub(crate) enum Error {
         /// What allows it.
         flag: &'static str,
     },
-    /// A mount that cannot be.
-    #[error("cannot mount on {target}")]
-    Mount {
-        /// Where.
-        target: String,
-        /// Why.
-        source: std::io::Error,
-    },
     /// A mount that makes no sense.
     #[error("invalid mount target `{0}`: want an absolute path other than /")]
     MountTarget(String),
@@ -109,9 +101,7 @@ impl Failure for Error {
             Self::NoSecret(_) | Self::NoAgent(_) => Kind::NotFound,
             Self::NotAllowed { .. } => Kind::Permission,
             Self::Platform { .. } => Kind::Unsupported,
-            Self::Mount { source, .. } | Self::System { source, .. } | Self::Secret { source, .. } => {
-                base::failure::kind_of_io(source)
-            }
+            Self::System { source, .. } | Self::Secret { source, .. } => base::failure::kind_of_io(source),
             Self::Agent { .. } => Kind::Unavailable,
             Self::Dockerfile(e) => e.kind(),
             Self::Changed(_) => Kind::Corrupt,
@@ -123,7 +113,9 @@ impl Failure for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoSecret(id) => vec![format!("give it: --secret id={id},src=FILE, or …,env=NAME")],
-            Self::NoAgent(id) => vec![format!("give it: --ssh {id}, or {id}=SOCKET, with an agent that runs")],
+            Self::NoAgent(id) => {
+                vec![format!("give it: --ssh {id}, or {id}=SOCKET, with an agent that runs")]
+            }
             Self::NotAllowed { flag, .. } => vec![format!("allow it: --allow {flag}")],
             Self::Platform { asked, .. } => {
                 vec![format!("register an emulator for {asked} with binfmt_misc, or build on such a machine")]

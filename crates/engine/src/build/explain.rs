@@ -56,7 +56,9 @@ impl Explain {
                 Some(_) => {}
             }
         }
-        changed.extend(before.keys().filter(|part| !parts.contains_key(*part)).map(|part| format!("{part} is gone")));
+        changed.extend(
+            before.keys().filter(|part| !parts.contains_key(*part)).map(|part| format!("{part} is gone")),
+        );
         if changed.is_empty() {
             return "not cached: its layer is not here any more".to_owned();
         }
@@ -100,7 +102,10 @@ mod tests {
         let cache = Cache::of(&instance);
         cache.make().unwrap();
         let parts = |value: &str| {
-            vec![("the command".to_owned(), Digest::of(b"x")), ("the variable A".to_owned(), Digest::of(value.as_bytes()))]
+            vec![
+                ("the command".to_owned(), Digest::of(b"x")),
+                ("the variable A".to_owned(), Digest::of(value.as_bytes())),
+            ]
         };
         let first = Explain::of(&cache, "x", true);
         assert_eq!(first.why("[1/2] RUN x", false, &parts("1")).unwrap(), "not cached: it was never built");

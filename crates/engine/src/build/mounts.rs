@@ -56,12 +56,14 @@ pub(super) struct Context<'m> {
     pub(super) identity: &'m dyn Fn(StepId) -> String,
 }
 
+/// A file on the tmpfs: its content, its mode, its owner, and the mount that is of it.
+type Private = (Vec<u8>, u32, (u32, u32), usize);
+
 /// The mounts of one `RUN`.
 #[derive(Default)]
 pub(super) struct Mounts<'m> {
-    mounts: Vec<(Mount, Option<Inside>)>,
-    /// Files on the tmpfs: content, mode, owner, and the mount that is of it.
-    files: Vec<(Vec<u8>, u32, (u32, u32), usize)>,
+    all: Vec<(Mount, Option<Inside>)>,
+    files: Vec<Private>,
     /// Overlays whose upper directory is thrown away, and the mounts that are of them.
     overlays: Vec<(Scratch, Vec<PathBuf>, usize)>,
     copies: Vec<Scratch>,
@@ -107,7 +109,7 @@ impl<'m> Mounts<'m> {
                     other => other,
                 };
                 let index = self.bind(target, !writable)?;
-                self.mounts[index].0.source = Some(inside(source));
+                self.all[index].0.source = Some(inside(source));
                 if *writable {
                     let scratch = context.engine.layer_store().scratch()?;
                     let lowers = match view {
@@ -117,7 +119,7 @@ impl<'m> Mounts<'m> {
                     };
                     self.overlays.push((scratch, lowers, index));
                 } else {
-                    self.mounts[index].1 = Some(match view {
+                    self.all[index].1 = Some(match view {
                         View::Layers(layers) if layers.is_empty() => {
                             Inside::Directory(context.engine.instance.spare())
                         }
@@ -138,14 +140,14 @@ impl<'m> Mounts<'m> {
                 let fill = |place: &Path| from.map_or(Ok(()), |from| (context.fill)(from, source, place));
                 let held = cachemounts::hold(context.cache, &wanted, &fill, context.cancel)?;
                 let index = self.bind(target, *read_only)?;
-                self.mounts[index].0.source = Some(PathBuf::from("."));
-                self.mounts[index].1 = Some(Inside::Directory(held.path().to_owned()));
+                self.all[index].0.source = Some(PathBuf::from("."));
+                self.all[index].1 = Some(Inside::Directory(held.path().to_owned()));
                 self.held.push(held);
             }
             Mounted::Tmpfs { size } => {
                 let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
                 options.extend(size.map(|size| format!("size={size}")));
-                self.mounts.push((mount(target, "tmpfs", options)?, None));
+                self.all.push((mount(target, "tmpfs", options)?, None));
             }
             Mounted::Secret { id, required, mode, uid, gid } => {
                 if let Some(content) = secret(context.options, id, *required)? {
@@ -182,8 +184,8 @@ impl<'m> Mounts<'m> {
         if read_only {
             options.push("ro".to_owned());
         }
-        self.mounts.push((mount(target, "bind", options)?, None));
-        Ok(self.mounts.len() - 1)
+        self.all.push((mount(target, "bind", options)?, None));
+        Ok(self.all.len() - 1)
     }
 
     /// Whether [`Self::make`] mounts something on this side.
@@ -205,7 +207,7 @@ impl<'m> Mounts<'m> {
                 file.write_all(&content).at("write", &path)?;
                 std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).at("set the owner of", &path)?;
                 file.set_permissions(std::fs::Permissions::from_mode(mode)).at("set the mode of", &path)?;
-                self.mounts[index].0.source = Some(path);
+                self.all[index].0.source = Some(path);
             }
         }
         for (n, (scratch, lowers, index)) in self.overlays.iter().enumerate() {
@@ -214,25 +216,25 @@ impl<'m> Mounts<'m> {
             let overlay = scratch.over(lowers.clone())?;
             let tree = rootfs::pack::written(&overlay)?;
             if overlay.lowers.is_empty() {
-                self.mounts[*index].1 = Some(Inside::Directory(overlay.upper));
+                self.all[*index].1 = Some(Inside::Directory(overlay.upper));
                 continue;
             }
             move_mount(&tree, c"", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .at("mount on", &place)?;
             self.mounted.push(place.clone());
-            self.mounts[*index].1 = Some(Inside::Directory(place));
+            self.all[*index].1 = Some(Inside::Directory(place));
         }
         for (n, (socket, look, index)) in self.agents.drain(..).enumerate() {
             let place = live.join(format!("agent-{n}"));
             self.running.push(Agent::start(&place, &socket, look)?);
-            self.mounts[index].0.source = Some(place);
+            self.all[index].0.source = Some(place);
         }
         Ok(())
     }
 
     /// Where they are in the container.
     pub(super) fn targets(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.mounts.iter().map(|(mount, _)| mount.destination.clone()).filter(|path| !path.starts_with("/dev"))
+        self.all.iter().map(|(mount, _)| mount.destination.clone()).filter(|path| !path.starts_with("/dev"))
     }
 
     /// Variables that come with them.
@@ -248,10 +250,10 @@ impl<'m> Mounts<'m> {
     /// Adds them to what is run: a parent before what lies below it.
     pub(super) fn add_to(&self, bundle: &mut Bundle) {
         let mut last: BTreeMap<&Path, usize> = BTreeMap::new();
-        for (n, (mount, _)) in self.mounts.iter().enumerate() {
+        for (n, (mount, _)) in self.all.iter().enumerate() {
             last.insert(&mount.destination, n);
         }
-        let mut mounts: Vec<&(Mount, Option<Inside>)> = last.values().map(|n| &self.mounts[*n]).collect();
+        let mut mounts: Vec<&(Mount, Option<Inside>)> = last.values().map(|n| &self.all[*n]).collect();
         mounts.sort_by_key(|(mount, _)| mount.destination.components().count());
         for (mount, inside) in mounts {
             bundle.spec.mounts.push(mount.clone());
@@ -274,13 +276,17 @@ impl Drop for Mounts<'_> {
 
 /// A path in a view.
 fn inside(source: &str) -> PathBuf {
-    let path: PathBuf = Path::new(source).components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir)).collect();
+    let path: PathBuf = Path::new(source)
+        .components()
+        .filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir))
+        .collect();
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
 fn mount(target: &str, kind: &str, options: Vec<String>) -> Result<Mount> {
     let path = Path::new(target);
-    let plain = path.is_absolute() && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    let plain = path.is_absolute()
+        && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     if !plain || path == Path::new("/") || target.contains('\0') {
         return Err(Error::MountTarget(target.to_owned()).into());
     }
@@ -297,9 +303,8 @@ fn tmpfs(place: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let target = std::ffi::CString::new(place.as_os_str().as_bytes()).map_err(io::Error::other);
     // `MS_NOSUID | MS_NODEV`.
-    let mounted = target.and_then(|target| {
-        sys::mount::mount_old(c"tmpfs", &target, c"tmpfs", 2 | 4, c"mode=0700").map_err(io::Error::from)
-    });
+    let mounted =
+        target.and_then(|target| sys::mount::mount_old(c"tmpfs", &target, c"tmpfs", 2 | 4, c"mode=0700"));
     Ok(mounted.map_err(failed("mount a tmpfs for secrets"))?)
 }
 

@@ -75,8 +75,12 @@ impl Engine {
         for found in cache.list()? {
             layers.entry(found.record.layer).or_default().push(found);
         }
-        let images: BTreeSet<Digest> =
-            self.image_store()?.list()?.iter().flat_map(|image| image.diff_ids().collect::<Vec<_>>()).collect();
+        let images: BTreeSet<Digest> = self
+            .image_store()?
+            .list()?
+            .iter()
+            .flat_map(|image| image.diff_ids().collect::<Vec<_>>())
+            .collect();
         let mut entries = Held::new();
         for (layer, found) in layers {
             let used = found.iter().map(|f| f.used).max().unwrap_or(Timestamp(0));
@@ -97,12 +101,13 @@ impl Engine {
         for name in fs::names(&dir)? {
             let path = dir.join(&name);
             let Ok(about) = std::fs::metadata(path.join("id")) else { continue };
-            let used = about.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let used =
+                about.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
             let used = Timestamp(used.and_then(|t| i64::try_from(t.as_nanos()).ok()).unwrap_or(0));
             let id = fs::read_if_exists(&path.join("id"))?.unwrap_or_default();
-            let in_use = parts(&path)?.iter().any(|part| {
-                !matches!(state::lock::held(part), Ok(state::lock::Held::Abandoned))
-            });
+            let in_use = parts(&path)?
+                .iter()
+                .any(|part| !matches!(state::lock::held(part), Ok(state::lock::Held::Abandoned)));
             let entry = BuildCacheEntry {
                 id: name,
                 description: format!("cache mount {}", String::from_utf8_lossy(&id)),
@@ -166,7 +171,8 @@ impl Engine {
         // The lengths of archives, which are known: only if those are too much is the disk looked at.
         let length = cache.list().map(|all| all.iter().map(|found| found.record.size).sum::<u64>());
         if length.is_ok_and(|length| length > budget) {
-            self.prune_build_cache(&BuildPruneOptions { keep: Some(budget), ..BuildPruneOptions::default() }).ok();
+            self.prune_build_cache(&BuildPruneOptions { keep: Some(budget), ..BuildPruneOptions::default() })
+                .ok();
         }
     }
 }

@@ -126,7 +126,8 @@ impl Parts<'_> {
         let count = config.history.len();
         let old = config.history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |last| last + 1);
         let mut layers = plan.layers.iter();
-        let mut time = config.history[..old].last().and_then(|entry| entry.created.clone()).or(config.created.clone());
+        let mut time =
+            config.history[..old].last().and_then(|entry| entry.created.clone()).or(config.created.clone());
         let mut new = false;
         for entry in &mut config.history[old..count] {
             if !entry.empty_layer

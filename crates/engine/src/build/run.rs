@@ -4,10 +4,9 @@
 //! holds (its group, its address) is in the request in its live directory, as any container's is; a container without a record
 //! is one that was never finished, so whoever finds that directory abandoned puts it right.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::build::graph::{Network, Run};
 use base::fs;
@@ -92,7 +91,7 @@ impl Job<'_> {
         let owner = owner.ok_or_else(|| failed("own a new container")(Errno::EXIST.into()))?;
         mounts.make(owner.live())?;
         let record = self.record(&id, &mounts)?;
-        let stubs = Stubs::find(&overlay.lowers, &self.targets(&mounts))?;
+        let stubs = Stubs::find(&overlay.lowers, &targets(&mounts))?;
         let network = engine.prepare_network(&record)?;
         let ended = self.in_network(&record, overlay, &network, &mut mounts, &owner);
         let released = network.release(&engine.instance, &id);
@@ -103,12 +102,6 @@ impl Job<'_> {
         released?;
         stubs.remove(&scratch.upper())?;
         Ok(scratch)
-    }
-
-    /// Where something is mounted, in the container.
-    fn targets(&self, mounts: &Mounts<'_>) -> Vec<PathBuf> {
-        let own = PROVIDED.iter().map(|(_, path)| *path).chain(["/proc", "/sys", "/dev"]).map(PathBuf::from);
-        own.chain(mounts.targets()).collect()
     }
 
     fn in_network(
@@ -159,7 +152,8 @@ impl Job<'_> {
         let batch = request.network.child_messages();
         let plan = plan.with_netlink(batch.bytes, batch.messages);
         let plumb = || -> std::result::Result<_, Errno> {
-            let null = || rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+            let null =
+                || rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
             let (ours, output) = pipe_with(PipeFlags::CLOEXEC)?;
             let (our_errors, errors) = pipe_with(PipeFlags::CLOEXEC)?;
             for fd in [&ours, &our_errors] {
@@ -178,7 +172,7 @@ impl Job<'_> {
         let mut buffer = vec![0; BUFFER];
         let mut lines = [Lines::default(), Lines::default()];
         let mut open = outputs.map(Some);
-        let mut say = |errors: usize, bytes: &[u8]| (self.listener)(errors == 1, bytes);
+        let say = |errors: usize, bytes: &[u8]| (self.listener)(errors == 1, bytes);
         loop {
             let mut polled = vec![PollFd::new(&running.pidfd, PollFlags::IN)];
             let indices: Vec<usize> = (0..2).filter(|&n| open[n].is_some()).collect();
@@ -188,14 +182,20 @@ impl Job<'_> {
                 Err(e) => return Err(failed("wait for a command")(e.into()).into()),
             }
             let ended = !polled[0].revents().is_empty();
-            let ready: Vec<usize> =
-                indices.iter().zip(&polled[1..]).filter(|(_, p)| !p.revents().is_empty()).map(|(n, _)| *n).collect();
+            let ready: Vec<usize> = indices
+                .iter()
+                .zip(&polled[1..])
+                .filter(|(_, p)| !p.revents().is_empty())
+                .map(|(n, _)| *n)
+                .collect();
             drop(polled);
             // Nobody is left to write when the first process of a PID namespace has ended: what there is, is all.
             let which = if ended { indices } else { ready };
             for n in which {
                 let Some(fd) = &open[n] else { continue };
-                if !drain(fd.as_fd(), &mut buffer, ended, &mut |bytes| lines[n].feed(bytes, &mut |l| say(n, l))) {
+                if !drain(fd.as_fd(), &mut buffer, ended, &mut |bytes| {
+                    lines[n].feed(bytes, &mut |l| say(n, l))
+                }) {
                     open[n] = None;
                 }
             }
@@ -271,6 +271,12 @@ impl Job<'_> {
     }
 }
 
+/// Where something is mounted, in the container.
+fn targets(mounts: &Mounts<'_>) -> Vec<PathBuf> {
+    let own = PROVIDED.iter().map(|(_, path)| *path).chain(["/proc", "/sys", "/dev"]).map(PathBuf::from);
+    own.chain(mounts.targets()).collect()
+}
+
 /// The variables, and ours where it has none of that name.
 fn environment(own: &[String], more: &[(String, String)]) -> Vec<String> {
     let mut env = own.to_vec();
@@ -320,14 +326,4 @@ fn drain(fd: BorrowedFd<'_>, buffer: &mut [u8], all: bool, sink: &mut dyn FnMut(
             return true;
         }
     }
-}
-
-/// An I/O error of the kernel's number.
-pub(super) fn io_error(errno: Errno) -> io::Error {
-    errno.into()
-}
-
-/// How long something has taken.
-pub(super) fn since(began: Instant) -> Duration {
-    began.elapsed()
 }

@@ -11,7 +11,7 @@ use std::thread::Scope;
 use ::build::graph::{Action, Graph, Mounted, Step, StepId};
 use ::build::ignore::Patterns;
 use base::{Digest, Timestamp};
-use image::{Ingest, Resolved};
+use image::Resolved;
 use rootfs::LayerStore;
 
 use super::cache::{Cache, Record};
@@ -63,7 +63,6 @@ pub(super) struct Solver<'b> {
     pub(super) graph: &'b Graph,
     pub(super) cache: &'b Cache,
     pub(super) layers: LayerStore,
-    pub(super) ingest: &'b Ingest,
     /// The images of the steps, by the digest of their manifest.
     pub(super) images: &'b BTreeMap<String, Resolved>,
     pub(super) trees: &'b dyn Trees,

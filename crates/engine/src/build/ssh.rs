@@ -38,7 +38,8 @@ impl Agent {
     pub(super) fn start(place: &Path, socket: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<Self> {
         let listener = UnixListener::bind(place).at("listen at", place)?;
         std::os::unix::fs::chown(place, Some(uid), Some(gid)).at("set the owner of", place)?;
-        std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode)).at("set the mode of", place)?;
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode))
+            .at("set the mode of", place)?;
         listener.set_nonblocking(true).at("listen at", place)?;
         let (end, life) = io::pipe().map_err(failed("make a pipe"))?;
         let socket = socket.to_owned();

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ::build::graph::{Action, Change, Copy, Files, Mounted, Run, StepId};
-use base::fs::At;
 use base::Digest;
+use base::fs::At;
 use rootfs::Scratch;
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -104,8 +104,9 @@ impl Doing<'_, '_> {
         let mut reads = Vec::new();
         for mount in &run.mounts {
             let (from, source) = match &mount.what {
-                Mounted::Bind { from, source, .. } => (*from, source),
-                Mounted::Cache { from: Some(from), source, .. } => (*from, source),
+                Mounted::Bind { from, source, .. } | Mounted::Cache { from: Some(from), source, .. } => {
+                    (*from, source)
+                }
                 _ => continue,
             };
             let change = all_of(from, source);
@@ -237,7 +238,10 @@ impl Doing<'_, '_> {
             }
             Some(key.finish().0)
         };
-        if !forced && let Some(slow) = &slow && let Some(record) = self.look(slow)? {
+        if !forced
+            && let Some(slow) = &slow
+            && let Some(record) = self.look(slow)?
+        {
             solver.cache.put(&fast, &record)?;
             return Ok(hit(record));
         }

@@ -198,7 +198,9 @@ mod tests {
     fn only_what_was_made_and_is_empty_goes() {
         let dir = tempfile::tempdir().unwrap();
         let (lower, upper) = (dir.path().join("lower"), dir.path().join("upper"));
-        for path in [lower.join("etc"), lower.join("var"), upper.join("etc"), upper.join("var"), upper.join("a/b")] {
+        for path in
+            [lower.join("etc"), lower.join("var"), upper.join("etc"), upper.join("var"), upper.join("a/b")]
+        {
             std::fs::create_dir_all(path).unwrap();
         }
         std::os::unix::fs::symlink("../run/x/resolv.conf", lower.join("etc/resolv.conf")).unwrap();

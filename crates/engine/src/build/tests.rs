@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ::build::graph::{Action, Change, Files, Graph, Mode, Mount, Mounted, Network, Plan, Run, Sharing, Step, StepId};
+use ::build::graph::{
+    Action, Change, Files, Graph, Mode, Mount, Mounted, Network, Plan, Run, Sharing, Step, StepId,
+};
 use base::Timestamp;
 use oci::image::{History, ImageConfig};
 use state::options::NetworkMode;
@@ -31,7 +33,8 @@ fn fixture() -> Fixture {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let config = dir.path().join("config.toml");
     std::fs::write(&config, "").unwrap();
-    let settings = Settings { root: Some(dir.path().join("root")), config: Some(config), ..Settings::default() };
+    let settings =
+        Settings { root: Some(dir.path().join("root")), config: Some(config), ..Settings::default() };
     Fixture { engine: Engine::open(&settings).unwrap(), dir }
 }
 
@@ -181,8 +184,12 @@ fn carry_with(
 fn tree(fixture: &Fixture, plan: &Plan) -> PathBuf {
     let out = fixture.dir.path().join("out");
     std::fs::remove_dir_all(&out).ok();
-    let output =
-        BuildOutput { form: BuildForm::Local, destination: Some(out.clone()), names: Vec::new(), push: false };
+    let output = BuildOutput {
+        form: BuildForm::Local,
+        destination: Some(out.clone()),
+        names: Vec::new(),
+        push: false,
+    };
     let options = BuildOptions { outputs: vec![output], ..options() };
     carry(fixture, plan, &options, &Heard::default()).unwrap();
     out
@@ -250,7 +257,9 @@ fn independent_steps_run_at_once() {
         },
     };
     let script = |own: &str, other: &str| {
-        format!("touch /shared/{own}; n=0; until [ -e /shared/{other} ]; do n=$((n+1)); [ $n -lt 500 ] || exit 1; usleep 10000 2>/dev/null || sleep 0.01; done; touch /{own}")
+        format!(
+            "touch /shared/{own}; n=0; until [ -e /shared/{other} ]; do n=$((n+1)); [ $n -lt 500 ] || exit 1; usleep 10000 2>/dev/null || sleep 0.01; done; touch /{own}"
+        )
     };
     let a = made.run(Run { mounts: vec![cache.clone()], ..run(1, &script("a", "b")) });
     let b = made.run(Run { mounts: vec![cache], ..run(1, &script("b", "a")) });
@@ -288,7 +297,11 @@ fn secrets_are_seen_and_leave_nothing() {
     options.secrets.insert(id, SecretSource::File(file.clone()));
     carry(&fixture, &made.0, &options, &Heard::default()).unwrap();
     std::fs::remove_file(file).unwrap();
-    let grep = std::process::Command::new("grep").args(["-rl", "hush-hush"]).arg(fixture.dir.path()).output().unwrap();
+    let grep = std::process::Command::new("grep")
+        .args(["-rl", "hush-hush"])
+        .arg(fixture.dir.path())
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
     let out = tree(&fixture, &made.0);
     assert_eq!(base::fs::names(&out).unwrap(), ["bin"]);
@@ -300,7 +313,10 @@ fn the_same_at_any_time_is_the_same_image_with_an_epoch() {
     let build = |fixture: &Fixture| {
         let mut made = Made::new();
         made.run(run(1, "mkdir /d; echo x >/d/f; ln -s f /d/l"));
-        carry_with(fixture, &made.0, &options(), &Heard::default(), epoch, &Cancel::default()).unwrap().image.unwrap()
+        carry_with(fixture, &made.0, &options(), &Heard::default(), epoch, &Cancel::default())
+            .unwrap()
+            .image
+            .unwrap()
     };
     let one = build(&fixture());
     std::thread::sleep(Duration::from_millis(1100));

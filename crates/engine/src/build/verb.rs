@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ use ::build::{NamedContext, NoCache, Options};
 use base::{Digest, Timestamp};
 use image::Reference;
 use oci::image::Platform;
+use registry::download::Watch;
+use registry::{Client, Credentials};
 use rootfs::Scratch;
 
 use super::bases::Images;
@@ -20,12 +22,12 @@ use super::cache::Cache;
 use super::cancel::{self, Cancel};
 use super::carry::Carry;
 use super::error::{Error, failed};
-use super::files::Remembered;
+use super::files::{Owners, Remembered};
 use super::options::{BuildOptions, BuildWarning, Built, BuiltImage};
 use super::progress::{BuildEvent, BuildProgress};
 use super::solve::{Tree, Trees};
 use super::sources::context::{self, Asked, Fetch, Opened, Spec};
-use super::sources::git;
+use super::sources::{Fetcher, Places, git, http};
 use crate::Engine;
 use crate::error::Result;
 use crate::images::tag;
@@ -61,7 +63,8 @@ impl Engine {
         progress: &dyn BuildProgress,
         cancel: &Cancel,
     ) -> Result<Built> {
-        let names: Vec<Reference> = options.tags.iter().map(|name| tag::new_name(name)).collect::<Result<_>>()?;
+        let names: Vec<Reference> =
+            options.tags.iter().map(|name| tag::new_name(name)).collect::<Result<_>>()?;
         let cache = Cache::of(&self.instance);
         cache.make()?;
         let layers_stay = cache.share()?;
@@ -129,23 +132,24 @@ fn shown(warning: &Warning) -> BuildWarning {
 }
 
 /// What is known before the Dockerfile is planned.
-struct Prepared {
+struct Prepared<'e> {
     main: Arc<Opened>,
     platform: Platform,
     epoch: Option<Timestamp>,
     arguments: BTreeMap<String, String>,
-    trees: Contexts,
+    trees: Contexts<'e>,
     vertices: Cell<usize>,
 }
 
-impl Prepared {
-    fn of(engine: &Engine, options: &BuildOptions, progress: &dyn BuildProgress) -> Result<Self> {
+impl<'e> Prepared<'e> {
+    fn of(engine: &'e Engine, options: &BuildOptions, progress: &dyn BuildProgress) -> Result<Self> {
         let platform = crate::images::pull::platform_of(options.platform.as_deref())?;
         let mut arguments = options.build_args.clone();
         if let Ok(epoch) = std::env::var(EPOCH) {
             arguments.entry(EPOCH.to_owned()).or_insert(epoch);
         }
-        let epoch = arguments.get(EPOCH).filter(|text| !text.is_empty()).map(|text| epoch(text)).transpose()?;
+        let epoch =
+            arguments.get(EPOCH).filter(|text| !text.is_empty()).map(|text| epoch(text)).transpose()?;
         let vertices = Cell::new(1);
         let began = Instant::now();
         let file = options.file.as_deref().unwrap_or("Dockerfile");
@@ -227,26 +231,26 @@ fn is_emulated(architecture: &str) -> bool {
 }
 
 /// The contexts of a build, and what it fetches.
-struct Contexts {
+struct Contexts<'e> {
     main: Arc<Opened>,
     named: BTreeMap<String, String>,
     remembered: Arc<Remembered>,
     /// What is unpacked lies in it, and goes with it.
     work: Scratch,
     store: PathBuf,
-    local: bool,
+    engine: &'e Engine,
 }
 
-impl Contexts {
-    fn open(engine: &Engine, options: &BuildOptions) -> Result<Self> {
+impl<'e> Contexts<'e> {
+    fn open(engine: &'e Engine, options: &BuildOptions) -> Result<Self> {
         let cache = Cache::of(&engine.instance);
         cache.make()?;
         let spec = Spec::parse(&options.context)?;
         let work = engine.layer_store().scratch()?;
-        let fetcher = Fetcher { store: cache.dir(), work: &work.upper(), local: true };
         let upper = work.upper();
+        let fetch = Elsewhere { engine, places: Places { store: cache.dir(), work: &upper } };
         let asked = Asked { spec: &spec, dockerfile: options.file.as_deref(), work: &upper };
-        let main = context::open(&asked, &mut std::io::stdin().lock(), &fetcher)?;
+        let main = context::open(&asked, &mut std::io::stdin().lock(), &fetch)?;
         let place = match &spec {
             Spec::Directory(path) => std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()),
             _ => PathBuf::from("-"),
@@ -259,7 +263,7 @@ impl Contexts {
             remembered: Arc::new(remembered),
             work,
             store: cache.dir().to_owned(),
-            local: true,
+            engine,
         })
     }
 
@@ -271,53 +275,60 @@ impl Contexts {
     }
 }
 
-impl Trees for Contexts {
+impl Trees for Contexts<'_> {
     fn open(&self, action: &Action) -> Result<Tree> {
         let work = self.work.upper();
-        let fetcher = Fetcher { store: &self.store, work: &work, local: self.local };
+        let places = Places { store: &self.store, work: &work };
+        let fetch = Elsewhere { engine: self.engine, places };
         match action {
             Action::Context(context) => match &context.name {
                 None => self.tree(&self.main),
                 Some(name) => {
                     let spec = self.named.get(name).map_or(name.as_str(), String::as_str);
-                    self.tree(&context::open_named(&Spec::parse(spec)?, &work, &fetcher)?)
+                    self.tree(&context::open_named(&Spec::parse(spec)?, &work, &fetch)?)
                 }
             },
             Action::Git(git) => {
-                let (root, _) = Fetcher { local: false, ..fetcher }.git(git)?;
-                Ok(Tree { root, ignore: None, remembered: None, owners: super::files::Owners::Root })
+                let (root, _) = fetch.git(git)?;
+                Ok(Tree { root, ignore: None, remembered: None, owners: Owners::Root })
             }
-            Action::Http(http) => fetcher.file(http),
+            Action::Http(file) => {
+                let fetched = fetch.with(|client| Ok(http::fetch(file, places, client, &NoWatch)?))?;
+                Ok(Tree { root: fetched.root, ignore: None, remembered: None, owners: Owners::Root })
+            }
             _ => Err(Error::NoFiles(0).into()),
         }
     }
 }
 
-/// Fetches what is elsewhere.
-#[derive(Clone, Copy)]
-struct Fetcher<'f> {
-    store: &'f Path,
-    work: &'f Path,
-    /// The address is the user's own.
-    local: bool,
+/// Fetches what is elsewhere. Who asks the web is made only when somebody has to be asked.
+struct Elsewhere<'f> {
+    engine: &'f Engine,
+    places: Places<'f>,
 }
 
-impl Fetcher<'_> {
-    fn file(&self, http: &::build::graph::Http) -> Result<Tree> {
-        let _ = self;
-        Err(Error::Option(format!("cannot fetch {}", super::sources::without_login(&http.url))).into())
+impl Elsewhere<'_> {
+    fn with<T>(&self, fetch: impl FnOnce(&Client) -> Result<T>) -> Result<T> {
+        fetch(&self.engine.registry_client_with(Credentials::default())?)
     }
 }
 
-impl Fetch for Fetcher<'_> {
+impl Fetch for Elsewhere<'_> {
     fn http(&self, url: &str) -> Result<File> {
-        let _ = self;
-        Err(Error::Option(format!("cannot fetch {}", super::sources::without_login(url))).into())
+        self.with(|client| Fetcher { places: self.places, client, watch: &NoWatch }.http(url))
     }
 
     fn git(&self, git: &Git) -> Result<(OwnedFd, String)> {
-        let places = git::Places { store: self.store, work: self.work };
-        let fetched = git::fetch(git, places, self.local)?;
+        let fetched = git::fetch(git, self.places, false)?;
         Ok((fetched.root, fetched.commit))
     }
+}
+
+/// A file that is fetched is shown when it is there.
+struct NoWatch;
+
+impl Watch for NoWatch {
+    fn begins(&self, _: Option<u64>) {}
+
+    fn came(&self, _: u64) {}
 }

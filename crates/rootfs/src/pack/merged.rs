@@ -265,7 +265,11 @@ mod tests {
         in_a_thread(move || {
             sys::process::unshare(sys::process::namespaces::MOUNT as u32)?;
             mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-            let root = mount_by_numbers(&[lower], Some(Top { upper: &upper, work: &work, volatile: false }), &upper)?;
+            let root = mount_by_numbers(
+                &[lower],
+                Some(Top { upper: &upper, work: &work, volatile: false }),
+                &upper,
+            )?;
             rustix::fs::statat(&root, "below", rustix::fs::AtFlags::empty())?;
             rustix::fs::openat(&root, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RUSR)?;
             Ok(())
