@@ -194,7 +194,7 @@ impl Job<'_> {
             for n in which {
                 let Some(fd) = &open[n] else { continue };
                 if !drain(fd.as_fd(), &mut buffer, ended, &mut |bytes| {
-                    lines[n].feed(bytes, &mut |l| say(n, l))
+                    lines[n].feed(bytes, &mut |l| say(n, l));
                 }) {
                     open[n] = None;
                 }
