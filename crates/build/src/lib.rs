@@ -9,6 +9,8 @@ mod conformance;
 mod dockerfile;
 mod error;
 mod expand;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod go;
 pub mod graph;
 pub mod ignore;

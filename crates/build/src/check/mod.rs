@@ -78,6 +78,8 @@ pub(crate) struct Checks {
     experimental: Rules,
     error: bool,
     pub(crate) warnings: Vec<Warning>,
+    /// What was said already: stages are gone through more than once.
+    said: BTreeSet<((usize, usize), &'static str, String)>,
 }
 
 impl Checks {
@@ -115,9 +117,8 @@ impl Checks {
             .filter_map(|options| Self::parse(options, Place::default()).ok())
             .any(|own| own.skip.has(rule));
         let asleep = rule::EXPERIMENTAL.contains(&rule) && !self.experimental.has(rule);
-        let warning = Warning { rule, message, lines };
-        if !skipped && !asleep && !self.skip.has(rule) && !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
+        if !skipped && !asleep && !self.skip.has(rule) && self.said.insert((lines, rule, message.clone())) {
+            self.warnings.push(Warning { rule, message, lines });
         }
     }
 

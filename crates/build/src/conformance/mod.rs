@@ -10,5 +10,5 @@ mod metadata;
 mod onbuild;
 mod running;
 mod stages;
-mod support;
+pub(crate) mod support;
 mod words;

@@ -26,6 +26,12 @@ pub(crate) use lines::Directive;
 
 use crate::error::{Checked, Fault, Place, Text};
 
+/// The longest Dockerfile, in bytes. Longer ones are no Dockerfiles.
+const LONGEST: usize = 2 << 20;
+
+/// The most stages: what each says of its image is kept, with what it has from those below.
+const MOST_STAGES: usize = 1000;
+
 /// A Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dockerfile {
@@ -199,10 +205,18 @@ impl Dockerfile {
     /// # Errors
     /// The first thing that is wrong with it.
     pub(crate) fn parse(source: &str) -> Checked<Self> {
+        if source.len() > LONGEST {
+            let message = format!("the Dockerfile is longer than {} MiB", LONGEST >> 20);
+            return Err(Fault::new(Place::default(), message));
+        }
         let (escape, check, nodes) = nodes(source, None)?;
         let (mut globals, mut stages) = (Vec::new(), Vec::<Stage>::new());
         for node in nodes {
+            let count = stages.len();
             match (&node.instruction, stages.last_mut()) {
+                (Instruction::From(_), _) if count == MOST_STAGES => {
+                    return Err(Fault::new(node.place(), format!("more than {MOST_STAGES} stages")));
+                }
                 (Instruction::From(base), _) => {
                     let base = base.clone();
                     stages.push(Stage { from: node, base, nodes: Vec::new() });

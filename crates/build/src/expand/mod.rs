@@ -11,6 +11,9 @@ use pattern::Pattern;
 /// How deep `${a:-${b:-…}}` may go.
 const DEEPEST: usize = 50;
 
+/// How long a word may become, in bytes: `ENV A=$A$A` doubles it. No program could be given one an eighth as long (`execve(2)`).
+const LONGEST: usize = 1 << 20;
+
 /// How a word is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
@@ -116,6 +119,13 @@ impl Reader<'_> {
         Err(Malformed { at: at.min(self.text.len()), message: message.into() })
     }
 
+    fn check_length(&self, length: usize) -> Result<(), Malformed> {
+        if length > LONGEST {
+            return self.error(self.at, format!("the word becomes longer than {} MiB", LONGEST >> 20));
+        }
+        Ok(())
+    }
+
     /// Reads up to a character, which ends what began at `open`, or to the end.
     fn until(&mut self, stop: Option<char>, open: usize, keep_escapes: bool) -> Result<Words, Malformed> {
         let mut words = Words::default();
@@ -124,6 +134,7 @@ impl Reader<'_> {
                 self.next();
                 return Ok(words);
             }
+            self.check_length(words.text.len())?;
             match c {
                 '$' => self.dollar()?.chars().for_each(|c| words.push(c)),
                 '\'' if !self.style.no_quotes => words.push_quoted(&self.single()?),
@@ -143,6 +154,7 @@ impl Reader<'_> {
                 }
             }
         }
+        self.check_length(words.text.len())?;
         match stop {
             Some(stop) => self.error(open, format!("`{stop}` is missing at the end of `${{…}}`")),
             None => Ok(words),
@@ -166,6 +178,7 @@ impl Reader<'_> {
         let mut inner = String::new();
         let escape = self.style.escape;
         loop {
+            self.check_length(inner.len())?;
             match self.peek() {
                 None => return self.error(start, "a double quote is not closed"),
                 Some('"') => break self.at += 1,
@@ -277,10 +290,11 @@ impl Reader<'_> {
                     None => (false, &*word),
                 };
                 let pattern = self.pattern(word, after)?;
-                Ok(match operator {
+                let stripped = match operator {
                     '#' => pattern.strip_front(&value, longest),
                     _ => pattern.strip_back(&value, longest),
-                })
+                };
+                stripped.or_else(|why| self.error(after, why))
             }
             '/' if !null_is_unset => {
                 let all = self.peek() == Some('/');
@@ -292,11 +306,9 @@ impl Reader<'_> {
                 let Some(value) = self.look_up(&name, false) else {
                     return Ok(self.unset(format!("${{{name}/{word}/{with}}}")));
                 };
-                Ok(self.pattern(&word, after)?.replace(
-                    &value,
-                    &pattern::plain(&with, self.style.escape),
-                    all,
-                ))
+                let pattern = self.pattern(&word, after)?;
+                let with = pattern::plain(&with, self.style.escape);
+                pattern.replace(&value, &with, all, LONGEST).or_else(|why| self.error(after, why))
             }
             other if other.is_whitespace() || matches!(other, '"' | '\'') => {
                 self.error(start, format!("`}}` is missing after `${{{name}`"))

@@ -6,8 +6,10 @@
 //!                what they are upon    after the other
 //! ```
 
+mod bases;
 mod build;
 mod copy;
+mod finish;
 mod metadata;
 mod ports;
 mod reference;
