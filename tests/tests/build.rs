@@ -57,12 +57,12 @@ fn two_stages_become_one_image_and_are_found_again() {
 
     // All of it is found again, and is the same image.
     let told = context.build(&["-t", "made:1", "--label", "more=too", "--annotation", "note=x"]);
-    assert_eq!(cached(&told), 6, "{told}");
+    assert_eq!(cached(&told), 5, "{told}");
     assert_eq!(dhow.inspect("made:1")["Id"], image["Id"]);
 
     // A clone is as good: names and bytes count, not times.
     let clone = Context::new(&dhow, "clone").with("Dockerfile", TWO_STAGES).with("input", "one\n");
-    assert_eq!(cached(&clone.build(&[])), 6);
+    assert_eq!(cached(&clone.build(&[])), 5);
 
     // What changes is done again, and what does not follow from it is not.
     context.write("input", "two\n");
@@ -134,8 +134,9 @@ fn what_fails_says_where_and_why() {
     assert!(std::fs::read_dir(dhow.run_root().join("containers")).unwrap().next().is_none());
     let told = context.fails(&["--target", "nope"]);
     assert!(told.contains("nope"), "{told}");
-    dhow.fails(1, &["build", "/no/such/directory"]);
-    dhow.fails(1, &["build", "--platform", "linux/s390x", context.path().to_str().unwrap()]);
+    for args in [&["build", "/no/such/directory"][..], &["build", "--platform", "linux/s390x", "."]] {
+        assert_eq!(dhow.run(args).code, 1, "{args:?}");
+    }
 }
 
 #[test]

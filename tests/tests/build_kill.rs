@@ -25,7 +25,9 @@ fn leftovers(dhow: &Dhow) -> Vec<String> {
     let in_layers = std::fs::read_dir(dhow.root().join("layers")).unwrap().flatten();
     let unfinished =
         in_layers.map(|e| e.file_name().into_string().unwrap()).filter(|name| name.starts_with('.'));
+    // Of a container that has ended somebody may still clean up.
     let live = std::fs::read_dir(dhow.run_root().join("containers")).unwrap().flatten();
+    let live = live.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
     let running = std::fs::read_dir(dhow.root().join("build/running")).into_iter().flatten().flatten();
     unfinished.chain(live.chain(running).map(|e| e.file_name().into_string().unwrap())).collect()
 }

@@ -2,7 +2,7 @@
 //! command needs. It lives as long as the command.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use base::fs::At;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags};
 
 use super::error::{Error, failed};
 use crate::error::Result;
@@ -36,7 +37,7 @@ pub(super) struct Agent {
 impl Agent {
     /// Listens at `place` for who wants the agent at `socket`.
     pub(super) fn start(place: &Path, socket: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<Self> {
-        let listener = UnixListener::bind(place).at("listen at", place)?;
+        let listener = bind(place).at("listen at", place)?;
         std::os::unix::fs::chown(place, Some(uid), Some(gid)).at("set the owner of", place)?;
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode))
             .at("set the mode of", place)?;
@@ -47,6 +48,16 @@ impl Agent {
         let thread = std::thread::Builder::new().name("agent".to_owned()).spawn(serve);
         Ok(Self { life: Some(life), thread: Some(thread.map_err(failed("start a thread"))?) })
     }
+}
+
+/// A socket's address has room for 107 bytes: the directory is called by the number of its descriptor.
+fn bind(place: &Path) -> io::Result<UnixListener> {
+    let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+    UnixListener::bind(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
 }
 
 impl Drop for Agent {
