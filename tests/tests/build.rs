@@ -67,14 +67,10 @@ fn two_stages_become_one_image_and_are_found_again() {
     // What changes is done again, and what does not follow from it is not.
     context.write("input", "two\n");
     let told = context.build(&["-t", "made:1", "--explain"]);
-    assert!(
-        told.contains("not cached: the files copied to /src/. changed")
-            || told.contains("not cached: the files copied to"),
-        "{told}"
-    );
+    assert!(told.contains("not cached: the file input changed"), "{told}");
     assert_eq!(dhow.ok(&["run", "--rm", "--network", "none", "made:1"]), "hello world: two");
     let told = context.build(&["--build-arg", "WHO=you", "--explain", "-t", "made:1"]);
-    assert!(told.contains("not cached: the variable WHO changed") || told.contains("WHO"), "{told}");
+    assert!(told.contains("not cached: the variable WHO changed"), "{told}");
     assert_eq!(dhow.ok(&["run", "--rm", "--network", "none", "made:1"]), "hello you: two");
 }
 

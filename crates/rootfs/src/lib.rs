@@ -46,7 +46,7 @@ pub use error::{Error, Result};
 pub use limits::{Exceeded, Limits, PATH as LONGEST_PATH};
 pub use name::BadName;
 pub use overlay::{MAX_LOWERS, Overlay};
-pub use scratch::{Kept, Scratch};
+pub use scratch::{Kept, Scratch, Sealed};
 pub use store::{LayerStore, remove_tree, sweep_removing};
 pub use unpack::UnpackError;
 pub use verify::{Damage, Difference, Verified};

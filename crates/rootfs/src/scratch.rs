@@ -78,17 +78,39 @@ impl Scratch {
         Ok(Overlay { lowers, upper, work })
     }
 
-    /// Makes a layer of what was written. Nobody writes to it any more, and no mount of it is left. No file's time is later
-    /// than `latest`. Whoever keeps others from collecting what is not named yet does so meanwhile.
-    pub fn keep(self, latest: Option<Timestamp>) -> Result<Kept> {
+    /// What was written is whole: makes an unpacked layer of it, which is not in its place yet. Nobody writes to it any more, and
+    /// no mount of it is left. No file's time is later than `latest`.
+    pub fn seal(self, latest: Option<Timestamp>) -> Result<Sealed> {
         let upper = self.upper();
         let root = open(&upper)?;
         let empty = settle(root.as_fd(), &upper, latest)?;
         let (diff_id, size) = pack::identify(root.as_fd(), pack::Source::Layer)?;
         Layer { empty, ..Layer::default() }.rewrite(&root).at("mark", &upper)?;
-        let made = Unfinished { path: upper, fd: root };
-        self.store.publish(&made, &self.store.path(&diff_id))?;
-        Ok(Kept { diff_id, size })
+        Ok(Sealed { scratch: self, root, kept: Kept { diff_id, size } })
+    }
+}
+
+/// A layer that has yet to come to its place. Gone when dropped.
+#[derive(Debug)]
+pub struct Sealed {
+    scratch: Scratch,
+    root: OwnedFd,
+    kept: Kept,
+}
+
+impl Sealed {
+    /// What it is.
+    pub fn layer(&self) -> Kept {
+        self.kept
+    }
+
+    /// Puts it into the store, where it may be already. Whoever keeps others from collecting what nothing names does so
+    /// meanwhile.
+    pub fn publish(self) -> Result<Kept> {
+        let store = &self.scratch.store;
+        let made = Unfinished { path: self.scratch.upper(), fd: self.root };
+        store.publish(&made, &store.path(&self.kept.diff_id))?;
+        Ok(self.kept)
     }
 }
 
@@ -123,6 +145,7 @@ fn settle(root: BorrowedFd<'_>, place: &Path, latest: Option<Timestamp>) -> Resu
                 pending.push(child(Path::new(""), &path, name));
             }
         }
+        plain(dir.as_fd(), c".").at("clear the attributes of", place.join(&path))?;
         if hides && !mark::has_whiteouts(&dir).at("look at", place.join(&path))? {
             mark::set_has_whiteouts(&dir).at("mark", place.join(&path))?;
         }
@@ -148,10 +171,30 @@ fn one(dir: &OwnedFd, name: &CStr, latest: Option<Timestamp>, hides: &mut bool) 
         }
         _ => {}
     }
+    plain(dir.as_fd(), name)?;
     if let Some(times) = latest.and_then(|latest| clamped(&stat, latest)) {
         rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(false)
+}
+
+/// Takes away what overlay notes for itself of what it has copied up: in a layer it means nothing.
+fn plain(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let mut names = [0_u8; 4096];
+    let length = match rustix::fs::llistxattr(&path, &mut names[..]) {
+        // So many are not overlay's.
+        Err(Errno::RANGE | Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    for name in names[..length].split(|&b| b == 0) {
+        if name.starts_with(b"trusted.overlay.") && name != mark::OPAQUE.as_bytes() {
+            rustix::fs::lremovexattr(&path, name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Its times, where the last change was later than that.
@@ -211,7 +254,7 @@ mod tests {
         std::fs::write(scratch.upper().join("d/f"), "x").unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(scratch.upper().join("d/s")).unwrap();
         let epoch = Timestamp(1_000_000_000_000_000_000);
-        let kept = scratch.keep(Some(epoch)).unwrap();
+        let kept = scratch.seal(Some(epoch)).unwrap().publish().unwrap();
         assert!(fixture.store.has(&kept.diff_id));
         assert_eq!(names(&fixture.layers), [kept.diff_id.hex()]);
         let path = fixture.store.path(&kept.diff_id);
@@ -226,7 +269,7 @@ mod tests {
         let again = fixture.store.scratch().unwrap();
         std::fs::create_dir(again.upper().join("d")).unwrap();
         std::fs::write(again.upper().join("d/f"), "x").unwrap();
-        assert_eq!(again.keep(Some(epoch)).unwrap(), kept);
+        assert_eq!(again.seal(Some(epoch)).unwrap().publish().unwrap(), kept);
         assert_eq!(names(&fixture.layers), [kept.diff_id.hex()]);
     }
 
@@ -242,7 +285,7 @@ mod tests {
     #[test]
     fn an_empty_layer_is_not_stacked() {
         let fixture = fixture();
-        let kept = fixture.store.scratch().unwrap().keep(None).unwrap();
+        let kept = fixture.store.scratch().unwrap().seal(None).unwrap().publish().unwrap();
         assert_eq!(kept.size, 1024);
         assert!(Layer::read(&fixture.store.path(&kept.diff_id)).unwrap().unwrap().empty);
     }

@@ -250,12 +250,20 @@ impl Doing<'_, '_> {
         if !forced && let Some(record) = self.look(slow.as_ref().unwrap_or(&fast))? {
             return Ok(hit(record));
         }
+        let mut parts = parts;
+        for read in reads {
+            if let (Made::Tree(tree), Change::Copy(copy)) = (self.made(read.from)?, &read.change) {
+                let digest = |change: &Change| self.digest(read.from, change);
+                parts.extend(super::explain::files(tree, copy, &digest));
+            }
+        }
         if let Some(why) = solver.explain.why(&step.title, forced, &parts) {
             solver.progress.event(self.vertex, BuildEvent::Note { text: &why });
         }
         let scratch = make()?;
         solver.cancel.check()?;
-        let kept = scratch.keep(solver.epoch)?;
+        let sealed = scratch.seal(solver.epoch)?;
+        let kept = sealed.layer();
         let record = Record::new(kept.diff_id, kept.size, self.began.elapsed(), &step.title);
         // A context that was changed meanwhile: nobody knows which of its states was copied.
         let mut same = true;
@@ -268,6 +276,8 @@ impl Doing<'_, '_> {
                 solver.cache.put(slow, &record)?;
             }
         }
+        // After its record: a layer that nothing names would be nobody's to remove.
+        sealed.publish()?;
         let mut layers = base.to_vec();
         layers.push(record.layer);
         Ok((Made::Layers(Arc::new(layers)), Some(Done { record, cached: false })))
@@ -286,8 +296,12 @@ impl Doing<'_, '_> {
     }
 
     fn content(&self, read: &Read) -> Result<Digest> {
-        let trees = Opened::of(self, [read.from])?;
-        files::digest(&read.change, &|id| trees.source(id))
+        self.digest(read.from, &read.change)
+    }
+
+    fn digest(&self, from: StepId, change: &Change) -> Result<Digest> {
+        let trees = Opened::of(self, [from])?;
+        files::digest(change, &|id| trees.source(id))
     }
 
     /// The files of a step, as something to be mounted: so that what is at `source` is there.

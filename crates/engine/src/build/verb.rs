@@ -71,6 +71,7 @@ impl Engine {
         // What builds that were killed have left.
         self.layer_store().sweep()?;
         self.reconcile_live(|_| true)?;
+        self.sweep_removing();
         cache.sweep();
         let prepared = Prepared::of(self, options, progress)?;
         let store = self.image_store()?;
@@ -121,6 +122,9 @@ impl Engine {
         };
         drop(layers_stay);
         if carried.steps.0 > carried.steps.1 {
+            // Who was killed just before we came may have died only now.
+            self.layer_store().sweep().ok();
+            self.reconcile_live(|_| true).ok();
             self.trim_build_cache(self.config.build.keep);
         }
         Ok(built)
