@@ -77,6 +77,8 @@ pub(crate) enum Decoder<R: Read> {
     Plain(Sniffed<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<Sniffed<R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Sniffed<R>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<Sniffed<R>>>),
+    Xz(Box<lzma_rust2::XzReader<Sniffed<R>>>),
 }
 
 /// Why no decoder could be made.
@@ -88,11 +90,29 @@ pub(crate) enum OpenError {
 
 impl<R: Read> Decoder<R> {
     /// Looks at the first bytes of `blob` and picks the decoder. `window`: how many bytes zstd may hold.
-    pub(crate) fn new(mut blob: R, window: u64) -> Result<Self, OpenError> {
-        let mut head = Vec::with_capacity(HEAD as usize);
-        blob.by_ref().take(HEAD).read_to_end(&mut head).map_err(OpenError::Read)?;
+    pub(crate) fn new(blob: R, window: u64) -> Result<Self, OpenError> {
+        let (head, whole) = sniffed(blob)?;
         let compression = sniff(&head).map_err(OpenError::Unsupported)?;
-        let whole = BufReader::with_capacity(64 << 10, Cursor::new(head).chain(blob));
+        Self::of(compression, whole, window)
+    }
+
+    /// The same for archives that are no layers: they may be compressed with bzip2 and xz, too.
+    pub(crate) fn of_archive(archive: R, window: u64) -> Result<Self, OpenError> {
+        let (head, whole) = sniffed(archive)?;
+        match sniff(&head) {
+            Ok(compression) => Self::of(compression, whole, window),
+            Err(Unsupported::Format("bzip2")) => {
+                Ok(Self::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(whole))))
+            }
+            Err(Unsupported::Format("xz")) => {
+                let most = u32::try_from(window >> 10).unwrap_or(u32::MAX);
+                Ok(Self::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, most))))
+            }
+            Err(other) => Err(OpenError::Unsupported(other)),
+        }
+    }
+
+    fn of(compression: Compression, whole: Sniffed<R>, window: u64) -> Result<Self, OpenError> {
         Ok(match compression {
             Compression::None => Self::Plain(whole),
             Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(whole))),
@@ -104,10 +124,10 @@ impl<R: Read> Decoder<R> {
         })
     }
 
-    /// What was picked.
+    /// What was picked, of what layers may have.
     pub(crate) fn compression(&self) -> Compression {
         match self {
-            Self::Plain(_) => Compression::None,
+            Self::Plain(_) | Self::Bzip2(_) | Self::Xz(_) => Compression::None,
             Self::Gzip(_) => Compression::Gzip,
             Self::Zstd(_) => Compression::Zstd,
         }
@@ -126,8 +146,17 @@ impl<R: Read> Read for Decoder<R> {
             }
             Self::Gzip(reader) => reader.read(buffer),
             Self::Zstd(reader) => reader.read(buffer),
+            Self::Bzip2(reader) => reader.read(buffer),
+            Self::Xz(reader) => reader.read(buffer),
         }
     }
+}
+
+/// The first bytes, and all of them.
+fn sniffed<R: Read>(mut blob: R) -> Result<(Vec<u8>, Sniffed<R>), OpenError> {
+    let mut head = Vec::with_capacity(HEAD as usize);
+    blob.by_ref().take(HEAD).read_to_end(&mut head).map_err(OpenError::Read)?;
+    Ok((head.clone(), BufReader::with_capacity(64 << 10, Cursor::new(head).chain(blob))))
 }
 
 #[cfg(test)]

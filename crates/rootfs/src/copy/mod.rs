@@ -90,7 +90,7 @@ pub fn unpack(
     limits: Limits,
     advance: &dyn Fn(u64),
 ) -> Result<Copied, CopyError> {
-    let decoder = Decoder::new(archive, limits.max_window).map_err(|e| match e {
+    let decoder = Decoder::of_archive(archive, limits.max_window).map_err(|e| match e {
         OpenError::Read(e) => CopyError::Input(e),
         OpenError::Unsupported(e) => CopyError::Unsupported(e),
     })?;
@@ -123,7 +123,7 @@ pub fn unpack(
 /// Whether this is an archive, compressed or not: it begins as one does. What cannot be read is none.
 pub fn is_archive(file: impl Read) -> bool {
     let limits = Limits::default();
-    let Ok(decoder) = Decoder::new(file, limits.max_window) else { return false };
+    let Ok(decoder) = Decoder::of_archive(file, limits.max_window) else { return false };
     let mut archive = Archive::new(io::BufReader::new(decoder), limits);
     matches!(archive.next(), Ok(Some(_)))
 }

@@ -42,7 +42,7 @@ pub(crate) struct Fetched {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     #[error("cannot fetch {url}")]
-    Download { url: String, source: DownloadError },
+    Download { url: String, source: Box<DownloadError> },
     #[error("{url} has the digest {found}, not {wanted}")]
     Checksum { url: String, wanted: String, found: Digest },
     #[error("`{0}` is no name of a file")]
@@ -135,7 +135,7 @@ fn kept(
     let mut out = Hashed { file: create(&coming)?, hasher: Hasher::default() };
     let wanted = Wanted { unless, most: Some(LARGEST) };
     let came = client.download_unless(url, &wanted, &mut out, watch);
-    let came = came.map_err(|source| HttpError::Download { url: shown(url), source });
+    let came = came.map_err(|source| HttpError::Download { url: shown(url), source: Box::new(source) });
     let digest = match (came, state.digest) {
         (Ok(Some(came)), _) => {
             let (digest, _) = out.hasher.finish();
@@ -151,7 +151,7 @@ fn kept(
         }
         (Ok(None), Some(digest)) => digest,
         (Ok(None), None) => {
-            let source = DownloadError::Changed { host: shown(url) };
+            let source = Box::new(DownloadError::Changed { host: shown(url) });
             return Err(HttpError::Download { url: shown(url), source });
         }
         (Err(error), _) => {

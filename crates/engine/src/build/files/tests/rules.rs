@@ -291,6 +291,13 @@ fn archives_are_unpacked_by_add_alone() {
     };
     tar("a.tar", "-cf");
     tar("a.tar.gz", "-czf");
+    let mut compressed = vec!["a.tar", "a.tar.gz"];
+    for (name, program, flag) in [("a.tar.xz", "xz", "-cJf"), ("a.tar.bz2", "bzip2", "-cjf")] {
+        if std::process::Command::new(program).arg("--version").output().is_ok() {
+            tar(name, flag);
+            compressed.push(name);
+        }
+    }
     let add =
         |source: &str, target: &str| Change::Copy(graph::Copy { unpack: true, ..copy_of(&[source], target) });
     for (source, target) in [("a.tar", "/t"), ("a.tar.gz", "/u/"), ("text", "/v/")] {

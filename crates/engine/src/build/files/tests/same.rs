@@ -213,3 +213,68 @@ fn what_is_remembered_is_right() {
     std::io::Write::write_all(&mut file, b"x").unwrap();
     assert_eq!(key(&Remembered::open(&table)), before, "a spoilt table");
 }
+
+/// How long a large context takes: `cargo nextest run --release -p dhow-engine --run-ignored only large_context --no-capture`.
+#[test]
+#[ignore = "a measurement"]
+fn large_context() {
+    let trees = Trees::new();
+    for directory in 0..1000 {
+        let path = trees.from.join(format!("{}/{directory}", directory % 20));
+        fs::create_dir_all(&path).unwrap();
+        for file in 0..100 {
+            fs::write(path.join(format!("file{file}.txt")), format!("{directory} {file}\n").repeat(50))
+                .unwrap();
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let table = trees.dir.path().join("table");
+    let root = open(&trees.from);
+    let all = copy(&["."], "/");
+    let timed = |what: &str, run: &mut dyn FnMut()| {
+        let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let (began, before) = (std::time::Instant::now(), cpu());
+        run();
+        let after = cpu();
+        let milliseconds =
+            (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1_000_000;
+        println!("{what}: {:?}, {milliseconds} ms of processors", began.elapsed());
+    };
+    let key = |remembered: Option<&Remembered>| {
+        digest(&all, &|_| Ok(Source::context(root.as_fd(), None, remembered))).unwrap()
+    };
+    timed("without memory", &mut || {
+        key(None);
+    });
+    timed("with an empty one, and saved", &mut || {
+        let remembered = Remembered::open(&table);
+        key(Some(&remembered));
+        remembered.save().unwrap();
+    });
+    timed("nothing changed", &mut || {
+        let remembered = Remembered::open(&table);
+        key(Some(&remembered));
+        remembered.save().unwrap();
+    });
+    fs::write(trees.from.join("7/7/file7.txt"), "changed").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    timed("one changed", &mut || {
+        let remembered = Remembered::open(&table);
+        key(Some(&remembered));
+        remembered.save().unwrap();
+    });
+    timed("the table alone", &mut || drop(Remembered::open(&table)));
+    let ignore = Patterns::parse("**/*.log\n**/node_modules\n.git\n!keep.log\n").unwrap();
+    timed("with a .dockerignore", &mut || {
+        let remembered = Remembered::open(&table);
+        digest(&all, &|_| Ok(Source::context(root.as_fd(), Some(&ignore), Some(&remembered)))).unwrap();
+    });
+    timed("copied", &mut || trees.apply(&all).unwrap());
+    timed("cp -a", &mut || {
+        let to = trees.dir.path().join("cp");
+        std::process::Command::new("cp")
+            .args(["-a".as_ref(), trees.from.as_os_str(), to.as_os_str()])
+            .status()
+            .unwrap();
+    });
+}

@@ -8,6 +8,8 @@
 //! A file's own digest is of its bytes, and of its attributes, if it has any; it may be remembered from the last build
 //! ([`Remembered`](super::Remembered)). Hard links count, since they are kept: a further name is a link to the first.
 
+mod record;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -17,6 +19,7 @@ use base::{Digest, Hasher, Timestamp};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use self::record::Record;
 use super::attributes::{self, Attributes};
 use super::choose::{Chosen, choose};
 use super::error::shown;
@@ -35,9 +38,6 @@ const BUFFER: usize = 128 << 10;
 const MOST_THREADS: usize = 4;
 /// A directory with fewer entries, and none below it, is read sooner than a thread is started.
 const WORTH_A_THREAD: usize = 64;
-
-/// Changes when the records do.
-const VERSION: &[u8] = b"dhow files 1";
 
 pub(super) fn of<'a>(change: &Change, source: &dyn Fn(StepId) -> Result<Source<'a>>) -> Result<Digest> {
     let mut record = Record::new();
@@ -466,81 +466,5 @@ impl<'l> Assembly<'l, '_> {
             _ => {}
         }
         self.record.item(path, item);
-    }
-}
-
-/// What is digested: fields with their lengths, so that no two rows of fields are the same bytes.
-struct Record {
-    hasher: Hasher,
-    /// Small pieces, put together.
-    bytes: Vec<u8>,
-}
-
-impl Record {
-    fn new() -> Self {
-        let mut record = Self { hasher: Hasher::default(), bytes: Vec::with_capacity(8192) };
-        record.text(VERSION);
-        record
-    }
-
-    fn text(&mut self, text: &[u8]) -> &mut Self {
-        self.number(text.len() as u64);
-        self.bytes.extend_from_slice(text);
-        self.flush(4096);
-        self
-    }
-
-    fn number(&mut self, number: u64) -> &mut Self {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-        self
-    }
-
-    fn optional(&mut self, text: Option<&str>) -> &mut Self {
-        match text {
-            Some(text) => self.number(1).text(text.as_bytes()),
-            None => self.number(0),
-        }
-    }
-
-    fn mode(&mut self, mode: Option<&graph::Mode>) -> &mut Self {
-        match mode {
-            Some(graph::Mode::Octal(bits)) => self.number(1).number(u64::from(*bits)),
-            Some(graph::Mode::Symbolic(text)) => self.number(2).text(text.as_bytes()),
-            None => self.number(0),
-        }
-    }
-
-    fn attributes(&mut self, attributes: &Attributes) -> &mut Self {
-        self.number(attributes.len() as u64);
-        for (name, value) in attributes {
-            self.text(name).text(value);
-        }
-        self
-    }
-
-    fn item(&mut self, path: &[u8], item: &Item) {
-        self.text(path);
-        let (uid, gid) = item.owner;
-        self.number(u64::from(item.mode)).number(u64::from(uid) << 32 | u64::from(gid));
-        match &item.kind {
-            Kind::File { digest, size, .. } => self.text(b"f").number(*size).text(digest),
-            Kind::Symlink(target) => self.text(b"l").text(target),
-            Kind::Node(FileType::Fifo, _) => self.text(b"p"),
-            Kind::Node(FileType::BlockDevice, number) => self.text(b"b").number(*number),
-            Kind::Node(_, number) => self.text(b"c").number(*number),
-            Kind::Directory(_) => self.text(b"d"),
-        };
-    }
-
-    fn flush(&mut self, most: usize) {
-        if self.bytes.len() > most {
-            self.hasher.update(&self.bytes);
-            self.bytes.clear();
-        }
-    }
-
-    fn finish(mut self) -> Digest {
-        self.flush(0);
-        self.hasher.finish().0
     }
 }
