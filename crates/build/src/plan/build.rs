@@ -70,6 +70,8 @@ impl Building {
     pub(super) fn title(&mut self, node: &Node, text: &str) -> String {
         let titles = &mut self.titles;
         titles.next += 1;
+        // A value given on the command line may be of several lines.
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let width = titles.total.max(1).to_string().len();
         format!(
             "[{}{}{:>width$}/{}] {}{text}",

@@ -141,6 +141,10 @@ impl Planner<'_> {
                     Some(from) => Some(self.source(node, from, building.index)?),
                 };
                 let id = mount.id.unwrap_or_else(|| target.clone());
+                let id = match self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
+                    Some(namespace) => format!("{namespace}/{id}"),
+                    None => id,
+                };
                 let (sharing, read_only) = (mount.sharing.unwrap_or_default(), mount.read_only);
                 let mode = mode.unwrap_or(0o755);
                 at(target, Mounted::Cache { id, from, source, sharing, mode, uid, gid, read_only })
