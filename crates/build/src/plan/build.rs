@@ -143,7 +143,7 @@ impl Planner<'_> {
             platform: if self.options.several_platforms { platform_prefix() } else { String::new() },
             stage: stage_name,
             next: 0,
-            total: usize::from(is_image) + stage.nodes.iter().filter(counted).count() + triggers.len(),
+            total: usize::from(is_image) + triggers.iter().chain(&stage.nodes).filter(counted).count(),
         };
         let mut building = Building {
             index,
@@ -165,6 +165,8 @@ impl Planner<'_> {
         self.title_base(&mut building, &stage.from, is_image);
         for node in triggers.iter().chain(&stage.nodes) {
             self.instruction(&mut building, node)?;
+            let written = building.config.history.last().and_then(|line| line.created_by.as_ref());
+            self.spend(node, written.map_or(0, String::len))?;
         }
         let Building {
             step,
@@ -204,8 +206,11 @@ impl Planner<'_> {
         let loaded = match base {
             Base::Stage(base) => {
                 let built = self.stages.get(base).and_then(|stage| stage.built.clone());
-                return built
-                    .ok_or_else(|| from.fault(at, "the stage that this one is upon was not planned"));
+                let built =
+                    built.ok_or_else(|| from.fault(at, "the stage that this one is upon was not planned"))?;
+                let lines = built.config.history.iter().filter_map(|line| line.created_by.as_ref());
+                self.spend(from, lines.map(String::len).sum())?;
+                return Ok(built);
             }
             Base::Scratch => {
                 let platform = scope::normalized(&self.options.platform);

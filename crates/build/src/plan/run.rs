@@ -81,6 +81,7 @@ impl Planner<'_> {
             insecure: run.insecure,
             pipes: script.pipes,
         };
+        self.spend(node, run.env.iter().chain(&run.arguments).map(String::len).sum())?;
         let step = self.push(Action::Run(Box::new(run)), title, Some(node.lines), building.no_cache);
         building.commit(text, Some(step));
         Ok(())
