@@ -63,6 +63,7 @@ fn a_report_shows_the_line() {
 #[test]
 fn instructions_that_are_wrong() {
     for (line, message) in [
+        ("ENTRYPOINT", "2:1: ENTRYPOINT requires at least one argument"),
         ("RUN", "2:1: RUN requires at least one argument"),
         ("USER", "2:1: USER requires exactly one argument"),
         ("WORKDIR", "2:1: WORKDIR requires exactly one argument"),

@@ -90,7 +90,15 @@ impl Source<'_> {
             "RUN" => Instruction::Run(Box::new(self.run()?)),
             "COPY" | "ADD" => Instruction::Copy(Box::new(self.copy()?)),
             "CMD" => Instruction::Cmd(self.no_flags()?.command()?),
-            "ENTRYPOINT" => Instruction::Entrypoint(self.no_flags()?.command()?),
+            "ENTRYPOINT" => {
+                let command = self.no_flags()?.command()?;
+                if self.rest().is_empty() {
+                    return Err(self
+                        .fault("ENTRYPOINT requires at least one argument")
+                        .help("write ENTRYPOINT [] to have none"));
+                }
+                Instruction::Entrypoint(command)
+            }
             "EXPOSE" => {
                 Instruction::Expose(self.no_flags()?.at_least_one(words::blanks(self.text, self.from))?)
             }
@@ -310,7 +318,7 @@ impl Source<'_> {
             copying.keep_git_dir = flags.switch("keep-git-dir")?;
             copying.unpack = flags.switch("unpack")?;
         } else {
-            copying.from = flags.text("from")?;
+            copying.from = flags.text("from")?.filter(|from| !from.text.is_empty());
             copying.parents = flags.switch("parents")?.unwrap_or(false);
         }
         if let Some(from) = copying.from.as_ref().filter(|from| from.text.contains('$')) {

@@ -70,6 +70,8 @@ impl Building {
     pub(super) fn title(&mut self, node: &Node, text: &str) -> String {
         let titles = &mut self.titles;
         titles.next += 1;
+        // A value given on the command line may be of several lines.
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let width = titles.total.max(1).to_string().len();
         format!(
             "[{}{}{:>width$}/{}] {}{text}",
@@ -141,7 +143,7 @@ impl Planner<'_> {
             platform: if self.options.several_platforms { platform_prefix() } else { String::new() },
             stage: stage_name,
             next: 0,
-            total: usize::from(is_image) + stage.nodes.iter().filter(counted).count() + triggers.len(),
+            total: usize::from(is_image) + triggers.iter().chain(&stage.nodes).filter(counted).count(),
         };
         let mut building = Building {
             index,
@@ -163,6 +165,8 @@ impl Planner<'_> {
         self.title_base(&mut building, &stage.from, is_image);
         for node in triggers.iter().chain(&stage.nodes) {
             self.instruction(&mut building, node)?;
+            let written = building.config.history.last().and_then(|line| line.created_by.as_ref());
+            self.spend(node, written.map_or(0, String::len))?;
         }
         let Building {
             step,
@@ -202,8 +206,11 @@ impl Planner<'_> {
         let loaded = match base {
             Base::Stage(base) => {
                 let built = self.stages.get(base).and_then(|stage| stage.built.clone());
-                return built
-                    .ok_or_else(|| from.fault(at, "the stage that this one is upon was not planned"));
+                let built =
+                    built.ok_or_else(|| from.fault(at, "the stage that this one is upon was not planned"))?;
+                let lines = built.config.history.iter().filter_map(|line| line.created_by.as_ref());
+                self.spend(from, lines.map(String::len).sum())?;
+                return Ok(built);
             }
             Base::Scratch => {
                 let platform = scope::normalized(&self.options.platform);

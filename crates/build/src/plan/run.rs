@@ -81,6 +81,7 @@ impl Planner<'_> {
             insecure: run.insecure,
             pipes: script.pipes,
         };
+        self.spend(node, run.env.iter().chain(&run.arguments).map(String::len).sum())?;
         let step = self.push(Action::Run(Box::new(run)), title, Some(node.lines), building.no_cache);
         building.commit(text, Some(step));
         Ok(())
@@ -141,6 +142,10 @@ impl Planner<'_> {
                     Some(from) => Some(self.source(node, from, building.index)?),
                 };
                 let id = mount.id.unwrap_or_else(|| target.clone());
+                let id = match self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
+                    Some(namespace) => format!("{namespace}/{id}"),
+                    None => id,
+                };
                 let (sharing, read_only) = (mount.sharing.unwrap_or_default(), mount.read_only);
                 let mode = mode.unwrap_or(0o755);
                 at(target, Mounted::Cache { id, from, source, sharing, mode, uid, gid, read_only })

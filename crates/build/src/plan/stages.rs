@@ -18,6 +18,9 @@ use crate::expand::{Expanded, Malformed, Style, expand};
 use crate::graph::{Bases, Graph, Image, Plan, StepId, Warning};
 use crate::suggest::nearest;
 
+/// How much all configurations and all that steps are given may be, in bytes: words that double each other have to end somewhere.
+const LARGEST: usize = 64 << 20;
+
 /// What a stage is upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Base {
@@ -66,6 +69,8 @@ pub(super) struct Planner<'p> {
     pub(super) graph: Graph,
     /// Something beside stages is copied from or mounted: then titles name stages even if there is only one.
     pub(super) several: bool,
+    /// Bytes that may still be written into configurations and steps.
+    left: usize,
     /// Build arguments that were asked for.
     pub(super) asked: BTreeSet<String>,
     pub(super) found: BTreeMap<(String, String), (Image, ImageConfig)>,
@@ -90,6 +95,7 @@ impl<'p> Planner<'p> {
             stages: Vec::new(),
             graph: Graph::default(),
             several: dockerfile.stages.len() > 1,
+            left: LARGEST,
             asked: BTreeSet::new(),
             found: BTreeMap::new(),
             loaded: BTreeMap::new(),
@@ -250,6 +256,17 @@ impl<'p> Planner<'p> {
             self.checks.warn(rule::FROM_PLATFORM_FLAG_CONST_DISALLOWED, lines, comments, message);
         }
         Ok(platform)
+    }
+
+    /// Counts what is written into a configuration, or given to a step.
+    pub(super) fn spend(&mut self, node: &Node, bytes: usize) -> Checked<()> {
+        let Some(left) = self.left.checked_sub(bytes) else {
+            let message =
+                format!("what the image and its steps say becomes larger than {} MiB", LARGEST >> 20);
+            return Err(Fault::new(node.place(), message));
+        };
+        self.left = left;
+        Ok(())
     }
 
     /// The last stage so far of a name.

@@ -44,6 +44,17 @@ fn line() -> impl Strategy<Value = String> {
     (keyword, words).prop_map(|(keyword, words)| format!("{keyword} {words}\n"))
 }
 
+#[test]
+fn what_doubles_itself_has_an_end() {
+    let doubled = "ENV A=$A$A\n".repeat(20);
+    let message = |source: &str| plan(source, &options(), &Images).unwrap_err().to_string();
+    assert!(message(&format!("FROM alpine\nENV A=x\n{doubled}ENV A=$A$A")).contains("longer than 1 MiB"));
+    let much = format!("FROM alpine\nENV A=x\n{doubled}{}", "ENV B=$A\n".repeat(70));
+    assert!(message(&much).contains("larger than 64 MiB"));
+    let much = format!("FROM alpine\nENV A=x\n{doubled}{}", "RUN x\n".repeat(70));
+    assert!(message(&much).contains("larger than 64 MiB"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
