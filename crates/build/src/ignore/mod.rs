@@ -108,6 +108,16 @@ impl Patterns {
         self.patterns.is_empty()
     }
 
+    /// Whether there is a pattern with a `!`.
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.exceptions
+    }
+
+    /// Whether a pattern leaves out whatever is there.
+    pub(crate) fn excludes_all(&self) -> bool {
+        self.patterns.iter().any(|pattern| !pattern.exception && pattern.is_for_all())
+    }
+
     /// Whether a path is left out: relative to the context, its parts separated by `/`. The context itself never is.
     pub fn excludes(&self, path: &str) -> bool {
         let path = path.trim_matches('/');

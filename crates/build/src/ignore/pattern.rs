@@ -24,8 +24,8 @@ enum Form {
 
 #[derive(Debug, Clone)]
 struct Steps {
-    steps: Vec<Step>,
-    /// Every match begins with this, which `steps` has too.
+    list: Vec<Step>,
+    /// Every match begins with this, which the list has too.
     first: String,
     /// Every match ends with this.
     last: String,
@@ -54,6 +54,11 @@ impl Pattern {
     pub(super) fn compile(text: &str, exception: bool) -> Result<Self, &'static str> {
         let form = form(text)?;
         Ok(Self { exception, text: text.to_owned(), form })
+    }
+
+    /// Whether it matches all that lies in the context.
+    pub(super) fn is_for_all(&self) -> bool {
+        matches!(&*self.text, "*" | "**" | "**/*")
     }
 
     /// Whether it matches just this path.
@@ -127,7 +132,7 @@ fn form(text: &str) -> Result<Form, &'static str> {
     let one = |step: &Step| if let Step::One(c) = step { Some(*c) } else { None };
     let first = steps.iter().map_while(one).collect();
     let last: Vec<char> = steps.iter().rev().map_while(one).collect();
-    Ok(Form::Steps(Steps { first, last: last.into_iter().rev().collect(), steps }))
+    Ok(Form::Steps(Steps { first, last: last.into_iter().rev().collect(), list: steps }))
 }
 
 /// The rest of a class, after its `[`, by the rules of Go's `filepath.Match`.
@@ -160,7 +165,7 @@ impl Steps {
         {
             return false;
         }
-        let words = self.steps.len() / 64 + 1;
+        let words = self.list.len() / 64 + 1;
         let (mut few, mut many) = ([0_u64; 4], Vec::new());
         let places = if words <= 2 {
             &mut few[..2 * words]
@@ -185,14 +190,14 @@ impl Steps {
             }
             (now, next) = (next, now);
         }
-        let end = self.steps.len();
+        let end = self.list.len();
         now[end / 64] & (1 << (end % 64)) != 0
     }
 
     /// Goes from a place over a character.
     fn step(&self, next: &mut [u64], place: usize, c: char) {
         // The end leads nowhere.
-        let Some(step) = self.steps.get(place) else { return };
+        let Some(step) = self.list.get(place) else { return };
         match step {
             Step::One(one) if *one == c => self.enter(next, place + 1),
             Step::Any if c != '/' => self.enter(next, place + 1),
@@ -225,7 +230,7 @@ impl Steps {
                 return;
             }
             places[place / 64] |= bit;
-            place += match self.steps.get(place) {
+            place += match self.list.get(place) {
                 Some(Step::Name | Step::Rest) => 1,
                 Some(Step::Directories) => 2,
                 _ => return,
