@@ -88,7 +88,7 @@ pub(crate) fn digest<'a>(change: &Change, source: &dyn Fn(StepId) -> Result<Sour
 /// Does the changes to the tree below `target`, an open directory. With an `epoch`, nothing that is written or touched is
 /// newer than that.
 ///
-/// Who caches the result by [`digest`] should ask for that again afterwards: a context can change while it is copied, and then
+/// Who caches the result by [`digest()`] should ask for that again afterwards: a context can change while it is copied, and then
 /// the key is not that of what was copied. (With a [`Remembered`] the second time costs little.)
 ///
 /// # Errors

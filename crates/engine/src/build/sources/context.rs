@@ -4,7 +4,7 @@
 //! one by its scheme or by `.git`; another `http` address is an archive or a Dockerfile; everything else is a directory.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ use crate::error::Result;
 /// More of a Dockerfile, or of a `.dockerignore`, is not read.
 pub(super) const LONGEST: u64 = 16 << 20;
 /// As much of a stream as tells an archive from a Dockerfile.
-const HEAD: usize = 64 << 10;
+const HEAD: u64 = 64 << 10;
 
 /// What a context is, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(crate) fn open(asked: &Asked<'_>, stdin: &mut dyn Read, fetch: &dyn Fetch) -
         Spec::Http(url) => {
             let file = fetch.http(url)?;
             let shown = format!("from {}", super::without_login(url));
-            let mut file = BufReader::with_capacity(HEAD, file);
+            let mut file = BufReader::new(file);
             if asked.dockerfile == Some("-") {
                 let text = dockerfile_of(stdin, "-")?;
                 let root = unpacked(&mut file, &shown, asked.work)?;
@@ -202,9 +202,12 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
 
 /// A stream that is an archive or a Dockerfile.
 fn stream(input: &mut dyn Read, origin: &str, asked: &Asked<'_>) -> Result<Opened> {
-    let mut input = BufReader::with_capacity(HEAD, input);
-    let read = |source| Error::Read { path: origin.to_owned(), source };
-    if is_archive(&mut input).map_err(read)? {
+    let mut head = Vec::new();
+    let read = (&mut *input).take(HEAD).read_to_end(&mut head);
+    read.map_err(|source| Error::Read { path: origin.to_owned(), source })?;
+    let is_archive = begins_archive(&head);
+    let mut input = Cursor::new(head).chain(input);
+    if is_archive {
         let root = unpacked(&mut input, origin, asked.work)?;
         return inside(root, Owners::Kept, None, asked);
     }
@@ -218,15 +221,6 @@ fn stream(input: &mut dyn Read, origin: &str, asked: &Asked<'_>) -> Result<Opene
 }
 
 /// Whether what comes is an archive, by its beginning: compressed, or with the name of a format where tar has it.
-fn is_archive(input: &mut BufReader<impl Read>) -> std::io::Result<bool> {
-    // One read of a pipe may bring little.
-    let head = input.fill_buf()?;
-    if head.len() >= 512 || head.is_empty() {
-        return Ok(begins_archive(head));
-    }
-    Ok(begins_archive(head) || head.contains(&0))
-}
-
 fn begins_archive(head: &[u8]) -> bool {
     let is_tar =
         head.get(257..262) == Some(b"ustar") || (head.len() >= 512 && rootfs::copy::is_archive(head));

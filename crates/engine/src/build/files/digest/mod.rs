@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A file's own digest is of its bytes, and of its attributes, if it has any; it may be remembered from the last build
-//! ([`Remembered`](super::Remembered)). Hard links count, since they are kept: a further name is a link to the first.
+//! ([`Remembered`]). Hard links count, since they are kept: a further name is a link to the first.
 
 mod record;
 

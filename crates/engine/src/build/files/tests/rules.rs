@@ -335,3 +335,85 @@ fn here_documents_and_working_directories() {
         }
     }
 }
+
+/// What Docker 20.10 (`DOCKER_BUILDKIT=1 docker build --output type=tar`) makes of these instructions, as `tar -tv` lists it.
+#[test]
+fn images_look_as_those_of_docker_build() {
+    if !is_root() {
+        return;
+    }
+    let trees = Trees::with(&["a", "d/b", "d/e/c", "multi/1", "multi/2"]);
+    for (name, mode) in [("d", 0o700), ("d/b", 0o4755), ("d/e", 0o2750)] {
+        set_mode(&trees.from.join(name), mode);
+    }
+    symlink("a", trees.from.join("link")).unwrap();
+    symlink("d", trees.from.join("dlink")).unwrap();
+    symlink("/tmp", trees.from.join("d/abs")).unwrap();
+    fs::hard_link(trees.from.join("d/b"), trees.from.join("d/hard")).unwrap();
+    fs::create_dir(trees.to.join("etc")).unwrap();
+    fs::write(trees.to.join("etc/passwd"), "root:x:0:0::/:\nme:x:1001:1002::/:\n").unwrap();
+    fs::write(trees.to.join("etc/group"), "us:x:1003:\n").unwrap();
+    let chown = |owner: &str, source: &str, target: &str| {
+        Change::Copy(graph::Copy { owner: Some(owner.to_owned()), ..copy_of(&[source], target) })
+    };
+    for change in [
+        chown("me:us", "a", "/p/q/owned"),
+        chown("me", "d", "/chowned"),
+        chown("5", "a", "/five"),
+        chown("zz:yy", "a", "/unknown"),
+        copy(&["d"], "/plain"),
+        copy(&["multi/*"], "/single"),
+        copy(&["dlink"], "/vialink"),
+        copy(&["link"], "/linked"),
+        copy(&["nomatch*"], "/nothing/"),
+        copy(&["a/"], "/slash"),
+        copy(&["a"], "/plain/abs/x"),
+        copy(&["a"], "/vialink/e"),
+        Change::MakeDirectory { target: "/wd/sub".to_owned(), owner: Some("33".to_owned()) },
+    ] {
+        trees.apply(&change).unwrap();
+    }
+    let lines: Vec<String> = trees
+        .there()
+        .iter()
+        .filter(|name| !name.starts_with("etc"))
+        .map(|name| {
+            let stat = trees.stat(name.trim_end_matches('/'));
+            format!("{:o} {}/{} {name}", stat.mode() & 0o7777, stat.uid(), stat.gid())
+        })
+        .collect();
+    let want = "\
+755 1001/1002 chowned/
+777 1001/1002 chowned/abs
+4755 1001/1002 chowned/b
+2750 1001/1002 chowned/e/
+644 1001/1002 chowned/e/c
+4755 1001/1002 chowned/hard
+644 5/5 five
+644 0/0 linked
+755 1001/1003 p/
+755 1001/1003 p/q/
+644 1001/1003 p/q/owned
+755 0/0 plain/
+777 0/0 plain/abs
+4755 0/0 plain/b
+2750 0/0 plain/e/
+644 0/0 plain/e/c
+4755 0/0 plain/hard
+644 0/0 single
+644 0/0 slash
+755 0/0 tmp/
+644 0/0 tmp/x
+644 0/0 unknown
+755 0/0 vialink/
+777 0/0 vialink/abs
+4755 0/0 vialink/b
+2750 0/0 vialink/e/
+644 0/0 vialink/e/a
+644 0/0 vialink/e/c
+4755 0/0 vialink/hard
+755 33/33 wd/
+755 33/33 wd/sub/";
+    assert_eq!(lines.join("\n"), want);
+    assert_eq!(fs::read(trees.to.join("single")).unwrap(), b"multi/2");
+}

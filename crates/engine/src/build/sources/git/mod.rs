@@ -226,7 +226,9 @@ fn checkout(
     own.run(&["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])?;
     own.run(&["checkout", "--quiet", "--force", "--detach", commit])?;
     if has_submodules {
-        own.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
+        // Their addresses are the repository's: whatever its own is, theirs are not paths of this machine.
+        let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
+        own.of_others().run(&update)?;
     }
     if !keep {
         without_git(&tree)?;

@@ -28,6 +28,9 @@ const PASSED: [&str; 12] = [
 /// The most that is shown of what it says.
 const SAID: usize = 600;
 
+/// How repositories that are elsewhere are fetched.
+const OTHERS: &str = "http:https:ssh:git";
+
 /// How it is run.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
@@ -72,7 +75,7 @@ impl Program {
             let key = format!("http.{}/.extraHeader", &plain[..host]);
             settings.push((key, format!("Authorization: Basic {both}")));
         }
-        let protocols = if local { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
+        let protocols = if local { "http:https:ssh:git:file" } else { OTHERS };
         let program =
             Self { url: shown(url), directory: None, tree: None, env: Vec::new(), settings, protocols };
         (program, plain)
@@ -91,6 +94,11 @@ impl Program {
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// For addresses that are not the user's.
+    pub(super) fn of_others(&self) -> Self {
+        Self { protocols: OTHERS, ..self.clone() }
     }
 
     /// For a repository of our own, which is a directory.
