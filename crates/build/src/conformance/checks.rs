@@ -138,7 +138,6 @@ fn what_is_good() {
         "FROM alpine\nWORKDIR /a\nWORKDIR b",
         "FROM alpine AS a\nWORKDIR /a\nFROM a\nWORKDIR b",
         "FROM alpine\nARG x\nCOPY a$x /y",
-        "FROM alpine\nCOPY a${x:-1} /y",
         "FROM alpine\nRUN echo $undefined",
         "FROM alpine\nENV PATH=$PATH:/x BASE=$BASE",
         "FROM alpine AS a\nCMD [\"a\"]\nFROM a\nCMD [\"b\"]",
