@@ -248,6 +248,7 @@ impl Job<'_> {
             limits: asked.limits.clone(),
             memory: asked.memory,
             nano_cpus: asked.nano_cpus,
+            pids_limit: asked.pids_limit,
             cgroup_parent: asked.cgroup_parent.clone(),
             privileged: run.insecure,
             log: LogOptions { driver: Some(LogDriver::None), ..LogOptions::default() },
