@@ -45,7 +45,8 @@ impl<'d> Context<'d> {
     /// `dhow build` of it, with plain progress, no network, and these arguments more.
     pub fn command(&self, args: &[&str]) -> Invocation {
         let path = self.path.display().to_string();
-        let own = ["build", "--progress", "plain", "--network", "none"];
+        let network: &[&str] = if args.contains(&"--network") { &[] } else { &["--network", "none"] };
+        let own = [&["build", "--progress", "plain"], network].concat();
         self.dhow.command(&[&own[..], args, &[&path]].concat()).limit(120)
     }
 

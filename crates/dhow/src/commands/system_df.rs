@@ -94,8 +94,7 @@ impl Arguments {
         let volumes: Vec<Row> = usage.volumes.iter().map(volume_row).collect();
         let cache: Vec<Row> = usage.build_cache.iter().map(|entry| cache_row(entry, now)).collect();
         if let Some(format) = self.format.as_deref() {
-            let all =
-                json!({ "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache });
+            let all = json!({ "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache });
             return format::one(format, &all);
         }
         output::line("Images space usage:\n")?;

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::build::graph::{Network, Run};
@@ -43,6 +44,15 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const BUFFER: usize = 64 << 10;
 /// How long a new directory may be held by somebody who takes it for a leftover.
 const RECONCILING: Duration = Duration::from_secs(10);
+
+/// Held by the thread that starts a command, or gives back what one had of the network. A new process has copies of all our
+/// descriptors until it executes its command: were there a lock of the network among them, that another thread has just taken,
+/// nobody could link the process to its network, for which it waits.
+static STARTING: Mutex<()> = Mutex::new(());
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Who hears what a command says: on standard error, or output.
 pub(super) type Listener<'l> = &'l (dyn Fn(bool, &[u8]) + Sync);
@@ -92,11 +102,14 @@ impl Job<'_> {
         // Whatever happens, what is mounted in the live directory goes before that does.
         let mut mounts = mounts;
         mounts.make(owner.live())?;
-        let record = self.record(&id, &mounts)?;
         let stubs = Stubs::find(&overlay.lowers, &targets(&mounts))?;
+        let alone = one_at_a_time();
+        let record = self.record(&id, &mounts)?;
         let network = engine.prepare_network(&record)?;
-        let ended = self.in_network(&record, overlay, &network, &mut mounts, &owner);
+        let ended = self.in_network(&record, overlay, (&network, alone), &mut mounts, &owner);
+        let alone = one_at_a_time();
         let released = network.release(&engine.instance, &id);
+        drop(alone);
         // Its files in the live directory go before what they were mounted on is looked at.
         drop(mounts);
         drop(owner);
@@ -110,7 +123,7 @@ impl Job<'_> {
         &self,
         record: &Record,
         overlay: Overlay,
-        network: &network::Plan,
+        (network, alone): (&network::Plan, MutexGuard<'static, ()>),
         mounts: &mut Mounts<'_>,
         owner: &Owner,
     ) -> Result<()> {
@@ -131,6 +144,7 @@ impl Job<'_> {
         mounts.add_to(&mut request.bundle);
         write_request(owner.live(), &request)?;
         let (running, outputs) = self.launch(&request, mounts.take_input())?;
+        drop(alone);
         let watched = self.cancel.watch(&running.pidfd).map_err(failed("watch a command"))?;
         let code = self.follow(&running, outputs);
         drop(watched);
