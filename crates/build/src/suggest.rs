@@ -11,8 +11,9 @@ pub(crate) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
     }
     known
         .into_iter()
+        .filter(|known| known.len() <= 4 * (length + most) && known.chars().count().abs_diff(length) <= most)
         .map(|known| (distance(&word, &known.to_lowercase()), known))
-        .filter(|&(distance, known)| distance > 0 && distance <= most && known.chars().count() <= 2 * length)
+        .filter(|&(distance, _)| distance > 0 && distance <= most)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, known)| known)
 }

@@ -116,10 +116,22 @@ impl Checks {
             .filter_map(|comment| comment.strip_prefix("check="))
             .filter_map(|options| Self::parse(options, Place::default()).ok())
             .any(|own| own.skip.has(rule));
-        let asleep = rule::EXPERIMENTAL.contains(&rule) && !self.experimental.has(rule);
-        if !skipped && !asleep && !self.skip.has(rule) && self.said.insert((lines, rule, message.clone())) {
+        // Whoever asks for an experimental rule gets it, also where all others are skipped.
+        let wanted = if rule::EXPERIMENTAL.contains(&rule) {
+            self.experimental.has(rule)
+        } else {
+            !self.skip.has(rule)
+        };
+        if wanted && !skipped && self.said.insert((lines, rule, message.clone())) {
             self.warnings.push(Warning { rule, message, lines });
         }
+    }
+
+    /// The warnings by lines.
+    pub(crate) fn sorted(&self) -> Vec<Warning> {
+        let mut warnings = self.warnings.clone();
+        warnings.sort_by(|a, b| (a.lines.0, &a.message).cmp(&(b.lines.0, &b.message)));
+        warnings
     }
 
     /// The warnings as an error, where the Dockerfile wants them to be one.
@@ -129,9 +141,10 @@ impl Checks {
             return Ok(());
         }
         let rules: Vec<&str> = rules.into_iter().collect();
-        let mut fault =
-            Fault::new(Place::default(), format!("lint violation found for rules: {}", rules.join(", ")));
-        for Warning { rule, message, lines } in &self.warnings {
+        let line = self.warnings.first().map_or(0, |warning| warning.lines.0);
+        let place = Place { line, column: 1, width: usize::MAX };
+        let mut fault = Fault::new(place, format!("lint violation found for rules: {}", rules.join(", ")));
+        for Warning { rule, message, lines } in self.sorted() {
             fault = fault.help(format!("line {}: {rule}: {message}", lines.0));
         }
         Err(fault)

@@ -133,6 +133,10 @@ fn here_documents_of_copy() {
         ("ADD <<EOF /f\nx\nEOF\n", "files 0 | write /f \"x\\n\""),
         ("WORKDIR /w\nCOPY <<EOF f\nx\nEOF\n", "files 1 | write /w/f \"x\\n\""),
         ("COPY <<EOF /f\nEOF\n", "files 0 | write /f \"\""),
+        ("COPY <<E\"O\"F /f\n$A\nEOF\n", "files 0 | write /f \"$A\\n\""),
+        ("COPY <<E\\'F /f\n$A\nE'F\n", "files 0 | write /f \"abc\\n\""),
+        ("COPY <<$X /f\n$A\n$X\n", "files 0 | write /f \"abc\\n\""),
+        ("COPY <<X <<Y /d/\nY\nX\nX\nY\n", "files 0 | write /d/X \"Y\\n\" | write /d/Y \"X\\n\""),
     ] {
         let plan = plan(&format!("FROM alpine\nENV A=abc\n{lines}"));
         assert_eq!(steps(&plan).pop().unwrap(), expected, "{lines}");

@@ -27,7 +27,7 @@ fn mounts() {
         ("--mount=target=.", "/w bind 2 /"),
         ("--mount=from=nginx,source=/etc,target=/t", "/t bind 2 /etc"),
         ("--mount=type=cache,target=/c", "/c cache /c / Shared 755 0:0"),
-        ("--mount=type=cache,target=c/", "/w/c cache /w/c / Shared 755 0:0"),
+        ("--mount=type=cache,target=c/", "/w/c cache c / Shared 755 0:0"),
         (
             "--mount=type=cache,id=i,target=/c,sharing=locked,mode=0700,uid=1,gid=2,ro",
             "/c cache i / Locked 700 1:2 ro",

@@ -43,7 +43,9 @@ impl Heredoc {
         if words.next().is_some() {
             return None;
         }
-        Some(Self { strip_tabs, expand: name == rest, name, ..Self::default() })
+        // An escape quotes a character of the name, but not the text.
+        let quoted = expand(rest, Style { keep_quotes: true, ..style }, &|_| None).ok()?.text;
+        Some(Self { strip_tabs, expand: name == quoted, name, ..Self::default() })
     }
 }
 

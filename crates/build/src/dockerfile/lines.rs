@@ -126,7 +126,7 @@ impl<'s> Reader<'s> {
                     continue;
                 }
                 if content.is_empty() {
-                    found.gap.get_or_insert(self.read);
+                    found.gap = Some(self.read);
                     continue;
                 }
                 let (content, more) = self.continued(line);
@@ -134,6 +134,8 @@ impl<'s> Reader<'s> {
                 goes_on = more;
             }
             found.lines.1 = self.read;
+            // BuildKit names the line at which it ends.
+            found.gap = found.gap.map(|_| self.read);
             // A line that consists of its continuation.
             if found.text.text.trim().is_empty() {
                 comments = Vec::new();

@@ -67,7 +67,7 @@ pub(crate) struct Node {
     pub(crate) heredocs: Vec<Heredoc>,
     /// The comments right above it.
     pub(crate) comments: Vec<String>,
-    /// The first empty line among those that continue it.
+    /// There is an empty line among those that continue it, the last of which is this.
     pub(crate) gap: Option<usize>,
     pub(crate) instruction: Instruction,
     /// It comes from the base, whose `FROM` stands here.

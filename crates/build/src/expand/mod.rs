@@ -44,7 +44,7 @@ pub(crate) struct Expanded {
     pub(crate) words: Vec<String>,
     /// Variables that were found.
     pub(crate) used: BTreeSet<String>,
-    /// Variables that were not, and that the word says nothing for that case of.
+    /// Variables that were not.
     pub(crate) undefined: BTreeSet<String>,
 }
 
@@ -208,11 +208,11 @@ impl Reader<'_> {
         Ok(if self.style.keep_quotes { format!("\"{inner}\"") } else { inner })
     }
 
-    fn look_up(&mut self, name: &str, excused: bool) -> Option<String> {
+    fn look_up(&mut self, name: &str) -> Option<String> {
         let value = (self.get)(name);
         if value.is_some() {
             self.found.used.insert(name.to_owned());
-        } else if !excused {
+        } else {
             self.found.undefined.insert(name.to_owned());
         }
         value
@@ -227,7 +227,7 @@ impl Reader<'_> {
             if name.is_empty() {
                 return Ok("$".to_owned());
             }
-            return Ok(match self.look_up(&name, false) {
+            return Ok(match self.look_up(&name) {
                 None if self.style.keep_unset => format!("${name}"),
                 value => value.unwrap_or_default(),
             });
@@ -251,7 +251,7 @@ impl Reader<'_> {
             return self.error(start, "`${` needs the name of a variable after it");
         }
         if operator == '}' {
-            return Ok(match self.look_up(&name, false) {
+            return Ok(match self.look_up(&name) {
                 None if self.style.keep_unset => format!("${{{name}}}"),
                 value => value.unwrap_or_default(),
             });
@@ -264,7 +264,7 @@ impl Reader<'_> {
         match operator {
             '-' | '+' | '?' => {
                 let word = self.until(Some('}'), start, false)?.text;
-                let value = self.look_up(&name, true);
+                let value = self.look_up(&name);
                 if value.is_none() && self.style.keep_unset {
                     let colon = if null_is_unset { ":" } else { "" };
                     return Ok(format!("${{{name}{colon}{operator}{word}}}"));
@@ -282,7 +282,7 @@ impl Reader<'_> {
             }
             '#' | '%' if !null_is_unset => {
                 let word = self.until(Some('}'), start, true)?.text;
-                let Some(value) = self.look_up(&name, false) else {
+                let Some(value) = self.look_up(&name) else {
                     return Ok(self.unset(format!("${{{name}{operator}{word}}}")));
                 };
                 let (longest, word) = match word.strip_prefix(operator) {
@@ -303,11 +303,10 @@ impl Reader<'_> {
                 }
                 let word = self.until(Some('/'), start, true)?.text;
                 let with = self.until(Some('}'), start, true)?.text;
-                let Some(value) = self.look_up(&name, false) else {
+                let Some(value) = self.look_up(&name) else {
                     return Ok(self.unset(format!("${{{name}/{word}/{with}}}")));
                 };
                 let pattern = self.pattern(&word, after)?;
-                let with = pattern::plain(&with, self.style.escape);
                 pattern.replace(&value, &with, all, LONGEST).or_else(|why| self.error(after, why))
             }
             other if other.is_whitespace() || matches!(other, '"' | '\'') => {

@@ -14,18 +14,6 @@ enum Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern(Vec<Part>);
 
-/// A replacement: of its escapes only those are ones that were needed to write it between `/` and `}`.
-pub(super) fn plain(text: &str, escape: char) -> String {
-    let mut out = String::new();
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != escape || !matches!(chars.peek(), Some('}' | '/')) {
-            out.push(c);
-        }
-    }
-    out
-}
-
 impl Pattern {
     pub(super) fn parse(text: &str, escape: char) -> Result<Self, String> {
         let mut parts = Vec::new();
@@ -93,7 +81,8 @@ impl Pattern {
         Ok(value[length..].iter().rev().collect())
     }
 
-    /// Replaces the first match, or all. An empty pattern matches nothing. What becomes longer than so many bytes is not finished.
+    /// Replaces the first match, or all. An empty pattern matches between all characters. What becomes longer than so many bytes
+    /// is not finished.
     pub(super) fn replace(
         &self,
         value: &str,
@@ -102,7 +91,15 @@ impl Pattern {
         longest: usize,
     ) -> Result<String, &'static str> {
         if self.0.is_empty() {
-            return Ok(value.to_owned());
+            let mut out = with.to_owned();
+            for c in value.chars().take_while(|_| all) {
+                out.push(c);
+                out.push_str(with);
+                if out.len() > longest {
+                    break;
+                }
+            }
+            return Ok(if all { out } else { out + value });
         }
         let value: Vec<char> = value.chars().collect();
         let (mut out, mut at, mut done, mut work) = (String::new(), 0, false, WORK);

@@ -42,13 +42,13 @@ fn words_are_cut_where_nothing_is_quoted() {
 fn what_was_found_and_what_was_not() {
     let expanded = read("$A $B ${C:-x} ${D+x} ${F#x} $A", Style::new('\\')).unwrap();
     assert_eq!(expanded.used.into_iter().collect::<Vec<_>>(), ["A"]);
-    assert_eq!(expanded.undefined.into_iter().collect::<Vec<_>>(), ["B", "F"]);
+    assert_eq!(expanded.undefined.into_iter().collect::<Vec<_>>(), ["B", "C", "D", "F"]);
 }
 
 #[test]
 fn what_grows_has_an_end() {
     let long = |_: &str| Some("x".repeat(600_000));
-    for text in ["$A$B", "\"$A$B\"", "${A//x/yy}", "${U:+$A$A}"] {
+    for text in ["$A$B", "\"$A$B\"", "${A//x/yy}", "${U:+$A$A}", "${A///yy}"] {
         let malformed = expand(text, Style::new('\\'), &long).unwrap_err();
         assert!(malformed.message.contains("longer than 1 MiB"), "{text}");
     }

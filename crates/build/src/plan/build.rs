@@ -282,7 +282,9 @@ impl Planner<'_> {
             return;
         }
         let mut message = format!("Usage of undefined variable '${name}'");
-        if let Some(near) = nearest(name, building.scope.names()) {
+        // A text with so many mistakes is not helped by words that cost time.
+        let names = building.scope.names().filter(|_| self.checks.warnings.len() < 100);
+        if let Some(near) = nearest(name, names) {
             let _ = write!(message, " (did you mean ${near}?)");
         }
         self.checks.warn(rule::UNDEFINED_VAR, node.lines, &node.comments, message);

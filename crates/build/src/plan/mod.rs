@@ -123,16 +123,29 @@ pub fn check(source: &str, options: &Options, bases: &dyn Bases) -> (Vec<Warning
     let located = |fault: crate::error::Fault| fault.locate(file(options), source);
     let (dockerfile, checks) = match read(source, options) {
         Ok(read) => read,
-        Err(fault) => return (Vec::new(), Some(located(fault))),
+        Err(fault) => {
+            let error = located(fault);
+            return (before(source, options, error.line()), Some(error));
+        }
     };
     let mut planner = match stages::Planner::new(&dockerfile, options, bases, checks) {
         Ok(planner) => planner,
         Err(fault) => return (Vec::new(), Some(located(fault))),
     };
     let outcome = planner.plan(options.target.is_none()).and_then(|_| planner.checks.verdict());
-    let mut warnings = std::mem::take(&mut planner.checks.warnings);
-    warnings.sort_by_key(|warning| warning.lines);
-    (warnings, outcome.err().map(located))
+    (planner.checks.sorted(), outcome.err().map(located))
+}
+
+/// What the text says up to a line that cannot be read.
+fn before(source: &str, options: &Options, line: usize) -> Vec<Warning> {
+    let lines: Vec<&str> = source.split_inclusive('\n').take(line.saturating_sub(1)).collect();
+    // The line may be one of an instruction that began above it.
+    for count in (1..=lines.len()).rev().take(5) {
+        if let Ok((_, checks)) = read(&lines[..count].concat(), options) {
+            return checks.sorted();
+        }
+    }
+    Vec::new()
 }
 
 fn file(options: &Options) -> &str {

@@ -141,7 +141,11 @@ impl Planner<'_> {
                     None => None,
                     Some(from) => Some(self.source(node, from, building.index)?),
                 };
-                let id = mount.id.unwrap_or_else(|| target.clone());
+                // As it is written: a directory below any working directory is one cache.
+                let id = mount.id.unwrap_or_else(|| {
+                    let clean = join("/", &mount.target);
+                    if mount.target.starts_with('/') { clean } else { clean[1..].to_owned() }
+                });
                 let id = match self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
                     Some(namespace) => format!("{namespace}/{id}"),
                     None => id,

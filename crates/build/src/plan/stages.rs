@@ -323,9 +323,8 @@ impl<'p> Planner<'p> {
             config,
             layers: built.layers,
             base: built.base,
-            warnings: self.checks.warnings.clone(),
+            warnings: self.checks.sorted(),
         };
-        plan.warnings.sort_by_key(|warning| warning.lines);
         plan.warnings.extend(self.unused());
         prune(&mut plan);
         Ok(plan)

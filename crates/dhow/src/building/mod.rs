@@ -10,7 +10,7 @@ use engine::{BuildProgress, SilentBuild};
 use crate::terminal;
 
 /// The ways to tell of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     /// A live view on a terminal, lines elsewhere.
     Auto,
@@ -22,6 +22,22 @@ pub(crate) enum How {
     Rawjson,
     /// Nothing.
     Quiet,
+}
+
+impl How {
+    /// Their names.
+    pub(crate) const NAMES: [&str; 5] = ["auto", "plain", "tty", "rawjson", "quiet"];
+
+    /// The one of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "plain" => Self::Plain,
+            "tty" => Self::Tty,
+            "rawjson" => Self::Rawjson,
+            "quiet" => Self::Quiet,
+            _ => Self::Auto,
+        }
+    }
 }
 
 /// Who tells of it.

@@ -114,8 +114,8 @@ pub(crate) struct Arguments {
     limits: LimitFlags,
 
     /// How to tell of it
-    #[arg(long, value_name = "HOW", value_enum, default_value = "auto", help_heading = "Talk")]
-    progress: How,
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = How::NAMES, help_heading = "Talk")]
+    progress: String,
     /// Only print the image's id
     #[arg(short, long, help_heading = "Talk")]
     quiet: bool,
@@ -163,7 +163,7 @@ impl Run for Arguments {
                 output::talk(&format!("dhow: {flag} has no meaning: the cache is this machine's"));
             }
         }
-        let how = if self.quiet { How::Quiet } else { self.progress };
+        let how = if self.quiet { How::Quiet } else { How::named(&self.progress) };
         let check = self.check || matches!(self.call.as_deref(), Some("check" | "lint"));
         let (quiet, iidfile, metadata_file) = (self.quiet, self.iidfile.clone(), self.metadata_file.clone());
         let options = self.options()?;
@@ -255,6 +255,7 @@ impl Arguments {
             limits: limited.limits,
             memory: limited.memory,
             nano_cpus: limited.nano_cpus,
+            pids_limit: limited.pids_limit,
             cgroup_parent: self.cgroup_parent.filter(|path| !path.is_empty()),
             allow_host_network: self.network == "host"
                 || self.allow.iter().any(|right| right == "network.host"),

@@ -97,13 +97,20 @@ impl Run for Prune {
             return Ok(0);
         }
         let pruned = context.engine()?.prune_build_cache(&options)?;
-        for entry in &pruned.removed {
-            let id: String = entry.id.chars().take(12).collect();
-            output::line(&format!("{id}\t{}\t{}", human::size(entry.size, 3), entry.description))?;
-        }
+        list(&pruned.removed)?;
         output::line(&format!("Total:\t{}", human::size(pruned.bytes, 4)))?;
         Ok(0)
     }
+}
+
+/// What was removed.
+pub(crate) fn list(removed: &[BuildCacheEntry]) -> Result<()> {
+    for entry in removed {
+        let id: String = entry.id.chars().take(12).collect();
+        let description = base::failure::printable(entry.description.clone());
+        output::line(&format!("{id}\t{}\t{description}", human::size(entry.size, 3)))?;
+    }
+    Ok(())
 }
 
 impl Prune {

@@ -51,6 +51,8 @@ pub struct BuildOptions {
     pub memory: Option<u64>,
     /// Processors of each `RUN`, in billionths.
     pub nano_cpus: Option<u64>,
+    /// The most processes of each `RUN`; -1: no limit.
+    pub pids_limit: Option<i64>,
     /// Where the groups of `RUN`s are.
     pub cgroup_parent: Option<String>,
     /// `RUN --network=host` is allowed.

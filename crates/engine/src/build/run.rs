@@ -82,13 +82,15 @@ impl Job<'_> {
         })
     }
 
-    fn here(&self, mut mounts: Mounts<'_>) -> Result<Scratch> {
+    fn here(&self, mounts: Mounts<'_>) -> Result<Scratch> {
         let engine = self.engine;
         let scratch = engine.layer_store().scratch()?;
         let overlay = scratch.overlay(self.base)?;
         let id = Id::random().map_err(failed("get randomness for an id"))?;
         let owner = Owner::wait(&engine.instance, &id, RECONCILING)?;
         let owner = owner.ok_or_else(|| failed("own a new container")(Errno::EXIST.into()))?;
+        // Whatever happens, what is mounted in the live directory goes before that does.
+        let mut mounts = mounts;
         mounts.make(owner.live())?;
         let record = self.record(&id, &mounts)?;
         let stubs = Stubs::find(&overlay.lowers, &targets(&mounts))?;
@@ -246,6 +248,7 @@ impl Job<'_> {
             limits: asked.limits.clone(),
             memory: asked.memory,
             nano_cpus: asked.nano_cpus,
+            pids_limit: asked.pids_limit,
             cgroup_parent: asked.cgroup_parent.clone(),
             privileged: run.insecure,
             log: LogOptions { driver: Some(LogDriver::None), ..LogOptions::default() },
