@@ -39,7 +39,11 @@ pub struct PrunedSystem {
 impl PrunedSystem {
     /// Bytes that are free now.
     pub fn reclaimed(&self) -> u64 {
-        self.containers.reclaimed + self.volumes.reclaimed + self.images.reclaimed + self.build_cache.bytes + self.spools
+        self.containers.reclaimed
+            + self.volumes.reclaimed
+            + self.images.reclaimed
+            + self.build_cache.bytes
+            + self.spools
     }
 }
 

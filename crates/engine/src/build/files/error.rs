@@ -36,8 +36,6 @@ pub(crate) enum Error {
     Deep(String, usize),
     #[error("cannot unpack `{path}`")]
     Archive { path: String, source: rootfs::copy::CopyError },
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
     #[error("cannot use the memory of digests")]
     Remembered(#[from] base::fs::Error),
 }
@@ -72,7 +70,6 @@ impl Failure for Error {
             | Self::Deep(..) => Kind::Invalid,
             Self::Source { source, .. } | Self::Target { source, .. } => kind_of_io(source),
             Self::Archive { source, .. } => source.kind(),
-            Self::Thread(_) => Kind::Exhausted,
             Self::Remembered(error) => error.kind(),
         }
     }
@@ -91,7 +88,6 @@ impl Failure for Error {
             Self::NotDirectory(_) => vec!["remove what is there first, or copy to another place".to_owned()],
             Self::OverDirectory(_) => vec!["end the target with a slash to copy into it".to_owned()],
             Self::Archive { source, .. } => source.hints(),
-            Self::Thread(error) => base::processes::hints(error, &[]),
             Self::Remembered(error) => error.hints(),
             _ => Vec::new(),
         }

@@ -67,8 +67,6 @@ pub(crate) struct Opened {
     pub(crate) owners: Owners,
     /// The directory outlives the build: digests of its files are worth to be remembered.
     pub(crate) lasting: bool,
-    /// Of a Git repository, its commit.
-    pub(crate) commit: Option<String>,
 }
 
 /// A Dockerfile.
@@ -127,9 +125,9 @@ pub(crate) fn open(asked: &Asked<'_>, stdin: &mut dyn Read, fetch: &dyn Fetch) -
             stream(&mut file, &shown, asked)
         }
         Spec::Git(git) => {
-            let (root, commit) = fetch.git(git)?;
+            let (root, _) = fetch.git(git)?;
             let given = (asked.dockerfile == Some("-")).then(|| dockerfile_of(stdin, "-")).transpose()?;
-            Ok(Opened { commit: Some(commit), ..inside(root, Owners::Root, given, asked)? })
+            inside(root, Owners::Root, given, asked)
         }
         Spec::Layout(text) => Err(Error::Unsupported(format!("oci-layout://{text}")).into()),
         Spec::Image(text) => Err(Error::Unsupported(format!("docker-image://{text}")).into()),
@@ -139,22 +137,22 @@ pub(crate) fn open(asked: &Asked<'_>, stdin: &mut dyn Read, fetch: &dyn Fetch) -
 /// Opens what `--build-context` gives a name to: it needs no Dockerfile, and has a `.dockerignore` of its own.
 pub(crate) fn open_named(spec: &Spec, work: &Path, fetch: &dyn Fetch) -> Result<Opened> {
     let none = Dockerfile { name: String::new(), text: String::new() };
-    let (root, owners, commit, lasting) = match spec {
-        Spec::Directory(path) => (open_directory(path)?, Owners::Root, None, true),
+    let (root, owners, lasting) = match spec {
+        Spec::Directory(path) => (open_directory(path)?, Owners::Root, true),
         Spec::Http(url) => {
             let shown = format!("from {}", super::without_login(url));
-            (unpacked(&mut fetch.http(url)?, &shown, work)?, Owners::Kept, None, false)
+            (unpacked(&mut fetch.http(url)?, &shown, work)?, Owners::Kept, false)
         }
         Spec::Git(git) => {
-            let (root, commit) = fetch.git(git)?;
-            (root, Owners::Root, Some(commit), false)
+            let (root, _) = fetch.git(git)?;
+            (root, Owners::Root, false)
         }
         Spec::Stdin => return Err(Error::Unsupported("-".to_owned()).into()),
         Spec::Layout(text) => return Err(Error::Unsupported(format!("oci-layout://{text}")).into()),
         Spec::Image(text) => return Err(Error::Unsupported(format!("docker-image://{text}")).into()),
     };
     let ignore = ignore_inside(root.as_fd(), &[".dockerignore"])?;
-    Ok(Opened { root, dockerfile: none, ignore, owners, lasting, commit })
+    Ok(Opened { root, dockerfile: none, ignore, owners, lasting })
 }
 
 /// Fetches what is elsewhere.
@@ -188,7 +186,7 @@ fn directory(path: &Path, asked: &Asked<'_>, stdin: &mut dyn Read) -> Result<Ope
         Some(ignore) => ignore,
         None => ignore_inside(root.as_fd(), &[".dockerignore"])?,
     };
-    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: true, commit: None })
+    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: true })
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
@@ -217,7 +215,7 @@ fn stream(input: &mut dyn Read, origin: &str, asked: &Asked<'_>) -> Result<Opene
     }
     let root = empty(asked.work)?;
     let ignore = Patterns::default();
-    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: false, commit: None })
+    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: false })
 }
 
 /// Whether what comes is an archive, by its beginning: compressed, or with the name of a format where tar has it.
@@ -264,7 +262,7 @@ fn inside(root: OwnedFd, owners: Owners, given: Option<Dockerfile>, asked: &Aske
     let own = format!("{name}.dockerignore");
     let names = if is_given { &[".dockerignore"][..] } else { &[&*own, ".dockerignore"] };
     let ignore = ignore_inside(root.as_fd(), names)?;
-    Ok(Opened { root, dockerfile, ignore, owners, lasting: false, commit: None })
+    Ok(Opened { root, dockerfile, ignore, owners, lasting: false })
 }
 
 fn read_dockerfile(path: &Path) -> Result<Dockerfile> {

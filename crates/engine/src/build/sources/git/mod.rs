@@ -48,18 +48,6 @@ pub(crate) struct Fetched {
 
 type Result<T> = std::result::Result<T, GitError>;
 
-/// What a reference means at this moment, without fetching it: the commit. Asks the server, unless the reference is a commit.
-pub(crate) fn resolve(git: &Git, local: bool) -> Result<String> {
-    address::check(git, local)?;
-    let (program, url) = Program::new(&git.url, local);
-    let commit = if address::is_commit(&git.reference) {
-        git.reference.clone()
-    } else {
-        advertised(&program, &url, &git.reference)?.commit
-    };
-    verified(git, commit)
-}
-
 /// Fetches a commit's files. `local`: the address is a path of this machine that the user gave on the command line.
 pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetched> {
     address::check(git, local)?;
