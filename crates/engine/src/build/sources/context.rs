@@ -12,7 +12,7 @@ use ::build::graph;
 use ::build::ignore::Patterns;
 use base::fs::At;
 use rootfs::copy::{Manner, Place};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
@@ -267,10 +267,24 @@ fn inside(root: OwnedFd, owners: Owners, given: Option<Dockerfile>, asked: &Aske
 
 fn read_dockerfile(path: &Path) -> Result<Dockerfile> {
     let name = path.display().to_string();
-    match File::open(path) {
+    match open_file(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NoDockerfile(name).into()),
         Err(source) => Err(Error::Read { path: name, source }.into()),
         Ok(mut file) => dockerfile_of(&mut file, &name),
+    }
+}
+
+/// A file that is one: a FIFO would let us wait for ever. But shells give one (`-f <(…)`) below `/dev`.
+fn open_file(path: &Path) -> std::io::Result<File> {
+    if path.starts_with("/dev") {
+        return File::open(path);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(std::io::Error::other("it is no regular file")),
     }
 }
 
@@ -324,7 +338,7 @@ fn ignore_inside(root: BorrowedFd<'_>, names: &[&str]) -> Result<Patterns> {
 /// That of a Dockerfile which is anywhere.
 fn ignore_at(path: &Path) -> Result<Option<Patterns>> {
     let name = path.display().to_string();
-    match File::open(path) {
+    match open_file(path) {
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             Ok(None)
         }

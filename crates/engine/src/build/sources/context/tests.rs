@@ -96,6 +96,25 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn nothing_waits_for_who_never_writes() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("c")).unwrap();
+    let fifo = |name: &str| {
+        let path = scratch.path(name);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    };
+    fifo("c/Dockerfile");
+    fifo("c/.dockerignore");
+    assert!(scratch.directory("c", None, b"").is_err());
+    let opened = scratch.directory("c", Some("-"), b"FROM a").unwrap();
+    assert!(opened.ignore.is_empty());
+    fs::remove_file(scratch.path("c/Dockerfile")).unwrap();
+    scratch.add("c/Dockerfile", "FROM a");
+    fifo("c/Dockerfile.dockerignore");
+    assert!(scratch.directory("c", None, b"").is_err());
+}
+
+#[test]
 fn standard_input_is_an_archive_or_a_dockerfile() {
     let scratch = Scratch::new();
     scratch.add("c/Dockerfile", "FROM a");
