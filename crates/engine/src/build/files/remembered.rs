@@ -101,6 +101,7 @@ impl Remembered {
         }
         // The directory's, since the file is replaced.
         let directory = self.path.parent().unwrap_or(Path::new("/"));
+        base::fs::create_dir_all(directory, 0o700)?;
         let _lock = Lock::exclusive(directory)?;
         let mut table = read(&self.path).unwrap_or_default();
         for (identity, entry) in &self.table {
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn digests_outlive_the_build_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, file) = (dir.path().join("table"), dir.path().join("file"));
+        let (path, file) = (dir.path().join("tables/table"), dir.path().join("file"));
         std::fs::write(&file, "one").unwrap();
         let remembered = Remembered::open(&path);
         assert_eq!(remembered.get(&stat_of(&file)), None);
