@@ -93,6 +93,10 @@ impl Spec {
         if let Some(image) = text.strip_prefix("docker-image://") {
             return Ok(Self::Image(image.to_owned()));
         }
+        // What is there is meant, whatever it looks like: `github.com/me/it` may be a directory.
+        if !text.contains("://") && Path::new(text).is_dir() {
+            return Ok(Self::Directory(PathBuf::from(text)));
+        }
         if let Some(git) = super::git::parse(text)? {
             return Ok(Self::Git(git));
         }

@@ -173,5 +173,8 @@ fn forms_are_told_apart() {
     assert_eq!(spec("oci-layout://dir:tag"), Spec::Layout("dir:tag".to_owned()));
     assert_eq!(spec("docker-image://alpine"), Spec::Image("alpine".to_owned()));
     let scratch = Scratch::new();
+    fs::create_dir_all(scratch.path("me@host:there")).unwrap();
+    assert!(matches!(spec("me@host:there"), Spec::Git(_)));
+    assert!(matches!(spec(scratch.path("me@host:there").to_str().unwrap()), Spec::Directory(_)));
     assert_eq!(scratch.open(&spec("oci-layout://x"), None, b"").unwrap_err().kind(), base::Kind::Unsupported);
 }
