@@ -92,6 +92,9 @@ fn expand(source: &Source<'_>, text: &[u8], required: bool) -> Result<Vec<Vec<u8
     let names: Vec<&[u8]> = path.split(|&b| b == b'/').collect();
     let Some(first) = names.iter().position(|name| glob::has_wildcards(name)) else { return Ok(vec![path]) };
     let (above, patterns) = names.split_at(first);
+    if !patterns.iter().all(|pattern| glob::is_well_formed(pattern)) {
+        return Err(Error::Pattern(shown(text)));
+    }
     let mut found = Vec::new();
     match find(source.root, &above.join(&b'/'), &|path, is_directory| hidden(source, path, is_directory)) {
         Ok(base) if base.place.is_none() => {

@@ -14,6 +14,8 @@ pub(crate) enum Error {
     Ignored(String),
     #[error("nothing matches `{0}`")]
     NoMatch(String),
+    #[error("`{0}` is no pattern: a `[` has no end, or nothing in it")]
+    Pattern(String),
     #[error("`{0}` is no mode")]
     Mode(String),
     #[error("`{0}` is no owner: its number is too large")]
@@ -34,8 +36,6 @@ pub(crate) enum Error {
     Deep(String, usize),
     #[error("cannot unpack `{path}`")]
     Archive { path: String, source: rootfs::copy::CopyError },
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
     #[error("cannot use the memory of digests")]
     Remembered(#[from] base::fs::Error),
 }
@@ -60,7 +60,8 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NotFound(_) | Self::Ignored(_) | Self::NoMatch(_) => Kind::NotFound,
-            Self::Mode(_)
+            Self::Pattern(_)
+            | Self::Mode(_)
             | Self::Owner(_)
             | Self::Exclude(_)
             | Self::Parents(_)
@@ -69,7 +70,6 @@ impl Failure for Error {
             | Self::Deep(..) => Kind::Invalid,
             Self::Source { source, .. } | Self::Target { source, .. } => kind_of_io(source),
             Self::Archive { source, .. } => source.kind(),
-            Self::Thread(_) => Kind::Exhausted,
             Self::Remembered(error) => error.kind(),
         }
     }
@@ -83,11 +83,11 @@ impl Failure for Error {
                 ]
             }
             Self::Ignored(_) => vec!["add a line to .dockerignore that begins with ! to have it".to_owned()],
+            Self::Pattern(_) => vec!["write [[] for a bracket that is part of the name".to_owned()],
             Self::Mode(_) => vec!["write it as 0644 or as u=rwX,go=rX".to_owned()],
             Self::NotDirectory(_) => vec!["remove what is there first, or copy to another place".to_owned()],
             Self::OverDirectory(_) => vec!["end the target with a slash to copy into it".to_owned()],
             Self::Archive { source, .. } => source.hints(),
-            Self::Thread(error) => base::processes::hints(error, &[]),
             Self::Remembered(error) => error.hints(),
             _ => Vec::new(),
         }

@@ -1,6 +1,6 @@
 //! Names against patterns as Go's `path/filepath.Match` has them: `*`, `?`, `[…]`, `\`.
 //!
-//! What is malformed matches nothing, as BuildKit has it.
+//! What is malformed matches nothing, and is an error before it comes to that.
 
 /// Whether a pattern says anything but itself. As BuildKit asks it: what follows a `\` is no wildcard.
 pub(super) fn has_wildcards(pattern: &[u8]) -> bool {
@@ -96,7 +96,8 @@ fn bound(pattern: &[u8], at: usize) -> Option<(u32, usize)> {
     (at + length < pattern.len()).then_some((found, at + length))
 }
 
-fn is_well_formed(pattern: &[u8]) -> bool {
+/// Whether a pattern, without slashes, can match anything.
+pub(super) fn is_well_formed(pattern: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = pattern.get(at) {
         at += match byte {

@@ -36,7 +36,8 @@ const DAY: i64 = 86_400 * 1_000_000_000;
 pub(crate) struct Remembered {
     path: PathBuf,
     table: Table,
-    fresh: Mutex<Vec<(Identity, Entry)>>,
+    /// What this build adds: it asks again when it has copied.
+    fresh: Mutex<Table>,
     today: u32,
     /// Something that was used last on another day.
     aged: AtomicBool,
@@ -68,10 +69,11 @@ impl Remembered {
 
     /// The digest of this file, if it was kept and the file has not changed.
     pub(super) fn get(&self, stat: &Stat) -> Option<[u8; 32]> {
-        let entry = self.table.get(&identity(stat))?;
-        if (entry.size, entry.modified, entry.changed) != version(stat) {
-            return None;
-        }
+        let same = |entry: &&Entry| (entry.size, entry.modified, entry.changed) == version(stat);
+        let Some(entry) = self.table.get(&identity(stat)).filter(same) else {
+            let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            return fresh.get(&identity(stat)).filter(same).map(|entry| entry.digest);
+        };
         if entry.used.swap(self.today, Ordering::Relaxed) != self.today {
             self.aged.store(true, Ordering::Relaxed);
         }
@@ -85,7 +87,7 @@ impl Remembered {
             return;
         }
         let entry = Entry { size, modified, changed, digest, used: AtomicU32::new(self.today) };
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push((identity(stat), entry));
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(identity(stat), entry);
     }
 
     /// Writes what is new.
@@ -99,6 +101,7 @@ impl Remembered {
         }
         // The directory's, since the file is replaced.
         let directory = self.path.parent().unwrap_or(Path::new("/"));
+        base::fs::create_dir_all(directory, 0o700)?;
         let _lock = Lock::exclusive(directory)?;
         let mut table = read(&self.path).unwrap_or_default();
         for (identity, entry) in &self.table {
@@ -227,11 +230,12 @@ mod tests {
     #[test]
     fn digests_outlive_the_build_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, file) = (dir.path().join("table"), dir.path().join("file"));
+        let (path, file) = (dir.path().join("tables/table"), dir.path().join("file"));
         std::fs::write(&file, "one").unwrap();
         let remembered = Remembered::open(&path);
         assert_eq!(remembered.get(&stat_of(&file)), None);
         remembered.put(&stat_of(&file), later(), [7; 32]);
+        assert_eq!(remembered.get(&stat_of(&file)), Some([7; 32]));
         remembered.save().unwrap();
         assert_eq!(Remembered::open(&path).get(&stat_of(&file)), Some([7; 32]));
         std::fs::write(&file, "two").unwrap();

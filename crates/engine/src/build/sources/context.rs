@@ -12,7 +12,7 @@ use ::build::graph;
 use ::build::ignore::Patterns;
 use base::fs::At;
 use rootfs::copy::{Manner, Place};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
@@ -67,8 +67,6 @@ pub(crate) struct Opened {
     pub(crate) owners: Owners,
     /// The directory outlives the build: digests of its files are worth to be remembered.
     pub(crate) lasting: bool,
-    /// Of a Git repository, its commit.
-    pub(crate) commit: Option<String>,
 }
 
 /// A Dockerfile.
@@ -94,6 +92,10 @@ impl Spec {
         }
         if let Some(image) = text.strip_prefix("docker-image://") {
             return Ok(Self::Image(image.to_owned()));
+        }
+        // What is there is meant, whatever it looks like: `github.com/me/it` may be a directory.
+        if !text.contains("://") && Path::new(text).is_dir() {
+            return Ok(Self::Directory(PathBuf::from(text)));
         }
         if let Some(git) = super::git::parse(text)? {
             return Ok(Self::Git(git));
@@ -127,9 +129,9 @@ pub(crate) fn open(asked: &Asked<'_>, stdin: &mut dyn Read, fetch: &dyn Fetch) -
             stream(&mut file, &shown, asked)
         }
         Spec::Git(git) => {
-            let (root, commit) = fetch.git(git)?;
+            let (root, _) = fetch.git(git)?;
             let given = (asked.dockerfile == Some("-")).then(|| dockerfile_of(stdin, "-")).transpose()?;
-            Ok(Opened { commit: Some(commit), ..inside(root, Owners::Root, given, asked)? })
+            inside(root, Owners::Root, given, asked)
         }
         Spec::Layout(text) => Err(Error::Unsupported(format!("oci-layout://{text}")).into()),
         Spec::Image(text) => Err(Error::Unsupported(format!("docker-image://{text}")).into()),
@@ -139,22 +141,22 @@ pub(crate) fn open(asked: &Asked<'_>, stdin: &mut dyn Read, fetch: &dyn Fetch) -
 /// Opens what `--build-context` gives a name to: it needs no Dockerfile, and has a `.dockerignore` of its own.
 pub(crate) fn open_named(spec: &Spec, work: &Path, fetch: &dyn Fetch) -> Result<Opened> {
     let none = Dockerfile { name: String::new(), text: String::new() };
-    let (root, owners, commit, lasting) = match spec {
-        Spec::Directory(path) => (open_directory(path)?, Owners::Root, None, true),
+    let (root, owners, lasting) = match spec {
+        Spec::Directory(path) => (open_directory(path)?, Owners::Root, true),
         Spec::Http(url) => {
             let shown = format!("from {}", super::without_login(url));
-            (unpacked(&mut fetch.http(url)?, &shown, work)?, Owners::Kept, None, false)
+            (unpacked(&mut fetch.http(url)?, &shown, work)?, Owners::Kept, false)
         }
         Spec::Git(git) => {
-            let (root, commit) = fetch.git(git)?;
-            (root, Owners::Root, Some(commit), false)
+            let (root, _) = fetch.git(git)?;
+            (root, Owners::Root, false)
         }
         Spec::Stdin => return Err(Error::Unsupported("-".to_owned()).into()),
         Spec::Layout(text) => return Err(Error::Unsupported(format!("oci-layout://{text}")).into()),
         Spec::Image(text) => return Err(Error::Unsupported(format!("docker-image://{text}")).into()),
     };
     let ignore = ignore_inside(root.as_fd(), &[".dockerignore"])?;
-    Ok(Opened { root, dockerfile: none, ignore, owners, lasting, commit })
+    Ok(Opened { root, dockerfile: none, ignore, owners, lasting })
 }
 
 /// Fetches what is elsewhere.
@@ -188,7 +190,7 @@ fn directory(path: &Path, asked: &Asked<'_>, stdin: &mut dyn Read) -> Result<Ope
         Some(ignore) => ignore,
         None => ignore_inside(root.as_fd(), &[".dockerignore"])?,
     };
-    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: true, commit: None })
+    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: true })
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
@@ -217,7 +219,7 @@ fn stream(input: &mut dyn Read, origin: &str, asked: &Asked<'_>) -> Result<Opene
     }
     let root = empty(asked.work)?;
     let ignore = Patterns::default();
-    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: false, commit: None })
+    Ok(Opened { root, dockerfile, ignore, owners: Owners::Root, lasting: false })
 }
 
 /// Whether what comes is an archive, by its beginning: compressed, or with the name of a format where tar has it.
@@ -264,15 +266,29 @@ fn inside(root: OwnedFd, owners: Owners, given: Option<Dockerfile>, asked: &Aske
     let own = format!("{name}.dockerignore");
     let names = if is_given { &[".dockerignore"][..] } else { &[&*own, ".dockerignore"] };
     let ignore = ignore_inside(root.as_fd(), names)?;
-    Ok(Opened { root, dockerfile, ignore, owners, lasting: false, commit: None })
+    Ok(Opened { root, dockerfile, ignore, owners, lasting: false })
 }
 
 fn read_dockerfile(path: &Path) -> Result<Dockerfile> {
     let name = path.display().to_string();
-    match File::open(path) {
+    match open_file(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NoDockerfile(name).into()),
         Err(source) => Err(Error::Read { path: name, source }.into()),
         Ok(mut file) => dockerfile_of(&mut file, &name),
+    }
+}
+
+/// A file that is one: a FIFO would let us wait for ever. But shells give one (`-f <(…)`) below `/dev`.
+fn open_file(path: &Path) -> std::io::Result<File> {
+    if path.starts_with("/dev") {
+        return File::open(path);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(std::io::Error::other("it is no regular file")),
     }
 }
 
@@ -326,7 +342,7 @@ fn ignore_inside(root: BorrowedFd<'_>, names: &[&str]) -> Result<Patterns> {
 /// That of a Dockerfile which is anywhere.
 fn ignore_at(path: &Path) -> Result<Option<Patterns>> {
     let name = path.display().to_string();
-    match File::open(path) {
+    match open_file(path) {
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             Ok(None)
         }

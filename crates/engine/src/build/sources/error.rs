@@ -27,8 +27,6 @@ pub(crate) enum Error {
     Ignore { path: String, source: ::build::ignore::Error },
     #[error("cannot read `{path}`")]
     Read { path: String, source: io::Error },
-    #[error("cannot read standard input")]
-    Stdin(#[source] io::Error),
     #[error("cannot unpack the context {origin}")]
     Unpack { origin: String, source: rootfs::copy::CopyError },
     #[error("contexts of this form are not supported yet: `{0}`")]
@@ -39,7 +37,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoDirectory(_) | Self::NoDockerfile(_) => Kind::NotFound,
-            Self::Read { source, .. } | Self::Stdin(source) => kind_of_io(source),
+            Self::Read { source, .. } => kind_of_io(source),
             Self::Unpack { source, .. } => source.kind(),
             Self::Unsupported(_) => Kind::Unsupported,
             _ => Kind::Invalid,

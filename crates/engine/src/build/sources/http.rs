@@ -34,8 +34,6 @@ const MODE: u32 = 0o600;
 pub(crate) struct Fetched {
     /// A directory with nothing else in it, open for reading.
     pub(crate) root: OwnedFd,
-    /// Of its content.
-    pub(crate) digest: Digest,
 }
 
 /// Why a file from the web cannot be had. No error has a login in it.
@@ -88,7 +86,7 @@ pub(crate) fn fetch(http: &Http, places: Places<'_>, client: &Client, watch: &dy
     if matches!(&*http.name, "" | "." | "..") || http.name.contains(['/', '\0']) {
         return Err(HttpError::Name(http.name.escape_debug().take(200).collect()));
     }
-    let (body, digest, _lock) = kept(&http.url, http.checksum.as_deref(), places, client, watch)?;
+    let (body, _lock) = kept(&http.url, http.checksum.as_deref(), places, client, watch)?;
     let directory = fresh(places.work)?;
     let path = directory.join(&http.name);
     if fs::hard_link(&body, &path).is_err() {
@@ -103,7 +101,7 @@ pub(crate) fn fetch(http: &Http, places: Places<'_>, client: &Client, watch: &dy
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, &directory, flags, Mode::empty()).at("open", &directory)?;
-    Ok(Fetched { root, digest })
+    Ok(Fetched { root })
 }
 
 /// The same for what is read at once.
@@ -119,7 +117,7 @@ fn kept(
     places: Places<'_>,
     client: &Client,
     watch: &dyn Watch,
-) -> Result<(PathBuf, Digest, Lock)> {
+) -> Result<(PathBuf, Lock)> {
     let own = places.store.join("http").join(Digest::of(url.as_bytes()).hex());
     base::fs::create_dir_all(&own, 0o700)?;
     let lock = Lock::exclusive(&own)?;
@@ -128,7 +126,7 @@ fn kept(
     if let (Some(digest), Some(wanted)) = (state.digest, checksum)
         && digest.to_string() == wanted
     {
-        return Ok((body, digest, lock));
+        return Ok((body, lock));
     }
     let unless = Version { etag: state.etag, modified: state.modified };
     let coming = own.join("coming");
@@ -164,7 +162,7 @@ fn kept(
         Some(wanted) if digest.to_string() != wanted => {
             Err(HttpError::Checksum { url: shown(url), wanted: wanted.to_owned(), found: digest })
         }
-        _ => Ok((body, digest, lock)),
+        _ => Ok((body, lock)),
     }
 }
 

@@ -36,8 +36,6 @@ use crate::error::Result;
 const BUFFER: usize = 128 << 10;
 /// More threads than this wait for the disk, or for each other.
 const MOST_THREADS: usize = 4;
-/// A directory with fewer entries, and none below it, is read sooner than a thread is started.
-const WORTH_A_THREAD: usize = 64;
 
 pub(super) fn of<'a>(change: &Change, source: &dyn Fn(StepId) -> Result<Source<'a>>) -> Result<Digest> {
     let mut record = Record::new();

@@ -33,6 +33,7 @@ fn what_is_missing_is_an_error() {
         assert_eq!(error.kind(), base::Kind::NotFound, "{error}");
         assert!(trees.digest(&copy(sources, "/t/")).is_err());
     }
+    assert_eq!(trees.apply(&copy(&["[]]"], "/t/")).unwrap_err().kind(), base::Kind::Invalid);
     let required = Change::Copy(graph::Copy { required: true, ..copy_of(&["b*"], "/t/") });
     assert!(trees.apply(&required).is_err() && trees.digest(&required).is_err());
 }

@@ -144,6 +144,61 @@ proptest! {
     }
 }
 
+/// What leaves something out, and may bring some of it back.
+fn patterns() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec("!?(\\*\\*/)?[a-c*](/[a-c*]){0,2}", 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Keys are equal just where the copies are, whatever is left out on the way.
+    #[test]
+    fn keys_are_those_of_what_is_copied(
+        one in tree(),
+        other in prop_oneof![1 => Just(None), 3 => (any::<prop::sample::Index>(), proptest::option::of(node())).prop_map(Some)],
+        ignored in patterns(),
+        exclude in patterns(),
+        parents in any::<bool>(),
+        source in prop_oneof![3 => Just("."), 1 => Just("*"), 1 => Just("a"), 1 => Just("[ab]/*")],
+    ) {
+        // The same tree, or one that differs in one file.
+        let mut second = one.clone();
+        if let (Some((index, node)), false) = (&other, one.is_empty()) {
+            let name = index.get(&one.keys().cloned().collect::<Vec<_>>()).clone();
+            let is_empty = !one.keys().any(|other| other.starts_with(&format!("{name}/")));
+            match node {
+                Some(node) if is_empty => drop(second.insert(name, node.clone())),
+                None if is_empty => drop(second.remove(&name)),
+                _ => {}
+            }
+        }
+        let change = Change::Copy(graph::Copy {
+            exclude,
+            parents,
+            ..copy_of(&[source], "/t/")
+        });
+        let done = |tree: &Tree| {
+            let trees = Trees::new().ignoring(&ignored.join("\n"));
+            build(&trees.from, tree, false);
+            (trees.digest(&change).ok(), trees.apply(&change).ok().map(|()| read(&trees.to)))
+        };
+        let ((first_key, first), (second_key, second)) = (done(&one), done(&second));
+        // Of several sources one may be in another's way.
+        prop_assert!(first_key.is_some() || first.is_none());
+        prop_assert!(second_key.is_some() || second.is_none());
+        if first.is_some() && second.is_some() {
+            if first_key == second_key {
+                prop_assert_eq!(&first, &second);
+            }
+            // Or be overwritten by another.
+            if first == second && source == "." {
+                prop_assert_eq!(first_key, second_key, "{:?}", first);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_change_has_another_key() {
     let trees = Trees::with(&["d/a", "d/b", "d/e/"]);

@@ -96,6 +96,25 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn nothing_waits_for_who_never_writes() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("c")).unwrap();
+    let fifo = |name: &str| {
+        let path = scratch.path(name);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    };
+    fifo("c/Dockerfile");
+    fifo("c/.dockerignore");
+    assert!(scratch.directory("c", None, b"").is_err());
+    let opened = scratch.directory("c", Some("-"), b"FROM a").unwrap();
+    assert!(opened.ignore.is_empty());
+    fs::remove_file(scratch.path("c/Dockerfile")).unwrap();
+    scratch.add("c/Dockerfile", "FROM a");
+    fifo("c/Dockerfile.dockerignore");
+    assert!(scratch.directory("c", None, b"").is_err());
+}
+
+#[test]
 fn standard_input_is_an_archive_or_a_dockerfile() {
     let scratch = Scratch::new();
     scratch.add("c/Dockerfile", "FROM a");
@@ -138,7 +157,7 @@ fn a_context_from_elsewhere_leads_nowhere_else() {
     assert!(scratch.open(&Spec::Git(git.clone()), None, b"").is_err());
     assert!(scratch.open(&Spec::Git(git.clone()), Some("../../../../../etc/passwd"), b"").is_err());
     let opened = scratch.open(&Spec::Git(git), Some("-"), b"FROM a").unwrap();
-    assert!(opened.ignore.is_empty() && opened.commit.is_some());
+    assert!(opened.ignore.is_empty());
     let fifo = scratch.path("c/fifo");
     rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     assert!(scratch.open(&Spec::Stdin, Some("fifo"), &scratch.tar("c", "-cf")).is_err());
@@ -154,5 +173,8 @@ fn forms_are_told_apart() {
     assert_eq!(spec("oci-layout://dir:tag"), Spec::Layout("dir:tag".to_owned()));
     assert_eq!(spec("docker-image://alpine"), Spec::Image("alpine".to_owned()));
     let scratch = Scratch::new();
+    fs::create_dir_all(scratch.path("me@host:there")).unwrap();
+    assert!(matches!(spec("me@host:there"), Spec::Git(_)));
+    assert!(matches!(spec(scratch.path("me@host:there").to_str().unwrap()), Spec::Directory(_)));
     assert_eq!(scratch.open(&spec("oci-layout://x"), None, b"").unwrap_err().kind(), base::Kind::Unsupported);
 }

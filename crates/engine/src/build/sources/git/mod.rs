@@ -48,18 +48,6 @@ pub(crate) struct Fetched {
 
 type Result<T> = std::result::Result<T, GitError>;
 
-/// What a reference means at this moment, without fetching it: the commit. Asks the server, unless the reference is a commit.
-pub(crate) fn resolve(git: &Git, local: bool) -> Result<String> {
-    address::check(git, local)?;
-    let (program, url) = Program::new(&git.url, local);
-    let commit = if address::is_commit(&git.reference) {
-        git.reference.clone()
-    } else {
-        advertised(&program, &url, &git.reference)?.commit
-    };
-    verified(git, commit)
-}
-
 /// Fetches a commit's files. `local`: the address is a path of this machine that the user gave on the command line.
 pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetched> {
     address::check(git, local)?;
@@ -80,16 +68,12 @@ pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetche
         verified(git, found.commit.clone())?;
         if !has(&in_it, &found.commit) {
             let refspec = format!("+{}:refs/dhow/{}", found.name, found.commit);
-            in_it.run(&[
-                "fetch",
-                "--quiet",
-                "--depth=1",
-                "--no-tags",
-                "--no-recurse-submodules",
-                "--",
-                &url,
-                &refspec,
-            ])?;
+            // A server that is nothing but files knows no part of a history.
+            shallow(
+                &in_it,
+                &["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"],
+                &["--", &url, &refspec],
+            )?;
         }
         if !has(&in_it, &found.commit) {
             return Err(GitError::Moved { url: shown(&url), reference: git.reference.clone() });
@@ -198,6 +182,14 @@ fn fetch_commit(repository: &Program, url: &str, commit: &str) -> Result<()> {
     repository.run(&["update-ref", &format!("refs/dhow/{commit}"), commit]).map(drop)
 }
 
+/// Fetches the last commit alone, or else all.
+fn shallow(program: &Program, words: &[&str], rest: &[&str]) -> Result<()> {
+    if program.run(&[words, &["--depth=1"], rest].concat()).is_ok() {
+        return Ok(());
+    }
+    program.run(&[words, rest].concat()).map(drop)
+}
+
 /// Writes a commit's files into a new directory of the build.
 fn checkout(
     program: &Program,
@@ -227,8 +219,7 @@ fn checkout(
     own.run(&["checkout", "--quiet", "--force", "--detach", commit])?;
     if has_submodules {
         // Their addresses are the repository's: whatever its own is, theirs are not paths of this machine.
-        let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
-        own.of_others().run(&update)?;
+        shallow(&own.of_others(), &["submodule", "--quiet", "update", "--init", "--recursive"], &[])?;
     }
     if !keep {
         without_git(&tree)?;

@@ -99,7 +99,6 @@ fn branches_tags_and_commits() {
         (&*second, &second, &new),
     ] {
         assert_eq!(up.fetch(reference, "").unwrap(), (commit.clone(), files.clone()), "{reference}");
-        assert_eq!(resolve(&up.asked(reference, ""), true).unwrap(), *commit, "{reference}");
     }
     assert_eq!(up.fetch("", "dir/deep").unwrap().1, ["x"]);
     // What moves is followed.
@@ -198,4 +197,67 @@ fn fetches_of_one_address_take_turns() {
             assert_eq!(one.join().unwrap().1, ["file"]);
         }
     });
+}
+
+/// Shows files of a directory to who has the login, and notes what it was asked. Ends with the test's process.
+fn served(directory: &Path) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let (notes, directory) = (asked.clone(), directory.to_owned());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> =
+                lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).collect();
+            let path = head.first().and_then(|line| line.split([' ', '?']).nth(1)).unwrap_or("/").to_owned();
+            // `me:secret`
+            let known = head.iter().any(|line| line.to_lowercase() == "authorization: basic bwu6c2vjcmv0");
+            let (status, body) = match fs::read(directory.join(&path[1..])) {
+                _ if !known => ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", Vec::new()),
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            notes.lock().unwrap().push(format!("{status} {path}"));
+            let head =
+                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok();
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_server_has_its_login_and_gives_submodules() {
+    let (up, part) = (Upstream::new(), Upstream::new());
+    let shown = up.dir.path().join("shown");
+    let publish = |from: &Upstream, name: &str| {
+        let to = shown.join(name);
+        let words = ["clone", "--quiet", "--bare", "--template=", ".", to.to_str().unwrap()];
+        from.git(&words);
+        from.git(&["--git-dir", to.to_str().unwrap(), "update-server-info"]);
+    };
+    let commit = part.git(&["rev-parse", "HEAD"]);
+    publish(&part, "part.git");
+    fs::write(up.tree().join(".gitmodules"), "[submodule \"sub\"]\n\tpath = sub\n\turl = ../part.git\n")
+        .unwrap();
+    up.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},sub")]);
+    up.git(&["add", ".gitmodules"]);
+    up.git(&["commit", "--quiet", "-m", "submodule"]);
+    publish(&up, "whole.git");
+    let (address, asked) = served(&shown);
+    let git = |login: &str| Git { url: format!("http://{login}{address}/whole.git"), ..up.asked("main", "") };
+    assert!(up.fetch_with(&git(""), false).is_err());
+    assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("401")));
+    let fetched = up.fetch_with(&git("me:secret@"), false).unwrap();
+    assert_eq!(names(&fetched.root), [".gitmodules", "file", "sub"]);
+    let sub = subdirectory(&up.dir.path().join("work/git0"), "sub").unwrap();
+    assert_eq!(names(&sub), ["file"]);
+    for place in ["store", "work"] {
+        let found =
+            Command::new("grep").args(["-rE", "secret|bWU6c2VjcmV0"]).arg(up.dir.path().join(place)).output();
+        assert!(found.unwrap().stdout.is_empty(), "{place}");
+    }
 }
