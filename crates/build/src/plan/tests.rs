@@ -87,10 +87,10 @@ proptest! {
 fn long_texts_are_planned() {
     let lines = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
     for source in [
-        lines(20_000, &|i| format!("ENV A{i}=x\n")),
-        lines(20_000, &|i| format!("ARG A{i}=x$U{i}\n")),
-        lines(10_000, &|i| format!("COPY $U{i} /x\nRUN y\n")),
-        format!("COPY {} /x\n", "a ".repeat(100_000)),
+        lines(10_000, &|i| format!("ENV A{i}=x\n")),
+        lines(10_000, &|i| format!("ARG A{i}=x$U{i}\n")),
+        lines(5_000, &|i| format!("COPY $U{i} /x\nRUN y\n")),
+        format!("COPY {} /x\n", "a ".repeat(30_000)),
         format!(
             "COPY {}/x\n{}",
             lines(10_000, &|i| format!("<<a{i} ")),
