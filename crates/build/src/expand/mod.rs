@@ -97,6 +97,15 @@ impl Words {
         }
     }
 
+    /// A variable's value is cut at its blanks.
+    fn push_value(&mut self, value: &str) {
+        if value.contains(char::is_whitespace) {
+            value.chars().for_each(|c| self.push(c));
+        } else {
+            self.push_quoted(value);
+        }
+    }
+
     /// What was quoted or escaped cuts nothing.
     fn push_quoted(&mut self, text: &str) {
         self.text.push_str(text);
@@ -136,7 +145,7 @@ impl Reader<'_> {
             }
             self.check_length(words.text.len())?;
             match c {
-                '$' => self.dollar()?.chars().for_each(|c| words.push(c)),
+                '$' => words.push_value(&self.dollar()?),
                 '\'' if !self.style.no_quotes => words.push_quoted(&self.single()?),
                 '"' if !self.style.no_quotes => words.push_quoted(&self.double(keep_escapes)?),
                 c if c == self.style.escape => {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use oci::image::{Execution, History, ImageConfig, Platform};
 
 use super::scope::{self, Scope, display};
@@ -43,10 +45,14 @@ pub(super) struct Building {
     pub(super) execution: Execution,
     base: Option<Image>,
     pub(super) layers: Vec<StepId>,
+    /// Where in the image's own variables each is.
+    pub(super) places: BTreeMap<String, usize>,
     /// The image's variables, and the arguments that were declared.
     pub(super) scope: Scope,
     /// Each `ARG`, in order.
     pub(super) arguments: Vec<(String, Option<String>)>,
+    /// Their names.
+    pub(super) declared: BTreeSet<String>,
     pub(super) platform: Platform,
     pub(super) workdir_set: bool,
     /// Where the last of each stood.
@@ -116,8 +122,10 @@ impl Planner<'_> {
         if !execution.env.iter().any(|entry| entry.starts_with("PATH=")) {
             execution.env.push(DEFAULT_PATH.to_owned());
         }
-        for entry in &execution.env {
+        let mut places = BTreeMap::new();
+        for (place, entry) in execution.env.iter().enumerate() {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            places.entry(name.to_owned()).or_insert(place);
             built.scope.set(name, value);
         }
         if !execution.working_dir.is_empty() {
@@ -152,7 +160,9 @@ impl Planner<'_> {
             execution,
             base: built.base,
             layers: built.layers,
+            places,
             scope: built.scope,
+            declared: built.arguments.iter().map(|(name, _)| name.clone()).collect(),
             arguments: built.arguments,
             platform: built.platform,
             workdir_set: built.workdir_set,
@@ -278,13 +288,13 @@ impl Planner<'_> {
     }
 
     pub(super) fn undefined(&mut self, building: &Building, node: &Node, name: &str) {
-        if building.arguments.iter().any(|(known, _)| known == name) {
+        if building.declared.contains(name) {
             return;
         }
         let mut message = format!("Usage of undefined variable '${name}'");
         // A text with so many mistakes is not helped by words that cost time.
-        let names = building.scope.names().filter(|_| self.checks.warnings.len() < 100);
-        if let Some(near) = nearest(name, names) {
+        let few = self.checks.warnings.len() < 100;
+        if let Some(near) = few.then(|| nearest(name, building.scope.names())).flatten() {
             let _ = write!(message, " (did you mean ${near}?)");
         }
         self.checks.warn(rule::UNDEFINED_VAR, node.lines, &node.comments, message);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use std::collections::BTreeMap;
+
 use super::build::Building;
 use super::metadata::join;
 use super::run::expand_heredoc;
@@ -41,10 +43,12 @@ impl Planner<'_> {
             let change = self.copy_path(building, node, copying, &flags, word, &path, &title)?;
             push(&mut changes, change);
         }
+        let named: BTreeMap<&str, &Heredoc> =
+            node.heredocs.iter().map(|heredoc| (&*heredoc.name, heredoc)).collect();
         for word in heredocs {
             let Some(name) = Heredoc::parse(&word.text).map(|heredoc| heredoc.name) else { continue };
             let _ = write!(text, " <<{name}");
-            let Some(heredoc) = node.heredocs.iter().find(|heredoc| heredoc.name == name) else { continue };
+            let Some(heredoc) = named.get(&*name) else { continue };
             let content = expand_heredoc(self, building, node, heredoc)?.into_bytes();
             let target = if flags.target.ends_with('/') {
                 format!("{}{name}", flags.target)
@@ -231,7 +235,9 @@ fn changed(flags: &Flags, from: StepId, source: String, unpack: bool, required: 
 /// Adds a change; what differs from the last in nothing but its source joins that.
 fn push(changes: &mut Vec<Change>, change: Change) {
     if let (Some(Change::Copy(last)), Change::Copy(next)) = (changes.last_mut(), &change) {
-        let same = Copy { sources: last.sources.clone(), ..next.clone() } == *last;
+        let sources = std::mem::replace(&mut last.sources, next.sources.clone());
+        let same = last == next;
+        last.sources = sources;
         if same {
             last.sources.extend(next.sources.iter().cloned());
             return;

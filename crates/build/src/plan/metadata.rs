@@ -194,10 +194,11 @@ impl Planner<'_> {
             self.no_secret(node, "ENV", &key);
             let entry = format!("{key}={value}");
             let _ = write!(text, " {entry}");
-            let same = |known: &&mut String| known.split_once('=').map_or(&***known, |(name, _)| name) == key;
-            match building.execution.env.iter_mut().find(same) {
+            let env = &mut building.execution.env;
+            let place = *building.places.entry(key.clone()).or_insert(env.len());
+            match env.get_mut(place) {
                 Some(known) => *known = entry,
-                None => building.execution.env.push(entry),
+                None => env.push(entry),
             }
             building.scope.set(&key, value);
         }
@@ -240,6 +241,7 @@ impl Planner<'_> {
             {
                 building.scope.set(name, value.clone());
             }
+            building.declared.insert(name.clone());
             building.arguments.push((name.clone(), value));
         }
         building.commit(format!("ARG {}", texts.join(" ")), None);

@@ -233,11 +233,10 @@ fn history(building: &Building, arguments: &[String]) -> String {
     let mut names: Vec<&str> = Vec::new();
     let mut values: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, value) in &building.arguments {
-        if !names.contains(&&**name) {
+        let value = building.scope.get(name).or(value.as_deref()).unwrap_or_default();
+        if values.insert(name, value).is_none() {
             names.push(name);
         }
-        let value = building.scope.get(name).or(value.as_deref()).unwrap_or_default();
-        values.insert(name, value);
     }
     let mut words = Vec::new();
     if !names.is_empty() {

@@ -6,25 +6,31 @@ use oci::image::Platform;
 
 /// Variables, in the order in which they were set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Scope(Vec<(String, String)>);
+pub(super) struct Scope {
+    /// Each with when it was set.
+    values: BTreeMap<String, (usize, String)>,
+    sets: usize,
+}
 
 impl Scope {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| &**value)
+        self.values.get(name).map(|(_, value)| &**value)
     }
 
     pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value.into()));
+        self.sets += 1;
+        self.values.insert(name.to_owned(), (self.sets, value.into()));
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| &**name)
+        self.values.keys().map(|name| &**name)
     }
 
     /// `NAME=value`.
     pub(super) fn to_env(&self) -> Vec<String> {
-        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        let mut entries: Vec<_> = self.values.iter().collect();
+        entries.sort_by_key(|(_, (set, _))| *set);
+        entries.into_iter().map(|(name, (_, value))| format!("{name}={value}")).collect()
     }
 }
 

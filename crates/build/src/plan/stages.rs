@@ -71,6 +71,8 @@ pub(super) struct Planner<'p> {
     pub(super) several: bool,
     /// Bytes that may still be written into configurations and steps.
     left: usize,
+    /// The names of each `ARG` before the first `FROM`.
+    declared: BTreeSet<String>,
     /// Build arguments that were asked for.
     pub(super) asked: BTreeSet<String>,
     pub(super) found: BTreeMap<(String, String), (Image, ImageConfig)>,
@@ -96,6 +98,7 @@ impl<'p> Planner<'p> {
             graph: Graph::default(),
             several: dockerfile.stages.len() > 1,
             left: LARGEST,
+            declared: BTreeSet::new(),
             asked: BTreeSet::new(),
             found: BTreeMap::new(),
             loaded: BTreeMap::new(),
@@ -131,6 +134,7 @@ impl<'p> Planner<'p> {
             let Instruction::Arg(arguments) = &node.instruction else { continue };
             for (name, default) in arguments {
                 self.asked.insert(name.text.clone());
+                self.declared.insert(name.text.clone());
                 let value = match (given.get(&name.text), default) {
                     (Some(value), _) => Some(value.clone()),
                     (None, Some(default)) => Some(self.expand(node, default, &known)?.text),
@@ -169,15 +173,10 @@ impl<'p> Planner<'p> {
     /// A word of a `FROM`, in which only global arguments are known.
     fn expand_global(&mut self, node: &Node, word: &Word) -> Checked<Expanded> {
         let expanded = self.expand(node, word, &self.globals)?;
-        let declared = |name: &String| {
-            self.dockerfile.globals.iter().any(|node| match &node.instruction {
-                Instruction::Arg(arguments) => arguments.iter().any(|(known, _)| known.text == *name),
-                _ => false,
-            })
-        };
-        for name in expanded.undefined.iter().filter(|name| !declared(name)) {
+        for name in expanded.undefined.iter().filter(|name| !self.declared.contains(*name)) {
             let mut message = format!("FROM argument '{name}' is not declared");
-            if let Some(near) = nearest(name, self.globals.names()) {
+            let few = self.checks.warnings.len() < 100;
+            if let Some(near) = few.then(|| nearest(name, self.globals.names())).flatten() {
                 let _ = write!(message, " (did you mean {near}?)");
             }
             self.checks.warn(rule::UNDEFINED_ARG_IN_FROM, node.lines, &node.comments, message);

@@ -81,3 +81,24 @@ proptest! {
         prop_assert_eq!(execution.user, value);
     }
 }
+
+/// Nothing grows with the square of a text's length: at a hundred times this, which is what a Dockerfile may have, it would show.
+#[test]
+fn long_texts_are_planned() {
+    let lines = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    for source in [
+        lines(10_000, &|i| format!("ENV A{i}=x\n")),
+        lines(10_000, &|i| format!("ARG A{i}=x$U{i}\n")),
+        lines(5_000, &|i| format!("COPY $U{i} /x\nRUN y\n")),
+        format!("COPY {} /x\n", "a ".repeat(30_000)),
+        format!(
+            "COPY {}/x\n{}",
+            lines(10_000, &|i| format!("<<a{i} ")),
+            lines(10_000, &|i| format!("a{i}\n"))
+        ),
+        format!("RUN {}\n", "x \\\n".repeat(100_000)),
+        format!("CMD {}\n", "[".repeat(100_000)),
+    ] {
+        plan(&format!("FROM alpine\n{source}"), &options(), &Images).unwrap();
+    }
+}
