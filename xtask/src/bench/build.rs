@@ -139,15 +139,15 @@ fn prepare(place: &Path, part: &str) -> Result<PathBuf> {
     let base = format!("FROM {IMAGE}");
     let dockerfile = match part {
         "cached" | "cold" => {
-            let steps: String = (0..STEPS).map(|n| format!("RUN echo {n} >/{n}\n")).collect();
-            format!("{base}\n{steps}")
+            let steps: Vec<String> = (0..STEPS).map(|n| format!("RUN echo {n} >/{n}\n")).collect();
+            format!("{base}\n{}", steps.concat())
         }
         "stages" => {
             let stage = |n: usize| format!("{base} AS s{n}\nRUN sleep 2; echo {n} >/out\n");
             let copy = |n: usize| format!("COPY --from=s{n} /out /{n}\n");
-            let stages: String = (0..4).map(stage).collect();
-            let copies: String = (0..4).map(copy).collect();
-            format!("{stages}{base}\n{copies}")
+            let stages: Vec<String> = (0..4).map(stage).collect();
+            let copies: Vec<String> = (0..4).map(copy).collect();
+            format!("{}{base}\n{}", stages.concat(), copies.concat())
         }
         "context" => {
             for directory in 0..FILES.0 {

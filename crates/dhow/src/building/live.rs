@@ -145,7 +145,7 @@ impl State {
                 Some(End::Failed(took)) => ("ERROR ", took),
             };
             lines.push(row(&format!(" => {mark}{}", step.title), &seconds(time), columns));
-            if let Some(note) = step.note.as_ref().filter(|_| step.end.is_none() || note_stays(&step.note)) {
+            if let Some(note) = step.note.as_ref().filter(|note| step.end.is_none() || note_stays(note)) {
                 lines.push(row(&format!(" => => {note}"), "", columns));
             }
             if step.end.is_none() {
@@ -176,8 +176,8 @@ impl State {
 }
 
 /// Why a step was not cached is worth to be read afterwards.
-fn note_stays(note: &Option<String>) -> bool {
-    note.as_ref().is_some_and(|note| note.starts_with("not cached"))
+fn note_stays(note: &str) -> bool {
+    note.starts_with("not cached")
 }
 
 /// A line with something at its right end.

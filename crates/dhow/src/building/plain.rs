@@ -1,6 +1,7 @@
 //! Plain lines, as BuildKit writes them: each with the number of the step that it is of.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use engine::{BuildEvent, BuildProgress};
@@ -30,20 +31,20 @@ impl State {
             return;
         }
         if let Some(last) = self.last {
-            text.push_str(&format!("#{last} ...\n"));
+            writeln!(text, "#{last} ...").ok();
         }
         if self.begun {
             text.push('\n');
         }
         self.begun = true;
         let title = self.titles.get(&vertex).map_or("", String::as_str);
-        text.push_str(&format!("#{vertex} {title}\n"));
+        writeln!(text, "#{vertex} {title}").ok();
         self.last = Some(vertex);
     }
 
     fn end(&mut self, vertex: usize, how: &str, text: &mut String) {
         self.turn(vertex, text);
-        text.push_str(&format!("#{vertex} {how}\n"));
+        writeln!(text, "#{vertex} {how}").ok();
         self.last = None;
     }
 }
@@ -64,12 +65,12 @@ impl BuildProgress for Plain {
                 state.turn(vertex, &mut text);
                 state.tails.add(vertex, after, bytes);
                 for line in lines(bytes) {
-                    text.push_str(&format!("#{vertex} {:.3} {line}\n", after.as_secs_f64()));
+                    writeln!(text, "#{vertex} {:.3} {line}", after.as_secs_f64()).ok();
                 }
             }
             BuildEvent::Note { text: note } => {
                 state.turn(vertex, &mut text);
-                text.push_str(&format!("#{vertex} {note}\n"));
+                writeln!(text, "#{vertex} {note}").ok();
             }
             BuildEvent::Cached => {
                 state.tails.forget(vertex);

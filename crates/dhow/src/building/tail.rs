@@ -1,6 +1,7 @@
 //! The last lines of what steps have said.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Lines that are kept of each step.
@@ -50,7 +51,7 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = String> + '_ {
 pub(super) fn failure(title: &str, tails: &Tails, vertex: usize) -> String {
     let mut text = format!("------\n > {title}:\n");
     for (after, line) in tails.last(vertex, KEPT) {
-        text.push_str(&format!("{:.3} {line}\n", after.as_secs_f64()));
+        writeln!(text, "{:.3} {line}", after.as_secs_f64()).ok();
     }
     text + "------"
 }

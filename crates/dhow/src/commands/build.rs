@@ -133,8 +133,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FORM", hide = true)]
     sbom: Option<String>,
     /// Has no meaning: nothing is left
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    rm: Option<Option<String>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<String>,
     /// Has no meaning: nothing is left
     #[arg(long, hide = true)]
     force_rm: bool,

@@ -71,6 +71,10 @@ impl Explain {
                 Some(_) => {}
             }
         }
+        // Of files, those that changed say more than that some have.
+        if changed.iter().any(|what| what.starts_with(FILE)) {
+            changed.retain(|what| !what.starts_with(FILES));
+        }
         changed.extend(
             before.keys().filter(|part| !parts.contains_key(*part)).map(|part| format!("{part} is gone")),
         );
