@@ -21,9 +21,11 @@ pub mod fuzzing;
 mod go;
 pub mod graph;
 pub mod ignore;
+mod logins;
 pub mod plan;
 pub mod source;
 mod suggest;
 
 pub use error::Error;
+pub use logins::without_logins;
 pub use plan::{NamedContext, NoCache, Options, check, plan};

@@ -44,6 +44,7 @@ impl Planner<'_> {
         lines: Option<(usize, usize)>,
         no_cache: bool,
     ) -> StepId {
+        let title = crate::without_logins(&title);
         self.graph.steps.push(Step { action, title, lines, no_cache });
         StepId(self.graph.steps.len() - 1)
     }

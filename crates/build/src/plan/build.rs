@@ -95,6 +95,8 @@ impl Building {
             self.step = step;
             self.layers.push(step);
         }
+        // A command is what it is; an address is somebody's, and may have a login.
+        let text = if text.starts_with("ADD ") { crate::without_logins(&text) } else { text };
         self.config.history.push(History {
             created: None,
             created_by: Some(text),

@@ -13,7 +13,8 @@ pub(super) fn excerpt(name: &str, source: &str, (first, last): (usize, usize)) -
     let mut text = format!("{name}:{first}\n--------------------\n");
     for number in from..=to {
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-        let line = base::failure::printable(lines.get(number - 1).copied().unwrap_or_default().to_owned());
+        let line = lines.get(number - 1).copied().unwrap_or_default();
+        let line = base::failure::printable(::build::without_logins(line));
         // Writing to a string does not fail.
         writeln!(text, "{}", format!("{number:4} | {mark} {line}").trim_end()).ok();
     }
