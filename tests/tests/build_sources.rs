@@ -50,7 +50,7 @@ fn files(dhow: &Dhow, context: &str, args: &[&str], input: &[u8]) -> String {
     let archive = dhow.scratch().join("out.tar");
     let to = format!("type=tar,dest={}", archive.display());
     let words = [&["build", "-q", "--network", "none", "-o", &to], args, &[context]].concat();
-    dhow.command(&words).limit(120).input(input.to_vec()).ok();
+    dhow.command(&words).limit(120).input(input).ok();
     Invocation::new("tar").arg("-tf").arg(&archive).ok()
 }
 
