@@ -12,6 +12,7 @@
 //! - [`oci`]: bundles, and the runtime by runc's command line. [`callers`], [`containerd`]: machines for who calls it. [`spec`]: what
 //!   tests of the specification share. [`attack`]: what attackers bring along, and what they must not touch.
 //!
+//! - [`building`]: contexts for builds.
 //! - [`collectors`]: where logs are sent, real ones. [`shipped`]: what must be true of all of them.
 //!
 //! The programs are found beside the test program's target directory, or in `DHOW_BIN_DIR`.
@@ -19,6 +20,7 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 
 pub mod attack;
+pub mod building;
 pub mod callers;
 pub mod collectors;
 pub mod containerd;

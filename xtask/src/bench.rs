@@ -4,6 +4,7 @@
 //! are the ratios of the medians. A time is that of a whole command, from its spawn to its end, by a clock
 //! in a process that does nothing else (see `stopwatch`).
 
+mod build;
 mod contenders;
 mod crowd;
 mod dns;
@@ -39,7 +40,7 @@ const SETTLE: Duration = Duration::from_millis(30);
 
 /// Runs what was asked for.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut runs, mut build, mut what, mut vm) = (None, true, "start", false);
+    let (mut runs, mut make, mut what, mut vm) = (None, true, "start", false);
     let (mut binary, mut part, mut quick) = (None, None, false);
     let mut words = args.iter().peekable();
     while let Some(word) = words.next() {
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 let number: Option<usize> = words.next().and_then(|runs| runs.parse().ok());
                 runs = Some(number.filter(|runs| *runs > 0).context("--runs needs a number of at least 1")?);
             }
-            "--no-build" => build = false,
+            "--no-build" => make = false,
             "--memory" => what = "memory",
             "--parallel" => what = "parallel",
             "--dns" => what = "dns",
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--pull" => what = "pull",
             "--save" => what = "save",
             "--life" => what = "life",
+            "--build" => what = "build",
             "--quick" => quick = true,
             "--runtime" => {
                 what = "runtime";
@@ -66,6 +68,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                     "pull" => pull::PARTS,
                     "save" => save::PARTS,
                     "life" => life::PARTS,
+                    "build" => build::PARTS,
                     _ => runtimes::PARTS,
                 };
                 let name = words.next().filter(|name| parts.contains(&name.as_str()));
@@ -75,14 +78,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             other => bail!("`bench` has no option `{other}`"),
         }
     }
-    if what != "runtime" && (vm || part.is_some() && !matches!(what, "pull" | "save" | "life")) {
-        bail!("--vm belongs to --runtime, and --part to that, to --pull, to --save or to --life");
+    if what != "runtime" && (vm || part.is_some() && !matches!(what, "pull" | "save" | "life" | "build")) {
+        bail!("--vm belongs to --runtime, and --part to that, to --pull, to --save, to --life or to --build");
     }
     if quick && what != "life" {
         bail!("--quick belongs to --life");
     }
     packages::ensure(&[packages::PEERS])?;
-    if build {
+    if make {
         install::build()?;
     }
     if vm {
@@ -100,6 +103,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "net" => net::run(),
         "pull" => pull::run(runs.unwrap_or(5), part.as_deref()),
         "save" => save::run(runs.unwrap_or(5), part.as_deref()),
+        "build" => build::run(runs.unwrap_or(5), part.as_deref()),
         "life" => life::run(&life::Request { runs: runs.unwrap_or(20), part, quick }),
         "runtime" => runtimes::run(&runtimes::Request { pairs: runs.unwrap_or(200), binary, part }),
         _ => starts(runs.unwrap_or(60)),

@@ -16,6 +16,9 @@ use crate::{packages, shell};
 /// The targets, and the longest input of each, in bytes.
 const TARGETS: &[(&str, u32)] = &[
     ("config", 16384),
+    ("dockerfile", 4096),
+    ("expansion", 1024),
+    ("ignore", 1024),
     ("layer", 32768),
     ("log", 8192),
     ("manifest", 16384),

@@ -30,6 +30,11 @@ impl Digest {
         hex(&self.0)
     }
 
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first twelve hexadecimal digits, as tables show them.
     pub fn short(&self) -> String {
         hex(&self.0[..6])

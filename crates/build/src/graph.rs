@@ -50,6 +50,35 @@ pub enum Action {
     Files(Files),
 }
 
+impl Action {
+    /// The steps whose file systems it needs, each as often as it is named.
+    pub fn inputs(&self) -> Vec<StepId> {
+        self.clone().inputs_mut().into_iter().map(|step| *step).collect()
+    }
+
+    /// The same, to be renumbered.
+    pub fn inputs_mut(&mut self) -> Vec<&mut StepId> {
+        match self {
+            Self::Scratch | Self::Image(_) | Self::Context(_) | Self::Git(_) | Self::Http(_) => Vec::new(),
+            Self::Run(run) => {
+                let mounted = run.mounts.iter_mut().filter_map(|mount| match &mut mount.what {
+                    Mounted::Bind { from, .. } => Some(from),
+                    Mounted::Cache { from, .. } => from.as_mut(),
+                    _ => None,
+                });
+                std::iter::once(&mut run.base).chain(mounted).collect()
+            }
+            Self::Files(files) => {
+                let copied = files.changes.iter_mut().filter_map(|change| match change {
+                    Change::Copy(copy) => Some(&mut copy.from),
+                    _ => None,
+                });
+                std::iter::once(&mut files.base).chain(copied).collect()
+            }
+        }
+    }
+}
+
 /// A base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -143,6 +172,7 @@ pub struct Mount {
 
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "fields are named as in the Dockerfile reference")]
 pub enum Mounted {
     /// Another step's files. What is written is thrown away afterwards.
     Bind { from: StepId, source: String, writable: bool },
@@ -192,6 +222,7 @@ pub struct Files {
 
 /// A change of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "fields are named as in the Dockerfile reference")]
 pub enum Change {
     /// `COPY`, `ADD`.
     Copy(Copy),

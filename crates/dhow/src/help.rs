@@ -16,8 +16,8 @@ Global flags, before the command:
   -v, --version        Print the version
   -h, --help           Print this
 
-`dhow COMMAND --help` tells more about a command. `dhow container`, `dhow image`, `dhow network`, `dhow volume` and `dhow system` have
-commands of their own, and all of Docker's under its names.
+`dhow COMMAND --help` tells more about a command. `dhow container`, `dhow image`, `dhow builder`, `dhow network`, `dhow volume` and
+`dhow system` have commands of their own, and all of Docker's under its names.
 ";
 
 /// All commands in their groups.

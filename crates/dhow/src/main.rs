@@ -7,6 +7,7 @@
 
 mod attached;
 mod branches;
+mod building;
 mod commands;
 mod completion;
 mod detach_keys;

@@ -22,6 +22,9 @@
 //! max_downloads = 6             # layers that are fetched at once
 //! max_uploads = 4               # layers that are pushed at once
 //!
+//! [build]
+//! keep = "20g"                  # of the build cache; beyond this, those steps go that were not used for the longest time
+//!
 //! [unpack]                      # what a layer of an image may cost; beyond it, it is refused
 //! max_size = "512g"             # bytes, unpacked
 //! max_entries = 16777216        # files, directories, links
@@ -70,8 +73,25 @@ pub struct Config {
     pub images: Images,
     /// Pulls and pushes.
     pub pull: Pull,
+    /// Builds.
+    pub build: Build,
     /// What a layer may cost.
     pub unpack: Unpack,
+}
+
+/// What the build cache may take of the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Build {
+    /// Bytes that it may take before what was not used for the longest time goes.
+    #[serde(deserialize_with = "size")]
+    pub keep: u64,
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self { keep: 20 << 30 }
+    }
 }
 
 /// A default profile, none, or somebody's own.
@@ -208,6 +228,7 @@ impl Default for Config {
             log: Log::default(),
             images: Images::default(),
             pull: Pull::default(),
+            build: Build::default(),
             unpack: Unpack::default(),
         }
     }

@@ -7,6 +7,7 @@
 //! with no process of ours running: what a verb finds half done by somebody who died, it puts right first
 //! ([`Engine::reconcile`]).
 
+mod build;
 mod config;
 mod containers;
 pub mod distribution;
@@ -23,7 +24,12 @@ use std::path::{Path, PathBuf};
 
 use state::Instance;
 
-pub use config::{Config, Confinement, Images, Log, Pull, Unpack, parse_size};
+pub use build::options::{
+    BuildForm, BuildOptions, BuildOutput, BuildWarning, Built, BuiltImage, SecretSource as BuildSecret,
+};
+pub use build::progress::{BuildEvent, BuildProgress, SilentBuild};
+pub use build::prune::{BuildCacheEntry, BuildPruneOptions, PrunedBuildCache};
+pub use config::{Build, Config, Confinement, Images, Log, Pull, Unpack, parse_size};
 pub use containers::copy::{Copied, CopyEnd, CopyOptions};
 pub use containers::create::{Created, PullPolicy};
 pub use containers::diff::{Change, ChangeKind};

@@ -1,5 +1,6 @@
 //! Images of our own making.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use base::Digest;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::ingest::Temporary;
 use crate::manifest::{self, Document, DocumentError};
 use crate::store::{Error, Result};
-use crate::{Ingest, Resolved};
+use crate::{Ingest, Layer, Resolved};
 
 /// Writes an image of these layers (uncompressed tars, lowest first) into the store; the configuration's diff
 /// ids are filled in. The same input gives the same digests. The image has no name before [`Ingest::commit`].
@@ -144,6 +145,38 @@ pub fn over(
     config["rootfs"] = serde_json::json!({ "type": "layers", "diff_ids": diff_ids });
     let bytes = encode("configuration", &config)?;
     manifest.config = descriptor(&manifest.config.media_type, put(ingest, &bytes)?, bytes.len());
+    let manifest = put(ingest, &encode("manifest", &manifest)?)?;
+    ingest.inspect(&manifest)
+}
+
+/// Writes an image of layers that are in the store (lowest first) with this configuration, of which `rootfs` is filled in,
+/// and with annotations of its manifest. All of it has the OCI's types, whichever the layers came with. The image has no name
+/// before [`Ingest::commit`]; the same input gives the same digests.
+pub fn of_layers(
+    ingest: &Ingest,
+    layers: &[Layer],
+    mut config: ImageConfig,
+    annotations: BTreeMap<String, String>,
+) -> Result<Resolved> {
+    let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+    config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids };
+    let bytes = encode("configuration", &config)?;
+    let layers = layers.iter().map(|layer| {
+        let media_type = match &*layer.media_type {
+            media_type::DOCKER_LAYER_GZIP => media_type::LAYER_GZIP,
+            media_type::DOCKER_LAYER => media_type::LAYER,
+            other => other,
+        };
+        descriptor(media_type, layer.digest, layer.size as usize)
+    });
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.to_owned()),
+        artifact_type: None,
+        config: descriptor(media_type::CONFIG, put(ingest, &bytes)?, bytes.len()),
+        layers: layers.collect(),
+        annotations,
+    };
     let manifest = put(ingest, &encode("manifest", &manifest)?)?;
     ingest.inspect(&manifest)
 }

@@ -194,6 +194,15 @@ pub struct Execution {
     /// How its health is looked at: Docker's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
+    /// Instructions for builds upon this image: Docker's extension.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub on_build: Vec<String>,
+    /// What runs commands that are written as one text; `/bin/sh -c`, if empty: Docker's extension.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub shell: Vec<String>,
+    /// Docker writes it beside each `Cmd` of a Dockerfile; it means nothing on Linux.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "null_is_default")]
+    pub args_escaped: bool,
 }
 
 /// Docker's `HEALTHCHECK`. Times are nanoseconds; what is 0 is not said.
@@ -267,7 +276,9 @@ mod tests {
         let execution = config.config.unwrap();
         assert_eq!(execution.cmd, Some(vec!["sh".to_owned()]));
         assert_eq!(execution.exposed_ports, ["80/tcp", "81/tcp", "82/tcp"].map(String::from).into());
+        assert!(execution.on_build.is_empty() && execution.shell.is_empty() && !execution.args_escaped);
         let written = serde_json::to_string(&execution).unwrap();
+        assert!(!written.contains("OnBuild") && !written.contains("Shell"), "{written}");
         assert!(written.contains(r#""ExposedPorts":{"80/tcp":{},"81/tcp":{},"82/tcp":{}}"#), "{written}");
         assert_eq!(config.platform.architecture, "amd64");
     }

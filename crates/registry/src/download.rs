@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 use base::failure::kind_of_io;
 use base::{Failure, Kind};
-use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use reqwest::header::{
+    CONTENT_DISPOSITION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, LAST_MODIFIED, RANGE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::endpoint::{Address, Endpoint};
@@ -39,6 +42,9 @@ pub enum DownloadError {
         /// The server.
         host: String,
     },
+    /// It is longer than whoever wants it takes.
+    #[error("it is longer than {0} bytes")]
+    Long(u64),
     /// Whoever takes the bytes failed.
     #[error("cannot pass on what came")]
     Write(#[source] io::Error),
@@ -48,6 +54,7 @@ impl Failure for DownloadError {
     fn kind(&self) -> Kind {
         match self {
             Self::Address => Kind::Invalid,
+            Self::Long(_) => Kind::Exhausted,
             Self::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. } => Kind::NotFound,
             Self::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } => {
                 Kind::Unauthorized
@@ -63,9 +70,36 @@ impl Failure for DownloadError {
             Self::Address => vec!["give it as https://HOST/PATH".to_owned()],
             Self::Changed { .. } => vec!["try again".to_owned()],
             Self::Server(e) => e.hints(),
-            Self::Status { .. } | Self::Write(_) => Vec::new(),
+            Self::Status { .. } | Self::Long(_) | Self::Write(_) => Vec::new(),
         }
     }
+}
+
+/// What tells one state of a file from the next.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Version {
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub modified: Option<String>,
+}
+
+/// What is said of a file that came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Came {
+    /// Its version.
+    pub version: Version,
+    /// `Content-Disposition`.
+    pub disposition: Option<String>,
+}
+
+/// Which file is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The version that is here already.
+    pub unless: Version,
+    /// Bytes that it may have.
+    pub most: Option<u64>,
 }
 
 /// What is told while a file comes.
@@ -80,44 +114,68 @@ impl Client {
     /// Fetches a file into `out`. A connection that breaks is made again, and goes on where it broke if the server
     /// can tell that the file is still the same.
     pub fn download(&self, url: &str, out: &mut dyn Write, watch: &dyn Watch) -> Result<(), DownloadError> {
+        self.download_unless(url, &Wanted::default(), out, watch).map(drop)
+    }
+
+    /// The same, unless it is still of a version that is here already: then none, and nothing is written.
+    pub fn download_unless(
+        &self,
+        url: &str,
+        wanted: &Wanted,
+        out: &mut dyn Write,
+        watch: &dyn Watch,
+    ) -> Result<Option<Came>, DownloadError> {
         let url = Url::parse(url).map_err(|_| DownloadError::Address)?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(DownloadError::Address);
         }
         let endpoint = self.settings.registries.of_host(&authority(&url))?;
-        self.runtime.block_on(self.download_from(&endpoint, &url, out, watch))
+        self.runtime.block_on(self.download_from(&endpoint, &url, wanted, out, watch))
     }
 
     async fn download_from(
         &self,
         endpoint: &Endpoint,
         url: &Url,
+        wanted: &Wanted,
         out: &mut dyn Write,
         watch: &dyn Watch,
-    ) -> Result<(), DownloadError> {
+    ) -> Result<Option<Came>, DownloadError> {
         let location = &endpoint.location;
+        let most = wanted.most.unwrap_or(u64::MAX);
+        let mut came = Came::default();
         let mut received = 0;
         let mut etag: Option<HeaderValue> = None;
         let mut attempt = 1;
         loop {
-            let broke = match self.ask_for(endpoint, url, received, etag.as_ref()).await {
+            let broke = match self.ask_for(endpoint, url, &wanted.unless, received, etag.as_ref()).await {
+                Ok(response) if received == 0 && response.status() == StatusCode::NOT_MODIFIED => {
+                    return Ok(None);
+                }
                 Ok(mut response) => {
                     if received > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
                         return Err(DownloadError::Changed { host: location.host.clone() });
                     }
                     if received == 0 {
                         etag = response.headers().get(ETAG).filter(|tag| is_strong(tag)).cloned();
+                        came = said_of(response.headers());
                         watch.begins(response.content_length());
+                        if response.content_length().is_some_and(|length| length > most) {
+                            return Err(DownloadError::Long(most));
+                        }
                     }
                     loop {
                         match response.chunk().await {
                             Ok(Some(chunk)) => {
-                                out.write_all(&chunk).map_err(DownloadError::Write)?;
                                 received += chunk.len() as u64;
+                                if received > most {
+                                    return Err(DownloadError::Long(most));
+                                }
+                                out.write_all(&chunk).map_err(DownloadError::Write)?;
                                 watch.came(chunk.len() as u64);
                                 attempt = 1;
                             }
-                            Ok(None) => return Ok(()),
+                            Ok(None) => return Ok(Some(came)),
                             Err(error) => break error,
                         }
                     }
@@ -147,10 +205,19 @@ impl Client {
         &self,
         endpoint: &Endpoint,
         url: &Url,
+        unless: &Version,
         from: u64,
         etag: Option<&HeaderValue>,
     ) -> Result<Response, Asking> {
         let mut headers = HeaderMap::new();
+        if from == 0 {
+            // A server that knows tags goes by them alone (RFC 9110, 13.2.2).
+            for (name, value) in [(IF_NONE_MATCH, &unless.etag), (IF_MODIFIED_SINCE, &unless.modified)] {
+                if let Some(value) = value.as_ref().and_then(|value| HeaderValue::try_from(value).ok()) {
+                    headers.insert(name, value);
+                }
+            }
+        }
         if let Some(etag) = etag.filter(|_| from > 0)
             && let Ok(range) = HeaderValue::try_from(format!("bytes={from}-"))
         {
@@ -162,9 +229,16 @@ impl Client {
         let response = self.follow(request, &Address::At(url.clone()), None).await.map_err(Asking::Sent)?;
         match response.status() {
             status if status.is_success() => Ok(response),
+            StatusCode::NOT_MODIFIED if from == 0 && *unless != Version::default() => Ok(response),
             status => Err(Asking::Status(status)),
         }
     }
+}
+
+fn said_of(headers: &HeaderMap) -> Came {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
+    let version = Version { etag: text(ETAG), modified: text(LAST_MODIFIED) };
+    Came { version, disposition: text(CONTENT_DISPOSITION) }
 }
 
 /// Why a server gives no file.

@@ -77,6 +77,8 @@ pub(crate) enum Decoder<R: Read> {
     Plain(Sniffed<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<Sniffed<R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Sniffed<R>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<Sniffed<R>>>),
+    Xz(Box<lzma_rust2::XzReader<Sniffed<R>>>),
 }
 
 /// Why no decoder could be made.
@@ -88,11 +90,29 @@ pub(crate) enum OpenError {
 
 impl<R: Read> Decoder<R> {
     /// Looks at the first bytes of `blob` and picks the decoder. `window`: how many bytes zstd may hold.
-    pub(crate) fn new(mut blob: R, window: u64) -> Result<Self, OpenError> {
-        let mut head = Vec::with_capacity(HEAD as usize);
-        blob.by_ref().take(HEAD).read_to_end(&mut head).map_err(OpenError::Read)?;
+    pub(crate) fn new(blob: R, window: u64) -> Result<Self, OpenError> {
+        let (head, whole) = sniffed(blob)?;
         let compression = sniff(&head).map_err(OpenError::Unsupported)?;
-        let whole = BufReader::with_capacity(64 << 10, Cursor::new(head).chain(blob));
+        Self::of(compression, whole, window)
+    }
+
+    /// The same for archives that are no layers: they may be compressed with bzip2 and xz, too.
+    pub(crate) fn of_archive(archive: R, window: u64) -> Result<Self, OpenError> {
+        let (head, whole) = sniffed(archive)?;
+        match sniff(&head) {
+            Ok(compression) => Self::of(compression, whole, window),
+            Err(Unsupported::Format("bzip2")) => {
+                Ok(Self::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(whole))))
+            }
+            Err(Unsupported::Format("xz")) => {
+                let most = u32::try_from(window >> 10).unwrap_or(u32::MAX);
+                Ok(Self::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, most))))
+            }
+            Err(other) => Err(OpenError::Unsupported(other)),
+        }
+    }
+
+    fn of(compression: Compression, whole: Sniffed<R>, window: u64) -> Result<Self, OpenError> {
         Ok(match compression {
             Compression::None => Self::Plain(whole),
             Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(whole))),
@@ -104,10 +124,10 @@ impl<R: Read> Decoder<R> {
         })
     }
 
-    /// What was picked.
+    /// What was picked, of what layers may have.
     pub(crate) fn compression(&self) -> Compression {
         match self {
-            Self::Plain(_) => Compression::None,
+            Self::Plain(_) | Self::Bzip2(_) | Self::Xz(_) => Compression::None,
             Self::Gzip(_) => Compression::Gzip,
             Self::Zstd(_) => Compression::Zstd,
         }
@@ -126,8 +146,17 @@ impl<R: Read> Read for Decoder<R> {
             }
             Self::Gzip(reader) => reader.read(buffer),
             Self::Zstd(reader) => reader.read(buffer),
+            Self::Bzip2(reader) => reader.read(buffer),
+            Self::Xz(reader) => reader.read(buffer),
         }
     }
+}
+
+/// The first bytes, and all of them.
+fn sniffed<R: Read>(mut blob: R) -> Result<(Vec<u8>, Sniffed<R>), OpenError> {
+    let mut head = Vec::with_capacity(HEAD as usize);
+    blob.by_ref().take(HEAD).read_to_end(&mut head).map_err(OpenError::Read)?;
+    Ok((head.clone(), BufReader::with_capacity(64 << 10, Cursor::new(head).chain(blob))))
 }
 
 #[cfg(test)]
@@ -170,6 +199,52 @@ mod tests {
         }
         assert_eq!(unpack(b"").1.unwrap(), b"");
         assert_eq!(unpack(b"abc").1.unwrap(), b"abc");
+    }
+
+    /// "something to pack " forty times, as xz and bzip2 pack it.
+    const XZ: &[u8] = b"\
+        \xfd\x37\x7a\x58\x5a\x00\x00\x04\xe6\xd6\xb4\x46\x02\x00\x21\x01\x16\x00\x00\x00\x74\x2f\xe5\xa3\
+        \xe0\x02\xcf\x00\x1d\x5d\x00\x39\x9b\xc9\xf2\xeb\x82\xb4\xab\x37\x79\xb6\xaf\x2a\x7f\x7d\x99\xcb\
+        \x06\x45\x4e\xe2\x63\x91\x82\xb2\x39\x8e\x00\x00\x00\x00\x00\x00\xce\x8f\x4a\x43\xee\xee\xe9\x01\
+        \x00\x01\x39\xd0\x05\x00\x00\x00\xd3\x0d\x0b\x5e\xb1\xc4\x67\xfb\x02\x00\x00\x00\x00\x04\x59\x5a";
+    const BZIP2: &[u8] = b"\
+        \x42\x5a\x68\x39\x31\x41\x59\x26\x53\x59\x63\xee\x5e\x9d\x00\x01\x3f\x91\x80\x40\x00\x2a\xeb\xcc\
+        \x00\x20\x00\x70\x40\x00\x00\xa5\x51\x31\x0f\x09\x81\x3f\x09\xe0\x99\x13\xb1\x30\x26\x44\xd8\x99\
+        \x13\x02\x7f\x13\x42\x74\x26\xc4\xd0\x4d\x89\xc0\x9e\x8b\xb9\x22\x9c\x28\x48\x31\xf7\x2f\x4e\x80";
+
+    fn unpack_archive(bytes: &[u8], window: u64) -> io::Result<Vec<u8>> {
+        let mut decoder = Decoder::of_archive(bytes, window).ok().unwrap();
+        let mut out = Vec::new();
+        decoder.read_to_end(&mut out).map(|_| out)
+    }
+
+    #[test]
+    fn archives_may_be_packed_with_more() {
+        let text = b"something to pack ".repeat(40);
+        for packed in [XZ, BZIP2] {
+            assert_eq!(unpack_archive(packed, 128 << 20).unwrap(), text);
+            assert_eq!(unpack_archive(&[packed, packed].concat(), 128 << 20).unwrap(), text.repeat(2));
+            for cut in [packed.len() - 1, packed.len() / 2, 7] {
+                assert!(unpack_archive(&packed[..cut], 128 << 20).is_err(), "{cut}");
+            }
+            assert!(Decoder::new(packed, 128 << 20).is_err(), "layers are not");
+        }
+        // It wants eight megabytes.
+        assert!(unpack_archive(XZ, 1 << 20).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_spoilt_archive_is_an_error_at_worst(at in 0usize..4096, byte: u8, cut in 0usize..4096) {
+            for packed in [XZ, BZIP2] {
+                let mut spoilt = packed.to_vec();
+                let at = 6 + at % (packed.len() - 6);
+                spoilt[at] = byte;
+                unpack_archive(&spoilt, 16 << 20).ok();
+                spoilt.truncate(6 + cut % (packed.len() - 6));
+                unpack_archive(&spoilt, 16 << 20).ok();
+            }
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{Error, LayerStore, MAX_LOWERS, Result};
 const BLOCK: usize = 128;
 
 const MERGED: &str = "merged-";
-const PARENTS: &str = "parents-";
+pub(crate) const PARENTS: &str = "parents-";
 
 /// What is stacked for an image, topmost first: names of directories in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,10 @@ impl LayerStore {
 
     fn names(&self, layers: &[Digest]) -> Result<Names> {
         let mut stack: Vec<(Digest, Layer)> = Vec::with_capacity(layers.len());
-        for layer in layers.iter().rev() {
+        let mut seen = HashSet::new();
+        // The same layer once more, further down, shows nothing that it does not show above; and the kernel takes no
+        // directory twice.
+        for layer in layers.iter().rev().filter(|layer| seen.insert(**layer)) {
             let path = self.path(layer);
             let found = self.look(&path)?;
             let found = found.ok_or(Error::Missing(*layer))?;

@@ -263,7 +263,8 @@ fn below(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-fn copy_look(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// Gives a directory the owner, mode, attributes and times of another.
+pub(crate) fn copy_look(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let stat = rustix::fs::fstat(source)?;
     rustix::fs::fchown(target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;

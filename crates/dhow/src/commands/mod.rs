@@ -5,6 +5,8 @@
 
 pub(crate) mod arguments;
 mod attach;
+mod build;
+mod builder;
 mod commit;
 mod complete;
 mod completion;
@@ -172,6 +174,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<set::Arguments>("set", Group::Containers, Names::Containers),
     verb::<commit::Arguments>("commit", Group::Containers, Names::Containers),
     verb::<export::Arguments>("export", Group::Containers, Names::Containers),
+    verb::<build::Arguments>("build", Group::Images, Names::None),
     verb::<images::Arguments>("images", Group::Images, Names::Images),
     verb::<pull::Arguments>("pull", Group::Images, Names::Images),
     verb::<push::Arguments>("push", Group::Images, Names::Images),
@@ -196,6 +199,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<image_pin::Pin>("image pin", Group::Noun, Names::Images),
     verb::<image_pin::Unpin>("image unpin", Group::Noun, Names::Images),
     verb::<image_evict::Arguments>("image evict", Group::Noun, Names::None),
+    verb::<builder::Du>("builder du", Group::Noun, Names::None),
+    verb::<builder::Prune>("builder prune", Group::Noun, Names::None),
     verb::<volume_create::Arguments>("volume create", Group::Noun, Names::None),
     verb::<volume_list::Arguments>("volume ls", Group::Noun, Names::None),
     verb::<volume_inspect::Arguments>("volume inspect", Group::Noun, Names::Volumes),
@@ -269,6 +274,7 @@ const NOUNS: &[(&str, Translations)] = &[
         &[
             ("ls", &["images"]),
             ("list", &["images"]),
+            ("build", &["build"]),
             ("pull", &["pull"]),
             ("push", &["push"]),
             ("load", &["load"]),
@@ -286,6 +292,7 @@ const NOUNS: &[(&str, Translations)] = &[
             ("evict", &["image evict"]),
         ],
     ),
+    ("builder", &[("build", &["build"]), ("du", &["builder du"]), ("prune", &["builder prune"])]),
     (
         "volume",
         &[

@@ -2,7 +2,7 @@
 
 use base::Timestamp;
 use clap::Parser;
-use engine::{ContainerUsage, ImageUsage, Usage, VolumeUsage};
+use engine::{BuildCacheEntry, ContainerUsage, ImageUsage, Usage, VolumeUsage};
 use serde_json::{Value, json};
 
 use crate::commands::{Run, container_list, image_list, volume_list};
@@ -92,9 +92,9 @@ impl Arguments {
         let images: Vec<Row> = usage.images.iter().map(|image| image_row(image, now)).collect();
         let containers: Vec<Row> = usage.containers.iter().map(|c| container_row(c, now)).collect();
         let volumes: Vec<Row> = usage.volumes.iter().map(volume_row).collect();
+        let cache: Vec<Row> = usage.build_cache.iter().map(|entry| cache_row(entry, now)).collect();
         if let Some(format) = self.format.as_deref() {
-            let all =
-                json!({ "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": [] });
+            let all = json!({ "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache });
             return format::one(format, &all);
         }
         output::line("Images space usage:\n")?;
@@ -103,8 +103,8 @@ impl Arguments {
         format::rows(None, CONTAINERS, CONTAINER_HEADERS, &containers)?;
         output::line("\nLocal Volumes space usage:\n")?;
         format::rows(None, VOLUMES, VOLUME_HEADERS, &volumes)?;
-        output::line("\nBuild cache usage: 0B\n")?;
-        format::rows(None, CACHE, CACHE_HEADERS, &[])
+        output::line(&format!("\nBuild cache usage: {}\n", human::size(usage.build_cache_size(), 4)))?;
+        format::rows(None, CACHE, CACHE_HEADERS, &cache)
     }
 }
 
@@ -140,7 +140,13 @@ fn summary(usage: &Usage) -> Vec<Row> {
             usage.volumes_size(),
             usage.volumes_reclaimable(),
         ),
-        line("Build Cache", 0, 0, 0, 0),
+        line(
+            "Build Cache",
+            usage.build_cache.len() as u64,
+            usage.build_cache.iter().filter(|entry| entry.in_use).count() as u64,
+            usage.build_cache_size(),
+            usage.build_cache_reclaimable(),
+        ),
     ]
 }
 
@@ -152,6 +158,18 @@ fn image_row(usage: &ImageUsage, now: Timestamp) -> Row {
     row.insert("Containers".to_owned(), usage.containers.to_string().into());
     row.remove(format::LABEL_MAP);
     row
+}
+
+fn cache_row(entry: &BuildCacheEntry, now: Timestamp) -> Row {
+    row(json!({
+        "ID": entry.id.chars().take(12).collect::<String>(),
+        "CacheType": if entry.mount { "exec.cachemount" } else { "regular" },
+        "Size": human::size(entry.size, 3),
+        "CreatedSince": human::ago(entry.created, now),
+        "LastUsedSince": human::ago(entry.used, now),
+        "UsageCount": "",
+        "Shared": entry.shared.to_string(),
+    }))
 }
 
 fn container_row(usage: &ContainerUsage, now: Timestamp) -> Row {

@@ -3,7 +3,7 @@
 use clap::Parser;
 use engine::SystemPruneOptions;
 
-use crate::commands::{Run, confirm, container_prune, image_prune, network_prune, volume_prune};
+use crate::commands::{Run, builder, confirm, container_prune, image_prune, network_prune, volume_prune};
 use crate::error::Result;
 use crate::flags::filter::Filters;
 use crate::flags::selection;
@@ -40,6 +40,7 @@ impl Run for Arguments {
         network_prune::list(&pruned.networks)?;
         volume_prune::list(&pruned.volumes.removed)?;
         image_prune::list(&pruned.images.removed)?;
+        builder::list(&pruned.build_cache.removed)?;
         output::line(&format!("Total reclaimed space: {}", human::size(pruned.reclaimed(), 4)))?;
         Ok(0)
     }
@@ -60,6 +61,7 @@ impl Arguments {
         } else {
             "  - all dangling images"
         });
+        lines.push("  - unused build cache");
         lines.join("\n") + "\n"
     }
 }

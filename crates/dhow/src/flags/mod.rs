@@ -2,6 +2,7 @@
 //! clap adds which flag and which value.
 
 pub(crate) mod allow;
+pub(crate) mod build;
 pub(crate) mod container;
 pub(crate) mod copy_end;
 pub(crate) mod cpus;

@@ -241,7 +241,7 @@ fn invalid<T>(key: &str, value: Option<&str>, wanted: &'static str) -> Result<T,
 }
 
 /// Fields between commas, as CSV has them: one that begins with a quote goes on until the next, and two quotes in it are one.
-fn fields(text: &str) -> Option<Vec<String>> {
+pub(crate) fn fields(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {

@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Claims what the container's network needs. Addresses may all be held by dead containers: once.
-    fn prepare_network(&self, record: &Record) -> Result<network::Plan> {
+    pub(crate) fn prepare_network(&self, record: &Record) -> Result<network::Plan> {
         let ports = published(record);
         match self.prepare_networks(record, &ports) {
             Err(error) if error.kind() == Kind::Exhausted => {
@@ -134,7 +134,7 @@ impl Engine {
     }
 
     /// Makes the files that the container sees of ours, and puts everything together for the monitor.
-    fn request(
+    pub(crate) fn request(
         &self,
         record: &Record,
         (overlay, storage): (rootfs::Overlay, Storage),

@@ -6,6 +6,7 @@ use state::container::Record;
 use state::lock::Lock;
 
 use crate::Engine;
+use crate::build::cache::Cache;
 use crate::containers::records;
 use crate::error::Result;
 use crate::images::sizes;
@@ -46,10 +47,15 @@ impl Engine {
     /// Removes all that no name, no running pull or load and no container needs.
     pub(crate) fn collect_garbage(&self, guard: &NoNewContainers) -> Result<Collected> {
         let store = self.image_store()?;
-        let in_use: Vec<Digest> = guard.containers.iter().flat_map(|c| c.layers().copied()).collect();
+        let mut in_use: Vec<Digest> = guard.containers.iter().flat_map(|c| c.layers().copied()).collect();
+        let cache = Cache::of(&self.instance);
+        // While somebody builds, no layer goes: what a step has made has no name before its record is written.
+        let no_builds = cache.try_own()?;
+        in_use.extend(cache.layers()?);
         let layers = self.layer_store();
+        let candidates = if no_builds.is_some() { layers.list()? } else { Vec::new() };
         // Held until the layers are gone: nobody can begin to rely on one meanwhile.
-        let garbage = store.collect_garbage(&layers.list()?, &in_use)?;
+        let garbage = store.collect_garbage(&candidates, &in_use)?;
         let mut collected =
             Collected { blobs: garbage.blobs.clone(), layers: Vec::new(), bytes: garbage.bytes };
         for layer in &garbage.layers {
@@ -61,7 +67,9 @@ impl Engine {
         let mut stacks: Vec<Vec<Digest>> =
             store.list()?.iter().map(|image| image.diff_ids().collect()).collect();
         stacks.extend(guard.containers.iter().flat_map(|container| container.stacks().map(<[_]>::to_vec)));
-        layers.sweep_derived(stacks.iter().map(Vec::as_slice))?;
+        if no_builds.is_some() {
+            layers.sweep_derived(stacks.iter().map(Vec::as_slice))?;
+        }
         self.sweep_registry()?;
         Ok(collected)
     }

@@ -7,6 +7,7 @@ use image::Resolved;
 use state::container::Record;
 
 use crate::Engine;
+use crate::build::cache::Cache;
 use crate::containers::records;
 use crate::error::Result;
 
@@ -110,6 +111,13 @@ impl Engine {
         let mut sharers = HashMap::new();
         for piece in images.values().flat_map(|image| &image.pieces) {
             *sharers.entry(*piece).or_insert(0) += 1;
+        }
+        // What only builds remember is no image's: it has a budget of its own.
+        for layer in Cache::of(&self.instance).layers()? {
+            let piece = Piece::Layer(layer);
+            if !sharers.contains_key(&piece) && !used_by_containers.contains(&piece) {
+                sizes.remove(&piece);
+            }
         }
         Ok(Holdings { images: images.into_values().collect(), sizes, sharers, used_by_containers })
     }

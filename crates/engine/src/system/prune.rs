@@ -1,7 +1,12 @@
 //! `system prune`: all that nobody uses, in the order in which one thing sets another free.
 
+use base::Timestamp;
+
 use crate::error::Result;
-use crate::{Engine, PruneOptions, Pruned, PrunedContainers, PrunedVolumes, Selection, VolumePruneOptions};
+use crate::{
+    BuildPruneOptions, Engine, PruneOptions, Pruned, PrunedBuildCache, PrunedContainers, PrunedVolumes,
+    Selection, VolumePruneOptions,
+};
 
 /// What goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct PrunedSystem {
     pub volumes: PrunedVolumes,
     /// Images.
     pub images: Pruned,
+    /// The build cache.
+    pub build_cache: PrunedBuildCache,
     /// Bytes of logs that waited to be sent, of containers that are gone.
     pub spools: u64,
 }
@@ -32,7 +39,11 @@ pub struct PrunedSystem {
 impl PrunedSystem {
     /// Bytes that are free now.
     pub fn reclaimed(&self) -> u64 {
-        self.containers.reclaimed + self.volumes.reclaimed + self.images.reclaimed + self.spools
+        self.containers.reclaimed
+            + self.volumes.reclaimed
+            + self.images.reclaimed
+            + self.build_cache.bytes
+            + self.spools
     }
 }
 
@@ -48,7 +59,14 @@ impl Engine {
             PrunedVolumes::default()
         };
         let images = self.prune_images(&PruneOptions { all: *all, which: which.clone() })?;
+        // What has no labels is none of those with a label.
+        let build_cache = if which.labels.is_empty() {
+            let unused_for = which.until.map(|until| Timestamp::now().since(until));
+            self.prune_build_cache(&BuildPruneOptions { unused_for, ..BuildPruneOptions::default() })?
+        } else {
+            PrunedBuildCache::default()
+        };
         let spools = self.prune_spools()?;
-        Ok(PrunedSystem { containers, networks, volumes, images, spools })
+        Ok(PrunedSystem { containers, networks, volumes, images, build_cache, spools })
     }
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::images::holdings::{Holdings, Piece};
 use crate::images::list::{familiar, summary};
 use crate::images::sizes;
-use crate::{ContainerSummary, Engine, ImageSummary, VolumeSummary};
+use crate::{BuildCacheEntry, ContainerSummary, Engine, ImageSummary, VolumeSummary};
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Usage {
     pub containers: Vec<ContainerUsage>,
     /// The volumes, by name.
     pub volumes: Vec<VolumeUsage>,
+    /// The build cache, the last used first.
+    pub build_cache: Vec<BuildCacheEntry>,
     /// The budget of images and what they are over it, where there is one.
     pub budget: Option<u64>,
 }
@@ -86,6 +88,17 @@ impl Usage {
         self.volumes.iter().filter(|v| v.volume.users.is_empty()).map(|v| v.size).sum()
     }
 
+    /// Bytes of the build cache that no image has as well.
+    pub fn build_cache_size(&self) -> u64 {
+        self.build_cache.iter().filter(|entry| !entry.shared).map(|entry| entry.size).sum()
+    }
+
+    /// Bytes of those that no build uses now.
+    pub fn build_cache_reclaimable(&self) -> u64 {
+        let free = self.build_cache.iter().filter(|entry| !entry.shared && !entry.in_use);
+        free.map(|entry| entry.size).sum()
+    }
+
     /// How many containers run.
     pub fn containers_active(&self) -> u64 {
         self.containers.iter().filter(|c| c.container.status.is_up()).count() as u64
@@ -142,6 +155,7 @@ impl Engine {
                 .into_iter()
                 .map(|volume| VolumeUsage { size: sizes::disk_usage(&volume.mountpoint), volume })
                 .collect(),
+            build_cache: self.build_cache()?,
             budget: self.config.images.budget,
         })
     }

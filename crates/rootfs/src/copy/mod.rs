@@ -90,13 +90,14 @@ pub fn unpack(
     limits: Limits,
     advance: &dyn Fn(u64),
 ) -> Result<Copied, CopyError> {
-    let decoder = Decoder::new(archive, limits.max_window).map_err(|e| match e {
+    let decoder = Decoder::of_archive(archive, limits.max_window).map_err(|e| match e {
         OpenError::Read(e) => CopyError::Input(e),
         OpenError::Unsupported(e) => CopyError::Unsupported(e),
     })?;
     let mut archive = Archive::new(io::BufReader::with_capacity(BUFFER, decoder), limits);
     let mut copied = Copied::default();
-    while let Some(entry) = archive.next()? {
+    while let Some(mut entry) = archive.next()? {
+        entry.mtime = place.clamp(entry.mtime);
         if manner.leaves_out(&entry.kind) {
             copied.devices += 1;
             continue;
@@ -119,9 +120,23 @@ pub fn unpack(
     Ok(copied)
 }
 
+/// Whether this is an archive, compressed or not: it begins as one does. What cannot be read is none.
+pub fn is_archive(file: impl Read) -> bool {
+    let limits = Limits::default();
+    let Ok(decoder) = Decoder::of_archive(file, limits.max_window) else { return false };
+    let mut archive = Archive::new(io::BufReader::new(decoder), limits);
+    matches!(archive.next(), Ok(Some(_)))
+}
+
 /// Packs what `handle` is of into an archive, under this name.
 pub fn stream(handle: BorrowedFd<'_>, name: &[u8], out: impl Write) -> Result<(), CopyError> {
     Ok(pack::pack_object(handle, name, out)?)
+}
+
+/// The extended attributes of an open file that belong to its content, names and values, ordered by name: capabilities,
+/// access lists, `user.*`. None where the file system has none.
+pub fn attributes(file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    Ok(pack::attributes::content(file)?)
 }
 
 /// Whether this is none of the files that can be copied, but something of the kernel's own (in `/proc`, in `/sys`).

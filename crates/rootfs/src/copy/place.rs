@@ -37,6 +37,8 @@ pub struct Place {
     dated: HashSet<(u64, u64)>,
     /// The time that the place itself shall have.
     time: Option<Timespec>,
+    /// Nothing shall be newer.
+    newest: Option<Timespec>,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,19 @@ struct Held {
 impl Place {
     /// A directory of the host, open for reading.
     pub fn on_host(directory: OwnedFd) -> Self {
-        Self { directory, inside: None, held: Vec::new(), dated: HashSet::new(), time: None }
+        Self { directory, inside: None, held: Vec::new(), dated: HashSet::new(), time: None, newest: None }
+    }
+
+    /// The same, where nothing that is written or touched becomes newer than this.
+    #[must_use]
+    pub fn not_after(self, newest: Option<Timespec>) -> Self {
+        Self { newest, ..self }
+    }
+
+    /// The time that something has which wants to have this one.
+    pub(super) fn clamp(&self, time: Timespec) -> Timespec {
+        let newer = |newest: &Timespec| (newest.tv_sec, newest.tv_nsec) < (time.tv_sec, time.tv_nsec);
+        self.newest.filter(newer).unwrap_or(time)
     }
 
     /// A directory of a container, open for reading: the one that `path` leads to in its root.
@@ -151,7 +165,8 @@ impl Place {
         // Two names can lead to one directory, and it has only one time to remember.
         let before = self.held.iter().position(|held| held.identity == identity);
         let before = before.and_then(|index| self.held.remove(index).time);
-        let kept = before.or_else(|| self.dated.contains(&identity).then_some(now));
+        let dated = self.newest.is_some() || self.dated.contains(&identity);
+        let kept = before.or_else(|| dated.then(|| self.clamp(now)));
         if self.held.len() == HELD {
             let (identity, dated) = self.held.remove(0).close().to("set the time of a directory")?;
             if dated {

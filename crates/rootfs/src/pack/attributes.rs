@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::Why;
 use crate::apply::is_content;
+use crate::attributes::Attribute;
 use crate::name::shown;
 use crate::tree::os;
 
@@ -49,6 +50,18 @@ pub(super) fn attributes(file: BorrowedFd<'_>) -> Result<Attributes, Why> {
         }
     }
     found.content.sort_unstable();
+    Ok(found)
+}
+
+/// Those that are content, ordered by name, whatever else the file has.
+pub(crate) fn content(file: BorrowedFd<'_>) -> Result<Vec<Attribute>, Errno> {
+    let mut found = Vec::new();
+    for name in names(file)?.into_iter().filter(|name| is_content(name)) {
+        if let Some(value) = value(file, &name)? {
+            found.push((name, value));
+        }
+    }
+    found.sort_unstable();
     Ok(found)
 }
 

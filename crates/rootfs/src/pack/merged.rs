@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
 };
 
 use crate::Overlay;
@@ -105,28 +105,59 @@ pub(crate) fn writable(overlay: &Overlay) -> io::Result<OwnedFd> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         return Ok(open_tree(CWD, &*overlay.upper, flags)?);
     }
-    let top = Some((&*overlay.upper, &*overlay.work));
+    let top = Some(Top { upper: &overlay.upper, work: &overlay.work, volatile: false });
     match new_overlay(&overlay.lowers, top) {
         Err(Errno::INVAL) => mount_by_numbers(&overlay.lowers, top, &overlay.upper),
         other => Ok(other?),
     }
 }
 
+/// An overlay that can be written to, mounted nowhere. It is not synced when it goes: what is written is worth nothing before
+/// somebody makes a layer of it.
+pub fn written(overlay: &Overlay) -> Result<OwnedFd, MergeError> {
+    if overlay.lowers.is_empty() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        return Ok(rustix::fs::openat(CWD, &overlay.upper, flags, Mode::empty()).at("open", &overlay.upper)?);
+    }
+    let top = Some(Top { upper: &overlay.upper, work: &overlay.work, volatile: true });
+    let mounted = match new_overlay(&overlay.lowers, top) {
+        Err(Errno::INVAL) => {
+            let overlay = overlay.clone();
+            in_a_thread(move || {
+                sys::process::unshare(sys::process::namespaces::MOUNT as u32)?;
+                mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+                let top = Some(Top { upper: &overlay.upper, work: &overlay.work, volatile: true });
+                mount_by_numbers(&overlay.lowers, top, &overlay.upper)
+            })
+        }
+        other => other.map_err(io::Error::from),
+    };
+    mounted.map_err(|source| MergeError::Overlay { layers: overlay.lowers.len(), source })
+}
+
 /// Upper and work directory, where it is to be written to.
-type Top<'a> = Option<(&'a Path, &'a Path)>;
+#[derive(Clone, Copy)]
+struct Top<'a> {
+    upper: &'a Path,
+    work: &'a Path,
+    volatile: bool,
+}
 
 /// # Errors
 /// `EINVAL` where `lowerdir+` is not known: before Linux 6.7 at once, before 6.5 only when all is read together.
-fn new_overlay(layers: &[PathBuf], top: Top<'_>) -> rustix::io::Result<OwnedFd> {
+fn new_overlay(layers: &[PathBuf], top: Option<Top<'_>>) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in layers {
         fsconfig_set_string(&context, c"lowerdir+", layer.as_path())?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOATIME;
     match top {
-        Some((upper, work)) => {
+        Some(Top { upper, work, volatile }) => {
             fsconfig_set_string(&context, c"upperdir", upper)?;
             fsconfig_set_string(&context, c"workdir", work)?;
+            if volatile {
+                fsconfig_set_flag(&context, c"volatile")?;
+            }
         }
         None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
     }
@@ -148,14 +179,15 @@ fn old_overlay(layers: &[PathBuf]) -> io::Result<OwnedFd> {
 
 /// Its options are one page of text: so the directories are called by the numbers of their descriptors. The one that is
 /// covered is looked at by its number, as all are.
-fn mount_by_numbers(layers: &[PathBuf], top: Top<'_>, place: &Path) -> io::Result<OwnedFd> {
+fn mount_by_numbers(layers: &[PathBuf], top: Option<Top<'_>>, place: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |layer: &Path| rustix::fs::openat(CWD, layer, flags, Mode::empty());
     let open_layers: Vec<OwnedFd> = layers.iter().map(|layer| open(layer)).collect::<Result<_, _>>()?;
     let numbers: Vec<String> = open_layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
-    let top = top.map(|(upper, work)| Ok::<_, Errno>((open(upper)?, open(work)?))).transpose()?;
+    let volatile = if top.is_some_and(|top| top.volatile) { ",volatile" } else { "" };
+    let top = top.map(|top| Ok::<_, Errno>((open(top.upper)?, open(top.work)?))).transpose()?;
     let numbered = |(upper, work): &(OwnedFd, OwnedFd)| {
-        format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd())
+        format!(",upperdir={},workdir={}{volatile}", upper.as_raw_fd(), work.as_raw_fd())
     };
     let options = format!("lowerdir={}{}", numbers.join(":"), top.as_ref().map(numbered).unwrap_or_default());
     let options = CString::new(options)?;
@@ -233,7 +265,11 @@ mod tests {
         in_a_thread(move || {
             sys::process::unshare(sys::process::namespaces::MOUNT as u32)?;
             mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-            let root = mount_by_numbers(&[lower], Some((&upper, &work)), &upper)?;
+            let root = mount_by_numbers(
+                &[lower],
+                Some(Top { upper: &upper, work: &work, volatile: false }),
+                &upper,
+            )?;
             rustix::fs::statat(&root, "below", rustix::fs::AtFlags::empty())?;
             rustix::fs::openat(&root, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RUSR)?;
             Ok(())

@@ -12,7 +12,7 @@
 //!
 //! The tree may be a stranger's, and be changed while it is read: see `walk`.
 
-mod attributes;
+pub(crate) mod attributes;
 mod changes;
 pub(crate) mod content;
 mod gzip;
@@ -32,7 +32,7 @@ use rustix::fs::Timespec;
 pub use self::changes::{Change, ChangeKind, changes};
 use self::content::CopyError;
 use self::header::{BLOCK, Header, Kind, pad};
-pub use self::merged::{MergeError, merged, running};
+pub use self::merged::{MergeError, merged, running, written};
 use self::output::Output;
 pub use self::stream::{StreamError, layer_of};
 use self::walk::{Content, Visit};
@@ -155,6 +155,14 @@ pub fn pack(
     walk::walk(root, source, &mut writer)?;
     let sums = writer.finish()?.finish().map_err(Error::Write)?;
     Ok(Packed { digest: sums.digest, size: sums.size, diff_id: sums.content, unpacked: sums.content_size })
+}
+
+/// What packing the directory `root` would give, before compression: the digest of the archive (its diff id), and its
+/// length in bytes. Each byte is hashed once, and none is kept.
+pub fn identify(root: BorrowedFd<'_>, source: Source) -> Result<(Digest, u64), Error> {
+    let mut writer = Writer::new(source, output::Hashed::new(io::sink()));
+    walk::walk(root, source, &mut writer)?;
+    writer.finish()?.finish().map_err(Error::Write)
 }
 
 /// Packs the file that `handle` is of (`O_PATH` will do) under this name, with all that is below it if it is a directory.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`resolve()`] checks everything that can be checked without acting, so that bad input changes nothing;
-//! [`build`] then only puts together. The record keeps what was resolved: a later start, or another engine,
+//! [`build()`] then only puts together. The record keeps what was resolved: a later start, or another engine,
 //! builds the same from it.
 
 pub(crate) mod devices;

@@ -10,6 +10,7 @@ use state::claim;
 use super::Check;
 use super::report::{Problem, ProblemKind};
 use crate::Engine;
+use crate::build::cache::Cache;
 use crate::containers::ownership::{Held, held};
 use crate::containers::records;
 use crate::error::Result;
@@ -161,6 +162,8 @@ fn orphaned_layers(engine: &Engine) -> Result<Vec<Digest>> {
     let holdings = engine.holdings()?;
     let mut needed: BTreeSet<_> = holdings.used_by_containers;
     needed.extend(holdings.images.iter().flat_map(|image| &image.pieces));
+    needed
+        .extend(Cache::of(&engine.instance).layers()?.into_iter().map(crate::images::holdings::Piece::Layer));
     let protected = engine.image_store()?.relied_on()?;
     layers.retain(|l| !needed.contains(&crate::images::holdings::Piece::Layer(*l)) && !protected.contains(l));
     Ok(layers)

@@ -1,0 +1,39 @@
+//! A pull, as a build tells of it.
+
+use base::progress::{Progress, Step};
+
+use super::progress::{BuildEvent, BuildProgress};
+
+/// Tells of a pull's steps as of a vertex.
+pub(super) struct Pulling<'p> {
+    progress: &'p dyn BuildProgress,
+    vertex: usize,
+}
+
+impl<'p> Pulling<'p> {
+    pub(super) fn new(progress: &'p dyn BuildProgress, vertex: usize) -> Self {
+        Self { progress, vertex }
+    }
+}
+
+impl Progress for Pulling<'_> {
+    fn begin(&self, _: &str, _: Step, _: Option<u64>) {}
+
+    fn advance(&self, _: &str, _: u64) {}
+
+    fn end(&self, id: &str, what: Step) {
+        let what = match what {
+            Step::Download => "downloaded",
+            Step::Unpack => "extracted",
+            Step::Upload => "pushed",
+            Step::Uploaded | Step::Mount => "there already",
+            Step::Save => "saved",
+            _ => return,
+        };
+        self.progress.event(self.vertex, BuildEvent::Note { text: &format!("{id} {what}") });
+    }
+
+    fn note(&self, text: &str) {
+        self.progress.event(self.vertex, BuildEvent::Note { text });
+    }
+}

@@ -1,0 +1,48 @@
+//! Where the result of a build goes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use harness::building::Context;
+use harness::{Dhow, Invocation};
+
+const DOCKERFILE: &str = "FROM busybox AS tools\nRUN mkdir /d && echo x >/d/f && ln -s f /d/l && chmod 750 /d\nFROM scratch\nCOPY --from=tools /d /d\n";
+
+#[test]
+fn files_go_to_a_directory_or_an_archive() {
+    let dhow = Dhow::new("build-files");
+    let context = Context::new(&dhow, "context").with("Dockerfile", DOCKERFILE);
+    let out = dhow.scratch().join("out");
+    context.build(&["-o", out.to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(out.join("d/f")).unwrap(), "x\n");
+    assert_eq!(std::fs::read_link(out.join("d/l")).unwrap().to_str(), Some("f"));
+    let archive = dhow.scratch().join("out.tar");
+    let to = format!("type=tar,dest={}", archive.display());
+    context.build(&["-o", &to]);
+    let listed = Invocation::new("tar").arg("-tf").arg(&archive).ok();
+    assert_eq!(listed, "d/\nd/f\nd/l");
+    let streamed = Invocation::new("sh").args(&["-c", "exec \"$@\" | tar -tf -", "sh"]).args(&[]);
+    let piped =
+        dhow.on(streamed, &["build", "-q", "--network", "none", "-o", "-", context.path().to_str().unwrap()]);
+    assert_eq!(piped.ok(), "d/\nd/f\nd/l");
+    // No image came of any of them.
+    assert!(!dhow.ok(&["images", "-a", "--format", "{{.Repository}}"]).contains("<none>"));
+}
+
+#[test]
+fn images_go_to_archives_that_can_be_loaded() {
+    let dhow = Dhow::new("build-archives");
+    let other = Dhow::empty("build-archives-2");
+    let context = Context::new(&dhow, "context").with("Dockerfile", DOCKERFILE);
+    for kind in ["docker", "oci"] {
+        let archive = dhow.scratch().join(format!("{kind}.tar"));
+        let to = format!("type={kind},dest={}", archive.display());
+        context.build(&["-t", &format!("made:{kind}"), "-o", &to]);
+        other.ok(&["load", "-q", "-i", archive.to_str().unwrap()]);
+        assert_eq!(other.inspect(&format!("made:{kind}"))["Os"], "linux");
+        assert_eq!(dhow.run(&["inspect", &format!("made:{kind}")]).code, 1);
+    }
+    context.build(&["-t", "made:1", "--load"]);
+    assert_eq!(dhow.inspect("made:1")["Id"], other.inspect("made:oci")["Id"]);
+    let told = context.fails(&["--push"]);
+    assert!(told.contains("a push needs a name"), "{told}");
+}
