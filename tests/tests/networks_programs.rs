@@ -150,7 +150,7 @@ fn ports_are_reached_from_everywhere_and_clients_keep_their_addresses() {
     // Not the container's own address, which is the bridge's business.
     let web = site.address("web", "IPAddress");
     site.world.at_neighbour("ip").args(&["route", "add", &format!("{web}/32"), "via", HOST]).ok();
-    let direct = site.world.at_neighbour("curl").args(&curl).arg(&format!("http://{web}/")).output();
+    let direct = site.world.at_neighbour("curl").args(&curl).arg(format!("http://{web}/")).output();
     assert_ne!(direct.code, 0, "{direct:?}");
 }
 
