@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::building::Context;
@@ -20,7 +20,7 @@ struct Docker {
 impl Docker {
     #[track_caller]
     fn new() -> Self {
-        for program in ["containerd", "docker", "docker-init"] {
+        for program in ["containerd", "docker-init"] {
             installed(program);
         }
         let machine = Machine::new("docker-build");
@@ -44,11 +44,17 @@ impl Docker {
     fn docker(&self, args: &[&str]) -> Invocation {
         Invocation::new("env")
             .arg("DOCKER_BUILDKIT=1")
-            .arg(installed("docker"))
+            .arg(client())
             .args(&["--host", &format!("unix://{}", self.machine.file("sock"))])
             .args(args)
             .env("HOME", self.machine.path())
     }
+}
+
+/// The client that came with the daemon: one of another release may want a plugin to build with.
+fn client() -> PathBuf {
+    let beside = installed("dockerd").parent().and_then(Path::parent).map(|place| place.join("bin/docker"));
+    beside.filter(|client| client.is_file()).unwrap_or_else(|| installed("docker"))
 }
 
 /// Type and mode, owner, name and link of each file; of what is no directory the size, too.

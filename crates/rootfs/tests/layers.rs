@@ -103,8 +103,9 @@ fn an_opaque_root_hides_the_layers_below() {
     );
     let missing = scratch.store.overlay(&[Digest::of(b"x")], Path::new("/c")).unwrap_err();
     assert!(matches!(missing, Error::Missing(_)) && missing.kind() == Kind::NotFound);
-    let deep = scratch.store.overlay(&vec![layers[0]; 63_873], Path::new("/c")).unwrap_err();
-    assert!(matches!(deep, Error::TooDeep { layers: 63_873, .. }));
+    // However often a layer comes again, it is mounted once: the kernel takes no directory twice.
+    let again = scratch.store.overlay(&vec![layers[0]; 63_873], Path::new("/c")).unwrap();
+    assert_eq!(again.lowers, [scratch.store.path(&layers[0])]);
 }
 
 #[test]
