@@ -1,10 +1,12 @@
 //! The expressions of rules. Each loads something into a register, compares a register (and ends the rule if
 //! it does not hold), or acts.
 
+mod frames;
 mod ways;
 
 use std::net::Ipv4Addr;
 
+pub(super) use frames::{Neighbour, TcpFlag};
 pub(super) use ways::Refuse;
 
 use crate::netlink::Request;
