@@ -147,12 +147,12 @@ fn version6(writer: &mut Writer<'_>, guard: &str) {
     for nonce in [false, true] {
         writer.rule(guard, |r| {
             r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED);
-            r.neighbour(Solicitation).to_many_on_link().target_in_set(OWNERS6);
+            r.neighbour(Solicitation).for_many_on_link().target_in_set(OWNERS6);
             (if nonce { r.nonce(Solicitation) } else { r.no_options(Solicitation) }).verdict(Accept);
         });
     }
     writer.rule(guard, |r| {
-        r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED).to_many_on_link();
+        r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED).for_many_on_link();
         r.icmpv6(Is::Equal).icmp_type(Is::Equal, LISTENER_REPORT).verdict(Accept);
     });
     // Nobody else has no address, and all that follows is in the sender's own name.

@@ -96,7 +96,7 @@ impl Rule<'_> {
     }
 
     /// To many on the link: `ff02::/16`.
-    pub(in crate::nft) fn to_many_on_link(&mut self) -> &mut Self {
+    pub(in crate::nft) fn for_many_on_link(&mut self) -> &mut Self {
         self.payload(NETWORK_HEADER, Address::Destination.in_ipv6(), 2, REGISTER);
         self.compare(Is::Equal, &[0xff, 0x02])
     }
