@@ -26,9 +26,12 @@ pub(crate) fn hear(link: &str) -> Result<()> {
     let mut buffer = [0; 4096];
     loop {
         let (_, length) = rustix::net::recv(&socket, &mut buffer[..], rustix::net::RecvFlags::empty())?;
-        let frame: String = buffer[..length.min(4096)].iter().map(|byte| format!("{byte:02x}")).collect();
-        println!("{frame}");
-        std::io::stdout().flush()?;
+        let mut out = std::io::stdout().lock();
+        for byte in &buffer[..length.min(4096)] {
+            write!(out, "{byte:02x}")?;
+        }
+        writeln!(out)?;
+        out.flush()?;
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use harness::world::World;
@@ -49,7 +50,12 @@ fn heard<'a>(
     frames: &[(&'a str, Vec<u8>)],
     last: &[u8],
 ) -> BTreeSet<&'a str> {
-    let hex = |frame: &[u8]| frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |frame: &[u8]| {
+        frame.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    };
     let mut all: Vec<String> = frames.iter().map(|(_, frame)| hex(frame)).collect();
     all.push(hex(last));
     let words: Vec<&str> = all.iter().map(String::as_str).collect();
