@@ -107,12 +107,6 @@ fn what_is_closed_on_purpose() {
     let (_, mend) = said(&why(&dhow, "app", "web:80", "closed-network"));
     assert!(mend.contains("--allow web:80/tcp closed app"), "{mend}");
     why(&dhow, "shy", "web:80", "not-allowed");
-    // It is asked by somebody whom it may not answer.
-    let probe = concat!(env!("CARGO_BIN_EXE_probe"), ":/bin/probe:ro");
-    let closed = ["run", "-d", "--name", "dns", "--network", "open", "--allow", "web:81", "-v", probe];
-    dhow.ok(&[&closed[..], &["busybox", "probe", "udp-echo", "53"]].concat());
-    eventually("the server", || dhow.ok(&["logs", "dns"]).contains("up").then_some(()));
-    why(&dhow, "web", "dns:53/udp", "not-allowed");
     eventually("the pair", || (dhow.run(&["network", "why", "friend", "web:80"]).code == 0).then_some(()));
     let (_, mend) = said(&why(&dhow, "captive", &format!("{NEIGHBOUR}:7000"), "internal-network"));
     assert_eq!(mend, "dhow network connect bridge captive");

@@ -71,16 +71,7 @@ impl Walk<'_> {
         };
         let own = self.engine.instance.global_name();
         match place {
-            Place::Host if *table == format!("{own}_pairs") => {
-                let words = words("our own ");
-                self.bad(
-                    "rules",
-                    "not-allowed",
-                    format!("{words}: a container with --allow begins nothing else, and answers by UDP and SCTP only those that have --allow for that"),
-                    format!("see it: {list}"),
-                );
-            }
-            Place::Host if *table == own => {
+            Place::Host if *table == own || *table == format!("{own}_pairs") => {
                 let words = words("our own ");
                 self.bad(
                     "rules",
