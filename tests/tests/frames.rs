@@ -35,6 +35,12 @@ fn mac(text: &str) -> Mac {
     bytes.try_into().unwrap()
 }
 
+/// Only the bridge's rules are met: otherwise the kernel may put pieces together before, and give them to other rules, too.
+fn bridge_alone(world: &World) {
+    let off = "for f in /proc/sys/net/bridge/bridge-nf-call-*tables; do [ ! -e $f ] || echo 0 > $f; done";
+    world.on_host("sh").args(&["-c", off]).ok();
+}
+
 /// A container that hears all that comes to it.
 fn listen(dhow: &Dhow, name: &str, flags: &[&str]) {
     let run = ["run", "-d", "--name", name, "--network", "back", "-v", PROBE];
@@ -110,6 +116,7 @@ fn neighbour(kind: u8, about: Ipv6Addr, option: Option<(u8, Mac)>) -> Vec<u8> {
 fn nobody_says_where_others_are() {
     let world = World::new();
     let dhow = Dhow::in_namespace("frames", world.host());
+    bridge_alone(&world);
     dhow.ok(&["network", "create", "--ipv6", "back"]);
     listen(&dhow, "victim", &[]);
     listen(&dhow, "other", &[]);
@@ -234,9 +241,7 @@ fn tcp(sequence: u8, flags: u8) -> Vec<u8> {
 fn a_closed_container_begins_nothing_in_pieces_and_its_large_datagrams_arrive() {
     let world = World::new();
     let dhow = Dhow::in_namespace("pieces", world.host());
-    // The bridge's rules alone: the kernel may put the pieces together before them otherwise.
-    let off = "for f in /proc/sys/net/bridge/bridge-nf-call-*tables; do [ ! -e $f ] || echo 0 > $f; done";
-    world.on_host("sh").args(&["-c", off]).ok();
+    bridge_alone(&world);
     dhow.ok(&["network", "create", "--ipv6", "back"]);
     listen(&dhow, "victim", &[]);
     // Closed, too: its answers are large, as well.
