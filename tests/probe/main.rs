@@ -3,6 +3,7 @@
 
 mod attacks;
 mod attributes;
+mod frames;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["udp-echo", port] => udp_echo(port),
+        ["udp-ask", host, port, size] => udp_ask(host, port, size),
         ["fetch", host, port] => fetch(host, port),
         ["source", port] => source(port),
         ["drain", host, port] => drain(host, port),
@@ -40,10 +42,12 @@ fn main() -> ExitCode {
         ["swap", one, other] => attacks::swap(one, other),
         ["peak", program, ref arguments @ ..] => peak(program, arguments),
         ["trace-newcomers", own] => attacks::trace_newcomers(own),
+        ["frames", link, ref frames @ ..] => frames::send(link, frames),
+        ["hear", link] => frames::hear(link),
         _ => Err(Error::other(
-            "udp-echo PORT | fetch HOST PORT | source PORT | drain HOST PORT | forbidden | descriptors | steal-programs | notify TEXT | \
+            "udp-echo PORT | udp-ask HOST PORT SIZE | fetch HOST PORT | source PORT | drain HOST PORT | forbidden | descriptors | steal-programs | notify TEXT | \
              limit KIND | scheduling | io-priority | call NUMBER [ARGUMENT…] | swap ONE OTHER | \
-             peak PROGRAM [ARGUMENT…] | trace-newcomers OWN",
+             peak PROGRAM [ARGUMENT…] | trace-newcomers OWN | frames LINK HEX… | hear LINK",
         )),
     };
     match result {
@@ -93,6 +97,18 @@ fn udp_echo(port: &str) -> std::io::Result<()> {
         let (length, peer) = socket.recv_from(&mut datagram)?;
         socket.send_to(&datagram[..length], peer)?;
     }
+}
+
+/// Sends a datagram of this size, and prints how large the answer is.
+fn udp_ask(host: &str, port: &str, size: &str) -> std::io::Result<()> {
+    let size = size.parse().map_err(Error::other)?;
+    let local = if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(local)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.connect((host, port.parse().map_err(Error::other)?))?;
+    socket.send(&vec![7; size])?;
+    println!("{}", socket.recv(&mut vec![0; 65536])?);
+    Ok(())
 }
 
 /// The body of a web page, or whatever a peer that speaks no HTTP says.

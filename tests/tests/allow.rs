@@ -153,3 +153,66 @@ fn a_closed_network_is_open_to_what_is_allowed() {
         assert!(output.code != 0 && output.stderr.contains(words), "{args:?}: {}", output.stderr);
     }
 }
+
+#[test]
+fn what_was_allowed_is_back_after_a_flush_and_the_tables_go_with_the_last_closed_container() {
+    let world = World::new();
+    let dhow = Dhow::in_namespace("allow-flush", world.host());
+    dhow.ok(&["network", "create", "back"]);
+    dhow.ok(&["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "closed"]);
+    server(&dhow, "one", &["--network", "back"]);
+    server(&dhow, "two", &["--network", "closed"]);
+    server(&dhow, "app", &["--network", "back", "--allow", "one:80"]);
+    server(&dhow, "web", &["--network", "closed", "--allow", "two:80"]);
+    fetched(&dhow, "app", "one", 80, "one");
+    fetched(&dhow, "web", "two", 80, "two");
+    let nft = |words: &[&str]| world.on_host("nft").args(words).ok();
+    let pairs = || {
+        let tables = nft(&["list", "tables"]);
+        let ours = tables.lines().filter(|line| line.ends_with("_pairs"));
+        ours.map(|line| line.trim_start_matches("table ").to_owned()).collect::<Vec<_>>()
+    };
+    let before = pairs();
+    assert_eq!(before.len(), 2, "{before:?}");
+    let elements = || {
+        let rules = nft(&["list", "ruleset"]);
+        rules.matches(" . tcp . 80").count()
+    };
+    let allowed = elements();
+    assert!(allowed >= 4, "{allowed}");
+
+    let works = |what: &str| {
+        // Nobody comes or goes meanwhile.
+        eventually(what, || (pairs() == before && elements() == allowed).then_some(()));
+        fetched(&dhow, "app", "one", 80, "one");
+        fetched(&dhow, "web", "two", 80, "two");
+        assert_eq!(fetch(&dhow, "app", "one", 81), "", "{what}");
+        assert_eq!(fetch(&dhow, "web", "two", 81), "", "{what}");
+        let why = dhow.run(&["network", "why", "app", "one:81"]).stdout;
+        assert!(why.contains("not-allowed"), "{why}");
+        let why = dhow.run(&["network", "why", "app", "one:80"]);
+        assert_eq!(why.code, 0, "{}", why.stdout);
+    };
+    nft(&["flush", "ruleset"]);
+    works("all is there again");
+    let (family, name) = before[0].split_once(' ').unwrap();
+    nft(&["delete", "table", family, name]);
+    works("one table is there again");
+    // What a run before was allowed is not what this one is.
+    dhow.ok(&["rm", "-f", "one"]);
+    dhow.ok(&["restart", "-t", "0", "app"]);
+    server(&dhow, "other", &["--network", "back"]);
+    nft(&["flush", "ruleset"]);
+    eventually("the tables", || (pairs() == before).then_some(()));
+    let other = address(&dhow, "other", "back", "IPAddress");
+    assert_eq!(fetch(&dhow, "app", &other, 80), "");
+
+    dhow.ok(&["rm", "-f", "web"]);
+    assert_eq!(pairs().len(), 2);
+    dhow.ok(&["rm", "-f", "app"]);
+    assert_eq!(pairs(), Vec::<String>::new());
+    // And come with the next.
+    server(&dhow, "app", &["--network", "back", "--allow", "other:80"]);
+    fetched(&dhow, "app", "other", 80, "other");
+    assert_eq!(fetch(&dhow, "app", "other", 81), "");
+}

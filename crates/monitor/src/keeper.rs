@@ -164,10 +164,10 @@ impl Keeper {
 
     /// Lets the container speak to those of its neighbours that it may speak to by now.
     fn see_to_allowed(&mut self, request: &Request) {
-        let Some((more, less)) = self.names.as_mut().and_then(Names::allowed) else { return };
+        let Some(allowed) = self.names.as_mut().and_then(Names::allowed) else { return };
         // Where this fails it is closed to them, until the next change.
         if let Ok(plan) = request.network.by_now(&request.instance, &request.id) {
-            plan.allow(&more, &less).ok();
+            plan.allow(&request.instance, &request.id, &allowed).ok();
         }
     }
 

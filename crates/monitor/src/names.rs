@@ -21,8 +21,8 @@ use crate::tie::Tie;
 pub(crate) struct Names {
     tie: Tie,
     told: Told,
-    /// Whom the container may speak to: as it is in force, and as it is by now.
-    allowed: (Vec<Allowed>, Vec<Allowed>),
+    /// Whom the container may speak to: as it is in force, once that is known, and as it is by now.
+    allowed: (Option<Vec<Allowed>>, Vec<Allowed>),
 }
 
 /// What the server is told.
@@ -68,16 +68,14 @@ impl Names {
         }
     }
 
-    /// Whom the container may speak to beside those that it may already, and to whom no longer; as if it were done then.
-    pub(crate) fn allowed(&mut self) -> Option<(Vec<Allowed>, Vec<Allowed>)> {
+    /// All whom the container may speak to, where that has changed since this was asked last.
+    pub(crate) fn allowed(&mut self) -> Option<Vec<Allowed>> {
         let (before, now) = &mut self.allowed;
-        if before == now {
+        if before.as_ref() == Some(now) {
             return None;
         }
-        let more = now.iter().filter(|allowed| !before.contains(allowed)).cloned().collect();
-        let less = before.iter().filter(|allowed| !now.contains(allowed)).cloned().collect();
-        before.clone_from(now);
-        Some((more, less))
+        *before = Some(now.clone());
+        Some(now.clone())
     }
 
     /// Does what is due.

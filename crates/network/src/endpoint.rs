@@ -22,7 +22,6 @@ use crate::link::{self, Pair, Target};
 use crate::macvlan::Mode;
 use crate::netlink::Request;
 use crate::nft::elements::Published;
-use crate::nft::pairs;
 use crate::nft::senders::{self, Owner};
 use crate::nft::table::Firewall;
 use crate::shape::{self, Bandwidth, Shaped};
@@ -432,8 +431,7 @@ impl Endpoint {
         }
         self.unshape()?;
         if self.closed {
-            pairs::forget(&self.bridge.table, &self.all_addresses())
-                .firewall(|| "open a container to its neighbours".to_owned())?;
+            self.bridge.unclose(&self.all_addresses())?;
         }
         // To take elements out costs more than all else at a container's end. What follows from the address alone is true of
         // whoever has the address next, whose link is called the same; until then there is no such link.

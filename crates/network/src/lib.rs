@@ -11,6 +11,7 @@
 //! the instance's own table.
 
 mod addresses;
+mod allowed;
 mod bridge;
 pub mod capture;
 mod change;

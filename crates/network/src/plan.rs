@@ -12,11 +12,10 @@ use state::options::{NetworkMode, PortMapping};
 
 use crate::definition::Definition;
 use crate::endpoint::{Endpoint, Wish};
-use crate::error::Attempt;
 use crate::netlink::Request;
-use crate::nft::pairs::{self, Pair};
+use crate::nft::pairs::Pair;
 use crate::nft::table::Firewall;
-use crate::{Error, PortReservations, Result, link, ports};
+use crate::{Error, PortReservations, Result, allowed, link, ports};
 
 /// Messages for one `send(2)` on a `NETLINK_ROUTE` socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,28 +244,28 @@ impl Plan {
         Ok(fs::write_atomic(&path, &bytes, Durability::Volatile)?)
     }
 
-    /// Allows a closed container to speak to these neighbours, and no longer to those.
-    pub fn allow(&self, more: &[Allowed], less: &[Allowed]) -> Result<()> {
+    /// Allows a closed container to speak to these neighbours, and to no others any longer. The plan is that of
+    /// [`Plan::by_now`].
+    pub fn allow(&self, instance: &Instance, id: &Id, allowed: &[Allowed]) -> Result<()> {
+        let Some(first) = self.endpoints().find(|endpoint| endpoint.is_closed()) else { return Ok(()) };
+        let mut pairs = Vec::new();
         for endpoint in self.endpoints().filter(|endpoint| endpoint.is_closed()) {
-            let pairs = |allowed: &[Allowed]| -> Vec<Pair> {
-                let here = allowed.iter().filter(|allowed| allowed.network == endpoint.network());
+            for to in allowed.iter().filter(|allowed| allowed.network == endpoint.network()) {
                 let from = endpoint.all_addresses();
-                here.flat_map(|to| {
-                    let same = from.iter().filter(|ip| ip.is_ipv4() == to.address.is_ipv4());
-                    same.map(|from| Pair {
-                        from: *from,
-                        to: to.address,
-                        protocol: to.protocol,
-                        port: to.port,
-                    })
-                    .collect::<Vec<_>>()
-                })
-                .collect()
-            };
-            pairs::change(&endpoint.bridge.table, &pairs(more), &pairs(less))
-                .firewall(|| "allow a container to speak to its neighbours".to_owned())?;
+                let same = from.into_iter().filter(|ip| ip.is_ipv4() == to.address.is_ipv4());
+                pairs.extend(same.map(|from| Pair {
+                    from,
+                    to: to.address,
+                    protocol: to.protocol,
+                    port: to.port,
+                }));
+            }
         }
-        Ok(())
+        let live = instance.live(id);
+        let mut less = allowed::read(&live)?;
+        less.retain(|pair| !pairs.contains(pair));
+        // All tables are the instance's.
+        first.bridge.allow(&pairs, &less, || allowed::write(&live, &pairs))
     }
 
     /// The address on the first network.

@@ -33,11 +33,11 @@ use crate::endpoint::Endpoint;
 use crate::error::Attempt;
 use crate::nft;
 use crate::nft::elements::Published;
-use crate::nft::pairs;
+use crate::nft::pairs::{self, Pair};
 use crate::nft::senders::{self, Owner};
 use crate::nft::table::Firewall;
 use crate::nft::zone::Zone;
-use crate::{Result, conntrack, link, plan, ports};
+use crate::{Result, allowed, conntrack, link, plan, ports};
 
 pub(crate) use live::Network;
 pub(crate) use make::gateway;
@@ -162,7 +162,7 @@ impl Bridge {
         self.make_table(None).map(drop)
     }
 
-    /// Makes both tables anew, whatever there is of them, as long as a network stands. False if none does.
+    /// Makes all tables anew, whatever there is of them, as long as a network stands. False if none does.
     pub(crate) fn remake_tables(&self) -> Result<bool> {
         let _table = Lock::exclusive(self.all())?;
         let mut stands = false;
@@ -177,10 +177,12 @@ impl Bridge {
         Ok(stands)
     }
 
-    /// Whether both tables stand, or none has to.
+    /// Whether all tables stand that have to.
     pub(crate) fn tables_stand(&self) -> Result<bool> {
+        let look = || format!("look for the table `{}`", self.table);
         Ok(self.table_stands()?
-            && senders::exists(&self.table).firewall(|| format!("look for the table `{}`", self.table))?)
+            && senders::exists(&self.table).firewall(look)?
+            && (pairs::exist(&self.table).firewall(look)? || self.closed()?.is_empty()))
     }
 
     /// Makes the table with all networks that stand and their containers' ports. The table's lock is held. Also gives what
@@ -283,31 +285,76 @@ impl Bridge {
     /// Makes the tables of pairs for a container that is the first to be closed, or the first after somebody flushed them.
     fn mend_pairs(&self) -> Result<()> {
         let _table = Lock::exclusive(self.all())?;
-        let action = || "make the tables of closed containers".to_owned();
-        if pairs::exist(&self.table).firewall(action)? {
+        if pairs::exist(&self.table).firewall(|| "look for the tables of closed containers".to_owned())? {
             return Ok(());
         }
-        pairs::create(&self.table).firewall(action)?;
-        self.make_pairs()
+        let closed = self.closed()?;
+        pairs::create(&self.table, &closed).firewall(|| "make the tables of closed containers".to_owned())
     }
 
-    /// Puts all containers that are closed into the tables of pairs, which are made if they are not there. What they are
-    /// allowed comes with the next change of names. The table's lock is held.
+    /// Makes the tables of pairs anew with all containers that are closed and what they are allowed, where there are any. The
+    /// table's lock is held.
     fn make_pairs(&self) -> Result<()> {
         let action = || "close containers to their neighbours".to_owned();
+        let closed = self.closed()?;
+        if closed.is_empty() {
+            return pairs::remove(&self.table).firewall(action);
+        }
+        pairs::create(&self.table, &closed).firewall(action)?;
+        // The chains of closed networks, in the other table, know them, too.
+        let pairs: Vec<_> = closed.into_iter().flat_map(|container| container.pairs).collect();
+        pairs::change(&self.table, &pairs, &[]).firewall(action)
+    }
+
+    /// All containers that are closed.
+    fn closed(&self) -> Result<Vec<pairs::Closed>> {
         let containers = self.all().with_file_name("containers");
-        let mut stand = false;
+        let mut closed = Vec::new();
         for name in fs::names(&containers)? {
-            for endpoint in plan::endpoints_in(&containers.join(name))?.iter().filter(|e| e.is_closed()) {
-                if !stand && !pairs::exist(&self.table).firewall(action)? {
-                    pairs::create(&self.table).firewall(action)?;
+            let live = containers.join(&name);
+            for endpoint in plan::endpoints_in(&live)?.iter().filter(|e| e.is_closed()) {
+                // One that is just going has given its addresses back, and somebody else may have them.
+                let claims = endpoint.bridge.addresses();
+                let mut addresses = endpoint.all_addresses();
+                if let Ok(id) = name.parse() {
+                    addresses.retain(|ip| claims.held(*ip, &id).unwrap_or(true));
                 }
-                stand = true;
-                pairs::close(&self.table, &endpoint.bridge.name, &endpoint.all_addresses())
-                    .firewall(action)?;
+                if addresses.is_empty() {
+                    continue;
+                }
+                let mut pairs = allowed::read(&live)?;
+                // It may have left a network whose addresses somebody else has now.
+                pairs.retain(|pair| addresses.contains(&pair.from));
+                closed.push(pairs::Closed { bridge: endpoint.bridge.name.clone(), addresses, pairs });
             }
         }
+        Ok(closed)
+    }
+
+    /// A closed container is gone. With the last of them go the tables.
+    pub(crate) fn unclose(&self, addresses: &[IpAddr]) -> Result<()> {
+        let action = || "open a container to its neighbours".to_owned();
+        // Nobody else is closed in between.
+        let _table = Lock::exclusive(self.all())?;
+        pairs::forget(&self.table, addresses).firewall(action)?;
+        if pairs::nobody(&self.table).firewall(action)? {
+            pairs::remove(&self.table).firewall(action)?;
+        }
         Ok(())
+    }
+
+    /// Lets closed containers speak to more of their neighbours, and to others no longer. `write` writes that down.
+    pub(crate) fn allow(
+        &self,
+        more: &[Pair],
+        less: &[Pair],
+        write: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        // Nobody makes the tables anew between both.
+        let _table = Lock::shared(self.all())?;
+        write()?;
+        pairs::change(&self.table, more, less)
+            .firewall(|| "allow a container to speak to its neighbours".to_owned())
     }
 
     /// Nothing comes through this link any more.

@@ -5,8 +5,12 @@
 //! table inet dhow_pairs            what is routed from a bridge back into it (and all of that with `br_netfilter`)
 //!   set closed, closed6     { type ipv4_addr }                                       who speaks to nobody else
 //!   set allowed, allowed6   { type ipv4_addr . ipv4_addr . inet_proto . inet_service }   but to those
+//!   set pieces, pieces6     { type ipv4_addr . ipv4_addr . inet_proto }  (bridge)    the same without ports, but for TCP
 //!   set within (inet)       { type ifname . ifname }                                 a bridge, and itself
 //! ```
+//!
+//! Of a datagram in pieces only the first tells a port. The others pass between those who may speak by its protocol, and are
+//! nothing without the first. TCP sends no pieces; and what of TCP is too short to tell what it is, is no answer.
 //!
 //! Addresses are enough: a container sends in its own name alone ([`super::senders`]). Both tables stand only while somebody
 //! is closed. A network that is closed altogether has the allowed pairs in its own chains, too ([`super::zone`]).
@@ -14,12 +18,13 @@
 use std::net::IpAddr;
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use state::options::Protocol as Transport;
 
 use crate::netlink::{CREATE, Protocol, Refusal, Request, Socket, parse};
 
 use super::rule::Verdict::{Accept, Drop};
-use super::rule::{Ends, EtherType, Version};
+use super::rule::{Ends, EtherType, TcpFlag, Version};
 use super::set::{self, Element, Holds, Type, interface};
 use super::zone::{PAIRS, PAIRS6, Writer};
 use super::{
@@ -30,9 +35,11 @@ const CLOSED: &str = "closed";
 const CLOSED6: &str = "closed6";
 const ALLOWED: &str = "allowed";
 const ALLOWED6: &str = "allowed6";
+const PIECES: &str = "pieces";
+const PIECES6: &str = "pieces6";
 const WITHIN: &str = "within";
 /// Raised with every change above.
-const MARK: &[u8] = b"\0\x07dhow 1\0";
+const MARK: &[u8] = b"\0\x07dhow 2\0";
 const CHAIN: &str = "forward";
 /// Of both families.
 const FORWARD: u32 = 2;
@@ -41,7 +48,7 @@ const TABLE_NAME: u16 = 1;
 const TABLE_USERDATA: u16 = 6;
 
 /// A container's address may speak to a port of another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pair {
     pub(crate) from: IpAddr,
     pub(crate) to: IpAddr,
@@ -71,6 +78,15 @@ impl Pair {
     fn set(&self) -> &'static str {
         if self.from.is_ipv4() { ALLOWED } else { ALLOWED6 }
     }
+
+    /// The set of pieces, and the key there: the beginning of the other.
+    fn piece(&self) -> Option<(&'static str, Vec<u8>)> {
+        if self.protocol == Transport::Tcp {
+            return None;
+        }
+        let (set, length) = if self.from.is_ipv4() { (PIECES, 12) } else { (PIECES6, 36) };
+        Some((set, self.key()?[..length].to_vec()))
+    }
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {
@@ -91,8 +107,17 @@ pub(crate) fn exist(table: &str) -> Result<bool, Refusal> {
     Ok(super::stands(BRIDGE, &name, MARK)? && super::stands(INET, &name, MARK)?)
 }
 
-/// Makes both, instead of those that may stand.
-pub(crate) fn create(table: &str) -> Result<(), Refusal> {
+/// A container that is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) bridge: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// To whom it may speak.
+    pub(crate) pairs: Vec<Pair>,
+}
+
+/// Makes both with these, instead of those that may stand.
+pub(crate) fn create(table: &str, containers: &[Closed]) -> Result<(), Refusal> {
     use Type::{InterfaceName, Ipv4Address, Ipv6Address, Protocol, Service};
     let name = name(table);
     for of in [BRIDGE, INET] {
@@ -103,12 +128,14 @@ pub(crate) fn create(table: &str) -> Result<(), Refusal> {
             r.string(TABLE_NAME, &name);
             r.bytes(TABLE_USERDATA, MARK);
         });
-        let sets: [(&str, &[Type]); 5] = [
+        let sets: [(&str, &[Type]); 7] = [
             (CLOSED, &[Ipv4Address]),
             (CLOSED6, &[Ipv6Address]),
             (ALLOWED, &[Ipv4Address, Ipv4Address, Protocol, Service]),
             (ALLOWED6, &[Ipv6Address, Ipv6Address, Protocol, Service]),
             (WITHIN, &[InterfaceName, InterfaceName]),
+            (PIECES, &[Ipv4Address, Ipv4Address, Protocol]),
+            (PIECES6, &[Ipv6Address, Ipv6Address, Protocol]),
         ];
         for (id, (set, key)) in (1..).zip(sets) {
             set::make(&mut transaction, &name, (set, id), key, &Holds::Nothing);
@@ -120,6 +147,22 @@ pub(crate) fn create(table: &str) -> Result<(), Refusal> {
             routed(&mut writer);
         } else {
             bridged(&mut writer);
+        }
+        for container in containers {
+            let within = [interface(&container.bridge), interface(&container.bridge)].concat();
+            Element::Value(&within, &[]).add(&mut transaction, &name, WITHIN);
+            for ip in &container.addresses {
+                let set = if ip.is_ipv4() { CLOSED } else { CLOSED6 };
+                Element::Value(&octets(*ip), &[]).add(&mut transaction, &name, set);
+            }
+            for pair in &container.pairs {
+                if let Some(key) = pair.key() {
+                    Element::Value(&key, &[]).add(&mut transaction, &name, pair.set());
+                }
+                if let Some((set, key)) = pair.piece() {
+                    Element::Value(&key, &[]).add(&mut transaction, &name, set);
+                }
+            }
         }
         transaction.commit(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, &name))?;
     }
@@ -161,15 +204,23 @@ fn bridged(writer: &mut Writer<'_>) {
         writer.rule(CHAIN, |r| {
             r.ether_type(carries).pair_in_set(version, Ends::AsSent, allowed).verdict(Accept);
         });
-        // Without it nothing is begun by TCP; whatever else is TCP are answers.
+        // What shows that it answers by TCP passes. Whatever else is TCP begins something, or hides what it is.
+        for flag in [TcpFlag::Acknowledge, TcpFlag::Reset] {
+            writer.rule(CHAIN, |r| r.ether_type(carries).answers_by_tcp(flag).verdict(Accept));
+        }
         writer.rule(CHAIN, |r| {
-            r.ether_type(carries).begins_tcp().sender_is_in_set(version, closed).count().verdict(Drop);
+            r.ether_type(carries).is_tcp().sender_is_in_set(version, closed).count().verdict(Drop);
         });
-        writer.rule(CHAIN, |r| r.ether_type(carries).is_tcp().verdict(Accept));
         // By the other protocols those are answered who may ask.
         writer.rule(CHAIN, |r| {
             r.ether_type(carries).pair_in_set(version, Ends::Reversed, allowed).verdict(Accept);
         });
+        let pieces = if version == Version::V4 { PIECES } else { PIECES6 };
+        for ends in [Ends::AsSent, Ends::Reversed] {
+            writer.rule(CHAIN, |r| {
+                r.ether_type(carries).later_piece(version).ends_in_set(version, ends, pieces).verdict(Accept);
+            });
+        }
     }
     for (version, carries, kinds) in FAILURES {
         for kind in kinds {
@@ -234,16 +285,49 @@ pub(crate) fn change(table: &str, more: &[Pair], less: &[Pair]) -> Result<(), Re
             }
         }
     }
+    change_pieces(&own, more, less)
+}
+
+/// The same of pieces, of which several pairs may have the same. What is allowed has changed already.
+fn change_pieces(own: &str, more: &[Pair], less: &[Pair]) -> Result<(), Refusal> {
+    for (pairs, stay) in [(less, false), (more, true)] {
+        for pair in pairs {
+            let Some((set, key)) = pair.piece() else { continue };
+            if !stay && keys(BRIDGE, own, pair.set())?.iter().any(|other| other.starts_with(&key)) {
+                continue;
+            }
+            let element = Element::Value(&key, &[]);
+            let mut transaction = Transaction::of(BRIDGE);
+            element.add(&mut transaction, own, set);
+            if !stay {
+                element.remove(&mut transaction, own, set);
+            }
+            gone(transaction.commit(NEWTABLE, 0, |r| r.string(TABLE_NAME, own)))?;
+        }
+    }
     Ok(())
+}
+
+/// Whether nobody is closed.
+pub(crate) fn nobody(table: &str) -> Result<bool, Refusal> {
+    let own = name(table);
+    for of in [BRIDGE, INET] {
+        for set in [CLOSED, CLOSED6] {
+            if !keys(of, &own, set)?.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// A container with these addresses is gone: nothing is said of it any more, whoever it was.
 pub(crate) fn forget(table: &str, addresses: &[IpAddr]) -> Result<(), Refusal> {
     let own = name(table);
     let tables = [
-        (BRIDGE, &*own, [CLOSED, CLOSED6, ALLOWED, ALLOWED6]),
-        (INET, &*own, [CLOSED, CLOSED6, ALLOWED, ALLOWED6]),
-        (INET, table, [PAIRS, PAIRS6, PAIRS, PAIRS6]),
+        (BRIDGE, &*own, &[CLOSED, CLOSED6, ALLOWED, ALLOWED6, PIECES, PIECES6][..]),
+        (INET, &*own, &[CLOSED, CLOSED6, ALLOWED, ALLOWED6]),
+        (INET, table, &[PAIRS, PAIRS6]),
     ];
     for (of, table, sets) in tables {
         for set in sets {

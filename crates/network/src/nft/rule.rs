@@ -1,10 +1,12 @@
 //! The expressions of rules. Each loads something into a register, compares a register (and ends the rule if
 //! it does not hold), or acts.
 
+mod frames;
 mod ways;
 
 use std::net::Ipv4Addr;
 
+pub(super) use frames::{Neighbour, TcpFlag};
 pub(super) use ways::Refuse;
 
 use crate::netlink::Request;
@@ -398,6 +400,19 @@ impl<'a> Rule<'a> {
 
     /// Both addresses of what is known to be of this version, protocol and port stand together in the set.
     pub(super) fn pair_in_set(&mut self, version: Version, ends: Ends, set: &str) -> &mut Self {
+        let (size, second) = self.load_ends(version, ends);
+        self.payload(TRANSPORT_HEADER, second.port(), 2, part(2 * size + 1));
+        self.is_in_set(set, Is::Equal)
+    }
+
+    /// Both addresses of what is known to be of this version and its protocol stand together in the set.
+    pub(super) fn ends_in_set(&mut self, version: Version, ends: Ends, set: &str) -> &mut Self {
+        self.load_ends(version, ends);
+        self.is_in_set(set, Is::Equal)
+    }
+
+    /// Loads both addresses and the protocol. Gives an address's size in parts of a register, and which was the second.
+    fn load_ends(&mut self, version: Version, ends: Ends) -> (u32, Address) {
         let size = if version == Version::V4 { 1 } else { 4 };
         let (first, second) = match ends {
             Ends::AsSent => (Address::Source, Address::Destination),
@@ -406,25 +421,13 @@ impl<'a> Rule<'a> {
         self.address_into(version, first, part(0));
         self.address_into(version, second, part(size));
         self.meta(META_L4_PROTOCOL, part(2 * size));
-        self.payload(TRANSPORT_HEADER, second.port(), 2, part(2 * size + 1));
-        self.is_in_set(set, Is::Equal)
+        (size, second)
     }
 
     /// It is TCP.
     pub(super) fn is_tcp(&mut self) -> &mut Self {
         self.meta(META_L4_PROTOCOL, REGISTER);
         self.compare(Is::Equal, &[Ported::Tcp as u8])
-    }
-
-    /// It begins a connection of TCP.
-    pub(super) fn begins_tcp(&mut self) -> &mut Self {
-        const FLAGS: u32 = 13;
-        const SYN_AND_ACK: u8 = 0x12;
-        const SYN: u8 = 0x02;
-        self.is_tcp();
-        self.payload(TRANSPORT_HEADER, FLAGS, 1, REGISTER);
-        self.bitwise(&[SYN_AND_ACK]);
-        self.compare(Is::Equal, &[SYN])
     }
 
     /// It is a message of ICMP of this type.

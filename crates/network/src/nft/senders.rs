@@ -8,7 +8,11 @@
 //!   set owners6 { type ifname . ether_addr . ipv6_addr }
 //!   chain guard { prerouting: not from one of the ports: accept
 //!                 ip, arp:  port . hardware address . sender @owners: accept
-//!                 ip6:      a router's advertisement: drop;  port . hardware address . sender @owners6, or ::: accept
+//!                 ip6:      a router's advertisement, a redirection: drop
+//!                           from ::, to many on the link: whether an own address is free, and what it listens to: accept
+//!                           neighbours' messages: right behind the header, port . hardware address . sender @owners6, and
+//!                             the same with the address and the hardware address that they tell: accept;  others: drop
+//!                           the rest, where its protocol can be told: port . hardware address . sender @owners6: accept
 //!                 the rest: drop }
 //! }
 //! ```
@@ -25,7 +29,7 @@ use crate::subnet6::Subnet6;
 
 use super::rule::Address::Source;
 use super::rule::Verdict::{Accept, Drop};
-use super::rule::{EtherType, Interface, Is};
+use super::rule::{EtherType, Interface, Is, Neighbour, Version};
 use super::set::{self, Element, Holds, Type, interface};
 use super::zone::Writer;
 use super::{BRIDGE, DELTABLE, NEWTABLE, Transaction, base_chain};
@@ -34,7 +38,7 @@ const PORTS: &str = "ports";
 const OWNERS: &str = "owners";
 const OWNERS6: &str = "owners6";
 /// Raised with every change above.
-const MARK: &[u8] = b"\0\x07dhow 1\0";
+const MARK: &[u8] = b"\0\x07dhow 2\0";
 
 const PREROUTING: u32 = 0;
 /// Before anybody else's.
@@ -115,19 +119,72 @@ pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
     });
     writer
         .rule(guard, |r| r.ether_type(EtherType::Arp).sender_in_set(EtherType::Arp, OWNERS).verdict(Accept));
-    writer.rule(guard, |r| r.ether_type(EtherType::Ipv6).advertises_router().count().verdict(Drop));
-    writer.rule(guard, |r| {
-        r.ether_type(EtherType::Ipv6).sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept);
-    });
-    writer.rule(guard, |r| {
-        // Who asks whether the address that it has just got is free.
-        r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED).verdict(Accept);
-    });
+    version6(&mut writer, guard);
     writer.rule(guard, |r| r.count().verdict(Drop));
     for owner in owners {
         owner.elements(|set, element| element.add(&mut transaction, table, set));
     }
     transaction.commit(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, table))
+}
+
+/// What of IPv6 a container may send. Who is where is told by messages of ICMP there, which name addresses and hardware addresses
+/// in their own right: those must be the sender's, too.
+fn version6(writer: &mut Writer<'_>, guard: &str) {
+    use Neighbour::{Advertisement, RouterSolicitation, Solicitation};
+
+    const ROUTER_ADVERTISEMENT: u8 = 134;
+    const REDIRECT: u8 = 137;
+    /// Who hears what was sent to many.
+    const LISTENER_REPORT: u8 = 143;
+
+    // Nothing below would let them pass; so a person sees that somebody tries.
+    for kind in [ROUTER_ADVERTISEMENT, REDIRECT] {
+        writer.rule(guard, |r| {
+            r.ether_type(EtherType::Ipv6).icmpv6(Is::Equal).icmp_type(Is::Equal, kind).count().verdict(Drop);
+        });
+    }
+    // Who asks whether the address that it has just got is free; of somebody else's, that would keep it from getting it.
+    for nonce in [false, true] {
+        writer.rule(guard, |r| {
+            r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED);
+            r.neighbour(Solicitation).for_many_on_link().target_in_set(OWNERS6);
+            (if nonce { r.nonce(Solicitation) } else { r.no_options(Solicitation) }).verdict(Accept);
+        });
+    }
+    writer.rule(guard, |r| {
+        r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED).for_many_on_link();
+        r.icmpv6(Is::Equal).icmp_type(Is::Equal, LISTENER_REPORT).verdict(Accept);
+    });
+    // Nobody else has no address, and all that follows is in the sender's own name.
+    for kind in [RouterSolicitation, Solicitation, Advertisement] {
+        for option in [true, false] {
+            writer.rule(guard, |r| {
+                r.ether_type(EtherType::Ipv6).neighbour(kind).sender_in_set(EtherType::Ipv6, OWNERS6);
+                if kind == Advertisement {
+                    r.target_in_set(OWNERS6);
+                }
+                (if option { r.hardware_option_in_set(kind, OWNERS6) } else { r.no_options(kind) })
+                    .verdict(Accept);
+            });
+        }
+    }
+    // Other messages of ICMP, wherever they are in the packet: those about neighbours are none of these.
+    for (is, kind) in [(Is::AtMost, ROUTER_ADVERTISEMENT - 2), (Is::AtLeast, REDIRECT + 1)] {
+        writer.rule(guard, |r| {
+            r.ether_type(EtherType::Ipv6).icmpv6(Is::Equal).icmp_type(is, kind);
+            r.sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept);
+        });
+    }
+    // The first piece has met these rules, and is nothing without.
+    writer.rule(guard, |r| {
+        r.ether_type(EtherType::Ipv6).icmpv6(Is::Equal).later_piece(Version::V6);
+        r.sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept);
+    });
+    // Where headers hide what it is, neither of both holds.
+    writer.rule(guard, |r| {
+        r.ether_type(EtherType::Ipv6).icmpv6(Is::NotEqual);
+        r.sender_in_set(EtherType::Ipv6, OWNERS6).verdict(Accept);
+    });
 }
 
 /// Adds a container's link. `ENOENT` where the table is gone.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use crate::netlink::{Protocol, Refusal, Socket, parse};
+use crate::nft::pairs;
 use crate::warden::has_lost;
 
 const SUBSYSTEM: u16 = 10;
@@ -93,8 +94,10 @@ impl Reader {
                 };
                 change = change.max(what);
             } else if matches!(family, INET | BRIDGE) {
-                self.ours |=
-                    parse::attribute(attributes, TABLE).is_some_and(|name| parse::string(name) == table);
+                self.ours |= parse::attribute(attributes, TABLE).is_some_and(|name| {
+                    let name = parse::string(name);
+                    name == table || name == pairs::name(table)
+                });
             }
         }
         change
@@ -137,6 +140,7 @@ mod tests {
         let first = parse::u32_at(&whole, 0).unwrap() as usize;
         assert_eq!(reader.read(&whole[..first], "dhow"), Change::None);
         assert_eq!(reader.read(&whole[first..], "dhow"), Change::Others);
+        assert_eq!(reader.read(&transaction("dhow_pairs", "nft"), "dhow"), Change::Others);
         assert!(!is_ours("dhowl") && is_ours("dhow") && is_ours("dhow-netd"));
     }
 
