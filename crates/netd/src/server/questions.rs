@@ -22,6 +22,8 @@ const LIFETIME: u32 = 5;
 pub(super) const LONGEST_ANSWER: usize = 65535;
 /// How many questions wait for the server to know whom it serves.
 const MOST_PARKED: usize = 4096;
+/// How many of those one container may have, so that the others find room.
+const MOST_PARKED_OF_ONE: usize = 128;
 
 /// Who asked, and how an answer gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +188,8 @@ impl Server {
 
     fn park(&mut self, client: Key, origin: Origin, message: &[u8]) -> Reply {
         // What finds no room is asked again by who asked.
-        if self.parked.len() >= MOST_PARKED {
+        let of_one = self.parked.iter().filter(|parked| parked.client == client).count();
+        if of_one >= MOST_PARKED_OF_ONE || self.parked.len() >= MOST_PARKED {
             return Reply::Never;
         }
         self.parked.push(Parked { client, origin, message: message.into() });

@@ -44,7 +44,7 @@ use super::{DELCHAIN, DELSET, DELTABLE, INET, NEWCHAIN, NEWTABLE, Transaction, b
 const LIMITED: &str = "limited";
 const PROXIED: &str = "proxied";
 /// Raised with every change above.
-const MARK: &[u8] = b"\0\x07dhow 1\0";
+const MARK: &[u8] = b"\0\x07dhow 2\0";
 
 const DOOR: &str = "door";
 const PREROUTING: u32 = 0;
