@@ -40,6 +40,8 @@ const BETWEEN: Duration = Duration::from_mins(10);
 /// What a thread may put on its stack: little, since buffers are elsewhere.
 const STACK: usize = 128 << 10;
 
+/// How many may wait at a socket.
+const BACKLOG: i32 = 1024;
 /// How many are taken from a socket at once.
 const MOST_AT_ONCE: usize = 16;
 
@@ -69,6 +71,8 @@ impl Doors {
                 Err(_) => None,
             };
             four.set_nonblocking(true)?;
+            // More than the standard library asks for, so that one who comes fast does not keep others out.
+            rustix::net::listen(&four, BACKLOG)?;
             return Ok(Self { four, six, port });
         }
         Err(taken)
@@ -114,7 +118,7 @@ fn only_six(port: u16) -> io::Result<TcpListener> {
     let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
     sockopt::set_ipv6_v6only(&socket, true)?;
     bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
-    listen(&socket, 1024)?;
+    listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 

@@ -35,9 +35,9 @@ enum Error {
     )]
     Running(String),
     #[error(
-        "container {container} may not go everywhere ({egress}), and cannot be kept to that on the macvlan network `{network}`: what it sends there goes to the wire past every rule of this host"
+        "where container {container} goes is limited or learned, and nothing can do that on the macvlan network `{network}`: what it sends there goes to the wire past every rule of this host"
     )]
-    OnWire { container: String, egress: String, network: String },
+    OnWire { container: String, network: String },
     #[error(
         "the containers of a macvlan network cannot be kept to where they may go: what they send goes to the wire past every rule of this host"
     )]
@@ -93,14 +93,8 @@ pub(crate) fn check_network(is_macvlan: bool, egress: &Egress) -> Result<()> {
     if is_macvlan && !egress.is_allow() { Err(Error::NetworkOnWire.into()) } else { Ok(()) }
 }
 
-fn refuse_on_wire(record: &Record, egress: &Egress, network: &str) -> Error {
-    let egress = match egress {
-        Egress::Allow => "allow".to_owned(),
-        Egress::Learn => "learn".to_owned(),
-        Egress::Only(rules) if rules.is_empty() => "deny".to_owned(),
-        Egress::Only(rules) => format!("rules: {}", rules.len()),
-    };
-    Error::OnWire { container: record.name.clone(), egress, network: network.to_owned() }
+fn on_wire(record: &Record, network: &str) -> Error {
+    Error::OnWire { container: record.name.clone(), network: network.to_owned() }
 }
 
 impl Engine {
@@ -117,7 +111,7 @@ impl Engine {
         }
         let Some(wire) = definitions.iter().find(|definition| definition.is_macvlan()) else { return Ok(()) };
         let egress = self.egress_of(record, definitions.iter().map(|definition| &definition.egress))?;
-        if egress.is_allow() { Ok(()) } else { Err(refuse_on_wire(record, &egress, &wire.name).into()) }
+        if egress.is_allow() { Ok(()) } else { Err(on_wire(record, &wire.name).into()) }
     }
 
     /// Where a container may go: where its options, its networks and the policy allow it.
@@ -187,7 +181,7 @@ pub(crate) fn registration(
     }
     // No rule of ours sees what goes over such a link.
     if let Some(wire) = plan.endpoints().find(|endpoint| endpoint.is_macvlan()) {
-        return Err(refuse_on_wire(record, egress, wire.network()).into());
+        return Err(on_wire(record, wire.network()).into());
     }
     Ok(Some(Registration {
         version: VERSION,
