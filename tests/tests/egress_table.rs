@@ -172,7 +172,7 @@ fn what_nft_lists_of_all_tables_it_can_load() {
 
 #[test]
 fn one_that_hammers_at_the_proxy_does_not_keep_others_from_starting() {
-    const HAMMER: &str = "import socket\nwhile True:\n  s = socket.socket()\n  s.settimeout(1)\n  s.connect_ex(('198.51.100.2', 80))\n  s.close()\n";
+    const HAMMER: &str = "import socket\nheld = []\nwhile True:\n  s = socket.socket()\n  s.setblocking(False)\n  s.connect_ex(('198.51.100.2', 80))\n  held.append(s)\n  if len(held) > 100: held.pop(0).close()\n";
     let outside = Outside::new();
     let dhow = outside.dhow("egress-hammer");
     sleeper(&dhow, "web", &["--egress", "example.test"]);
