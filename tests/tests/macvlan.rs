@@ -160,3 +160,55 @@ fn modes_are_the_kernels_and_what_cannot_be_is_said() {
         assert_eq!(links(), "");
     }
 }
+
+#[test]
+fn limits_that_cannot_be_kept_on_the_wire_are_refused() {
+    let world = World::new();
+    let dhow = Dhow::in_namespace("macvlan-egress", world.host());
+    let wire = ["network", "create", "-d", "macvlan", "-o", "parent=lan", "--subnet", WIRE];
+    let output = dhow.run(&[&wire[..], &["--egress", "deny", "limited"]].concat());
+    let told = output.stderr.contains("past every rule") && output.stderr.contains("a bridge network");
+    assert!(output.code == 1 && told, "{output:?}");
+    dhow.ok(&[&wire[..], &["--ip-range", "198.51.100.64/26", "wire"]].concat());
+    dhow.ok(&["network", "create", "back"]);
+    dhow.ok(&["network", "create", "--egress", "10.0.0.0/8", "inside"]);
+    let refused = |code: i32, args: &[&str]| {
+        let words = dhow.fails(code, args);
+        assert!(words.contains("macvlan network `wire`") && words.contains("past every rule"), "{words}");
+    };
+    let run = |flags: &[&'static str]| [&["run", "--rm"], flags, &["busybox", "true"]].concat();
+    refused(125, &run(&["--network", "wire", "--egress", "deny"]));
+    refused(125, &run(&["--network", "wire", "--egress", "learn"]));
+    refused(125, &run(&["--network", "back", "--network", "wire", "--egress", "deny"]));
+    refused(125, &run(&["--network", "inside", "--network", "wire"]));
+    refused(125, &["create", "--network", "wire", "--egress", "example.org", "busybox", "true"]);
+    assert_eq!(dhow.ok(&["ps", "-aq"]), "", "nothing is left of them");
+    // Connected later, stopped or running.
+    dhow.ok(&[
+        "create",
+        "--name",
+        "still",
+        "--network",
+        "back",
+        "--egress",
+        "deny",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    refused(1, &["network", "connect", "wire", "still"]);
+    dhow.ok(&["start", "still"]);
+    refused(1, &["network", "connect", "wire", "still"]);
+    // The policy binds as well, and also one that was made before it.
+    dhow.ok(&["create", "--name", "before", "--network", "wire", "busybox", "sleep", "1000"]);
+    dhow.ok(&["run", "-d", "--name", "free", "--network", "back", "busybox", "sleep", "1000"]);
+    let policy = dhow.config().with_file_name("policy.toml");
+    std::fs::write(&policy, "[egress]\ndefault = [\"deny\"]\n").unwrap();
+    refused(125, &run(&["--network", "wire"]));
+    refused(1, &["start", "before"]);
+    refused(1, &["network", "connect", "wire", "free"]);
+    std::fs::remove_file(&policy).unwrap();
+    dhow.ok(&["start", "before"]);
+    dhow.ok(&["network", "connect", "wire", "free"]);
+    dhow.ok(&["rm", "-f", "still", "before", "free"]);
+}

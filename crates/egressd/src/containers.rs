@@ -1,11 +1,13 @@
 //! Who is limited, and what names they have looked up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use network::egress::Way;
+use state::egress::Rule;
 use state::egress::link::Registration;
 
 /// So many names of one container are remembered; then the one that ends first goes.
@@ -68,6 +70,24 @@ impl Container {
         named.max().map(|(_, name)| name.clone())
     }
 
+    /// What its names have opened: ways, and for how many seconds from now.
+    pub fn ways(&self) -> BTreeMap<u32, Vec<Way>> {
+        let rules = self.registration.egress.rules();
+        let now = Instant::now();
+        let looked = lock(&self.looked);
+        let mut left = BTreeMap::<u32, Vec<Way>>::new();
+        for (name, of) in looked.iter() {
+            for (address, until) in of {
+                let seconds = until.saturating_duration_since(now).as_secs() as u32;
+                let ways = ways(rules, name, &[*address]);
+                if seconds > 0 && !ways.is_empty() {
+                    left.entry(seconds).or_default().extend(ways);
+                }
+            }
+        }
+        left
+    }
+
     /// A place for one connection more; none where it has too many.
     pub fn connect(self: &Arc<Self>) -> Option<Connected> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
@@ -91,6 +111,19 @@ impl Drop for Connected {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What rules with a port open where a name has these addresses.
+pub fn ways(rules: &[Rule], name: &str, addresses: &[IpAddr]) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for rule in rules {
+        if let Rule::Name { host, port, transport } = rule
+            && host.matches(name)
+        {
+            ways.extend(addresses.iter().map(|ip| (*ip, *transport, *port)));
+        }
+    }
+    ways
 }
 
 /// For how long what was looked up is believed: as long as the answer says and a little more, since a program may take its time

@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 
 use base::fs::{self, Durability};
 use base::{Failure, Id};
-use network::egress::{Ears, Limits, Listener};
+use network::egress::{Ears, Limits, Listener, Watch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use state::Instance;
+use state::egress::Egress;
 use state::egress::link::{self, Answer, Lookup, MAX_MESSAGE, Place, Registration, Told, VERSION};
-use state::egress::{Egress, Rule};
 
-use crate::containers::{Container, MOST_ADDRESSES, life, lock};
+use crate::containers::{Container, MOST_ADDRESSES, life, lock, ways};
 use crate::denials::Denials;
 use crate::learning::Learning;
 use crate::proxy::{Doors, Proxy};
@@ -35,8 +35,10 @@ const IDLE: Duration = Duration::from_millis(1500);
 const STAYED: Duration = Duration::from_millis(100);
 /// How long refusals wait for others that are alike.
 const TOGETHER: Duration = Duration::from_millis(200);
-/// How often it is looked whether those are gone whose monitor has hung up, and whether the table stands.
+/// How often it is looked whether those are gone whose monitor has hung up.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether the table stands: the kernel tells of every change, and this is for what was missed.
+const LOOK_AT_TABLE: Duration = Duration::from_secs(10);
 
 /// Who is limited, by the addresses that they have. Read by the proxy's threads.
 pub type ByAddress = Arc<Mutex<HashMap<IpAddr, Arc<Container>>>>;
@@ -48,6 +50,9 @@ pub struct Server {
     limits: Limits,
     ears: Ears,
     refused: Listener,
+    watch: Watch,
+    /// When it is looked whether the table stands.
+    look_at_table: Instant,
     doors: Doors,
     proxy: Proxy,
     /// Connections, and the container of those that are monitors'.
@@ -69,10 +74,15 @@ impl Server {
         let refused = Listener::open(first).map_err(io::Error::other)?;
         let by_address = ByAddress::default();
         let denials = Denials::default();
+        let limits = Limits::of(instance);
+        // Before it is looked who is limited: what is changed from then on is heard.
+        let watch = Watch::open(&limits).map_err(io::Error::other)?;
         let mut server = Self {
             instance: instance.clone(),
             listener,
-            limits: Limits::of(instance),
+            limits,
+            watch,
+            look_at_table: Instant::now(),
             ears: Ears { group: refused.group(), proxy: doors.port() },
             refused,
             proxy: Proxy::new(by_address.clone(), denials.clone(), doors.port()),
@@ -115,7 +125,11 @@ impl Server {
                 self.look();
                 look = now + LOOK;
             }
-            let busy = !self.clients.is_empty() || !self.limited.is_empty();
+            if self.look_at_table <= now {
+                self.look_at_table();
+            }
+            // The name server is connected for as long as it likes, and has no use for us when nobody is limited.
+            let busy = self.clients.iter().any(|(_, id)| id.is_some()) || !self.limited.is_empty();
             idle = if busy { None } else { idle.or(Some(now + IDLE)) };
             if idle.is_some_and(|when| when <= now) {
                 self.write();
@@ -123,7 +137,8 @@ impl Server {
                 return Ok(());
             }
             // The proxy's threads may have refused something meanwhile, which nobody tells us: looked after with the rest.
-            let due = [stayed.as_ref().map(|(_, when)| *when), idle, write, Some(look)];
+            let due =
+                [stayed.as_ref().map(|(_, when)| *when), idle, write, Some(look), Some(self.look_at_table)];
             let wait = due.into_iter().flatten().min().map_or(LOOK, |due| due.saturating_duration_since(now));
             self.wait(wait)?;
         }
@@ -134,6 +149,7 @@ impl Server {
         let mut fds = vec![
             PollFd::new(&self.listener, PollFlags::IN),
             PollFd::from_borrowed_fd(self.refused.descriptor(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.watch.descriptor(), PollFlags::IN),
         ];
         let doors = self.doors.all();
         let first = fds.len();
@@ -146,11 +162,15 @@ impl Server {
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        // Packets first: a name that is told now was not known when they were sent.
+        // Until the table stands again nobody is limited.
+        if ready[2] && self.watch.is_spoilt()? {
+            self.mend();
+        }
+        // Then packets: a name that is told now was not known when they were sent.
         if ready[1] {
             self.hear_refused();
         }
-        // Then monitors: who was just admitted is known to the rest.
+        // Then monitors and the name server, before the proxy, which one container can keep busy: who was just admitted is known to the rest.
         if ready[0] {
             self.accept();
         }
@@ -316,7 +336,7 @@ impl Server {
         self.learning.end(&self.instance, id);
     }
 
-    /// Looks who is gone, and whether the table stands.
+    /// Looks who is gone.
     fn look(&mut self) {
         let held: Vec<&Id> = self.clients.iter().filter_map(|(_, id)| id.as_ref()).collect();
         let gone: Vec<Id> = self
@@ -328,11 +348,34 @@ impl Server {
         for id in gone {
             self.dismiss(&id);
         }
-        // Somebody may have flushed the rule set.
-        if !self.limited.is_empty() && matches!(self.limits.stand(), Ok(false)) && self.make_table().is_ok() {
+    }
+
+    fn look_at_table(&mut self) {
+        self.look_at_table = Instant::now() + LOOK_AT_TABLE;
+        if !self.limited.is_empty() && !matches!(self.limits.stand(), Ok(true)) {
+            self.mend();
+        }
+    }
+
+    /// Somebody has flushed the rule set, or changed what is ours in it.
+    fn mend(&mut self) {
+        /// Where it fails, it is tried again so soon.
+        const AGAIN: Duration = Duration::from_millis(100);
+        if self.limited.is_empty() {
+            return;
+        }
+        if self.make_table().is_err() {
+            self.look_at_table = Instant::now() + AGAIN;
+            return;
+        }
+        for container in self.limited.values() {
             // What has begun meanwhile was not looked at.
-            for container in self.limited.values() {
-                self.limits.forget_flows(&container.registration.places).ok();
+            self.limits.forget_flows(&container.registration.places).ok();
+            // What it was told is believed still, and not asked again.
+            for (seconds, ways) in container.ways() {
+                for some in ways.chunks(MOST_ADDRESSES) {
+                    self.limits.open(&container.registration.container, some, seconds).ok();
+                }
             }
         }
     }
@@ -355,14 +398,7 @@ impl Server {
             .take(MOST_ADDRESSES)
             .collect();
         container.note(&lookup.name, &addresses, Instant::now() + life);
-        let mut ways = Vec::new();
-        for rule in rules {
-            if let Rule::Name { host, port, transport } = rule
-                && host.matches(&lookup.name)
-            {
-                ways.extend(addresses.iter().map(|ip| (*ip, *transport, *port)));
-            }
-        }
+        let ways = ways(rules, &lookup.name, &addresses);
         if ways.is_empty() {
             return Ok(());
         }

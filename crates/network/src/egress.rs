@@ -1,6 +1,7 @@
 //! Limits of where containers may go, in the kernel: what `dhow-egressd` sets and hears.
 
 mod heard;
+mod watch;
 
 use base::Id;
 use state::Instance;
@@ -12,6 +13,7 @@ use crate::{Result, conntrack};
 
 pub use crate::nft::egress::{Ears, Way, schemes, web_ports};
 pub use heard::{Heard, Listener, Packet};
+pub use watch::Watch;
 
 /// The table of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,6 +40,11 @@ const BETWEEN: Duration = Duration::from_mins(10);
 /// What a thread may put on its stack: little, since buffers are elsewhere.
 const STACK: usize = 128 << 10;
 
+/// How many may wait at a socket.
+const BACKLOG: i32 = 1024;
+/// How many are taken from a socket at once.
+const MOST_AT_ONCE: usize = 16;
+
 /// The sockets that listen, of both versions of IP, at the same port.
 #[derive(Debug)]
 pub struct Doors {
@@ -66,6 +71,8 @@ impl Doors {
                 Err(_) => None,
             };
             four.set_nonblocking(true)?;
+            // More than the standard library asks for, so that one who comes fast does not keep others out.
+            rustix::net::listen(&four, BACKLOG)?;
             return Ok(Self { four, six, port });
         }
         Err(taken)
@@ -81,12 +88,16 @@ impl Doors {
         std::iter::once(&self.four).chain(&self.six).map(AsFd::as_fd).collect()
     }
 
-    /// Takes all that wait.
-    pub fn accept(&self, proxy: &Proxy) {
+    /// Takes some that wait, and says how many: those who come faster than they are served do not keep others from their turn.
+    pub fn accept(&self, proxy: &Proxy) -> usize {
+        let mut taken = 0;
         for door in std::iter::once(&self.four).chain(&self.six) {
-            loop {
+            for _ in 0..MOST_AT_ONCE {
                 match door.accept() {
-                    Ok((stream, from)) => proxy.serve(stream, from.ip()),
+                    Ok((stream, from)) => {
+                        taken += 1;
+                        proxy.serve(stream, from.ip());
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(_) => {
@@ -97,6 +108,7 @@ impl Doors {
                 }
             }
         }
+        taken
     }
 }
 
@@ -106,7 +118,7 @@ fn only_six(port: u16) -> io::Result<TcpListener> {
     let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
     sockopt::set_ipv6_v6only(&socket, true)?;
     bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
-    listen(&socket, 1024)?;
+    listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -405,5 +417,22 @@ fn read_until(client: &mut TcpStream, piece: &mut [u8], until: Instant) -> io::R
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_fast_is_taken_by_and_by() {
+        let doors = Doors::open().unwrap();
+        let proxy = Proxy::new(ByAddress::default(), Denials::default(), doors.port());
+        let to = (Ipv4Addr::LOCALHOST, doors.port());
+        let all: Vec<TcpStream> = (0..MOST_AT_ONCE + 5).map(|_| TcpStream::connect(to).unwrap()).collect();
+        assert_eq!(doors.accept(&proxy), MOST_AT_ONCE);
+        assert_eq!(doors.accept(&proxy), 5);
+        assert_eq!(doors.accept(&proxy), 0);
+        drop(all);
     }
 }

@@ -193,6 +193,7 @@ impl Engine {
                 options,
                 resolved,
             };
+            self.check_wire(&record)?;
             let hidden = self.instance.containers().join(format!(".{id}"));
             undo.push({
                 let hidden = hidden.clone();

@@ -34,6 +34,14 @@ enum Error {
         "container {0} runs, and its networks cannot be changed meanwhile: where it may go would change with them"
     )]
     Running(String),
+    #[error(
+        "where container {container} goes is limited or learned, and nothing can do that on the macvlan network `{network}`: what it sends there goes to the wire past every rule of this host"
+    )]
+    OnWire { container: String, network: String },
+    #[error(
+        "the containers of a macvlan network cannot be kept to where they may go: what they send goes to the wire past every rule of this host"
+    )]
+    NetworkOnWire,
     #[error("nothing was learned of `{0}`: it was never started with --egress learn")]
     NothingLearned(String),
 }
@@ -55,6 +63,15 @@ impl Failure for Error {
                         .to_owned(),
                 ]
             }
+            Self::OnWire { network, .. } => vec![
+                format!("put it on a bridge network instead of `{network}` (dhow network create)"),
+                "or let it go everywhere: without --egress, where no network of it has one and policy.toml says `allow` of it; \
+                 then the link's own firewall has to limit it"
+                    .to_owned(),
+            ],
+            Self::NetworkOnWire => vec![
+                "leave --egress away, or make a bridge network (-d bridge)".to_owned(),
+            ],
             Self::Running(name) => vec![format!("stop it first: dhow stop {name}")],
             _ => Vec::new(),
         }
@@ -71,7 +88,32 @@ pub(crate) fn check(options: &ContainerOptions) -> Result<()> {
     }
 }
 
+/// Refuses limits of a network that cannot keep them.
+pub(crate) fn check_network(is_macvlan: bool, egress: &Egress) -> Result<()> {
+    if is_macvlan && !egress.is_allow() { Err(Error::NetworkOnWire.into()) } else { Ok(()) }
+}
+
+fn on_wire(record: &Record, network: &str) -> Error {
+    Error::OnWire { container: record.name.clone(), network: network.to_owned() }
+}
+
 impl Engine {
+    /// Refuses a container with limits on a macvlan network. Looked at when it is made and connected, so that it is said then;
+    /// what holds is what is looked at when it starts ([`registration`]).
+    pub(crate) fn check_wire(&self, record: &Record) -> Result<()> {
+        if record.options.network != NetworkMode::Networks {
+            return Ok(());
+        }
+        let store = self.network_store();
+        let mut definitions = Vec::new();
+        for endpoint in &record.options.endpoints {
+            definitions.push(store.find(&endpoint.network)?);
+        }
+        let Some(wire) = definitions.iter().find(|definition| definition.is_macvlan()) else { return Ok(()) };
+        let egress = self.egress_of(record, definitions.iter().map(|definition| &definition.egress))?;
+        if egress.is_allow() { Ok(()) } else { Err(on_wire(record, &wire.name).into()) }
+    }
+
     /// Where a container may go: where its options, its networks and the policy allow it.
     pub(crate) fn egress_of<'a>(
         &self,
@@ -136,6 +178,10 @@ pub(crate) fn registration(
 ) -> Result<Option<Registration>> {
     if egress.is_allow() || plan.endpoints().next().is_none() {
         return Ok(None);
+    }
+    // No rule of ours sees what goes over such a link.
+    if let Some(wire) = plan.endpoints().find(|endpoint| endpoint.is_macvlan()) {
+        return Err(on_wire(record, wire.network()).into());
     }
     Ok(Some(Registration {
         version: VERSION,

@@ -127,6 +127,9 @@ impl Engine {
             if all.iter().any(|other| other.network == definition.name) {
                 return Err(already(container, &definition).into());
             }
+            let mut then = record.clone();
+            set(&mut then.options, all.iter().chain([&asked]).cloned().collect());
+            self.check_wire(&then)?;
             if let Some(run) = self.run_of(&record.id, container)? {
                 self.check_connection(record, &definition)?;
                 let running = self.running(&record.id, run, container)?;

@@ -81,6 +81,7 @@ impl Engine {
         if !matches!(driver, BRIDGE_DRIVER | MACVLAN_DRIVER) {
             return Err(Error::Driver(driver.chars().take(40).collect()).into());
         }
+        crate::egress::check_network(driver == MACVLAN_DRIVER, &options.egress)?;
         let wanted = Wanted::parse(options)?;
         let ipv6 = options.ipv6 || wanted.ipv6.is_some();
         let macvlan = match driver {

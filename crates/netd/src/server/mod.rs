@@ -42,7 +42,7 @@ use clients::Client;
 use gate::Gate;
 use outside::Ask;
 use poller::{Poller, READ, Source};
-use questions::Parked;
+use questions::Parking;
 use settling::Settling;
 use spaces::Spaces;
 use streams::Stream;
@@ -74,7 +74,7 @@ pub struct Server {
     chance: Chance,
     settling: Option<Settling>,
     gate: Gate,
-    parked: Vec<Parked>,
+    parked: Parking,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Streams that have got answers, or room for more.
     stirred: Vec<Key>,
@@ -113,7 +113,7 @@ impl Server {
             chance: Chance::new(),
             settling: Settling::look(instance, Instant::now()),
             gate: Gate::new(instance),
-            parked: Vec::new(),
+            parked: Parking::default(),
             timers: BinaryHeap::new(),
             stirred: Vec::new(),
             inbox: Some(Datagrams::new(LONGEST_QUESTION)),

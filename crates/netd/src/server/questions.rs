@@ -22,6 +22,8 @@ const LIFETIME: u32 = 5;
 pub(super) const LONGEST_ANSWER: usize = 65535;
 /// How many questions wait for the server to know whom it serves.
 const MOST_PARKED: usize = 4096;
+/// How many of those one container may have, so that the others find room.
+const MOST_PARKED_OF_ONE: usize = 128;
 
 /// Who asked, and how an answer gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,22 @@ pub(super) struct Parked {
     client: Key,
     origin: Origin,
     message: Box<[u8]>,
+}
+
+/// All of those.
+#[derive(Debug, Default)]
+pub(super) struct Parking(Vec<Parked>);
+
+impl Parking {
+    /// Whether it found room. What finds none is asked again by who asked.
+    fn park(&mut self, client: Key, origin: Origin, message: &[u8]) -> bool {
+        let of_one = self.0.iter().filter(|parked| parked.client == client).count();
+        let room = of_one < MOST_PARKED_OF_ONE && self.0.len() < MOST_PARKED;
+        if room {
+            self.0.push(Parked { client, origin, message: message.into() });
+        }
+        room
+    }
 }
 
 /// How long an answer may be on its way.
@@ -185,18 +203,13 @@ impl Server {
     }
 
     fn park(&mut self, client: Key, origin: Origin, message: &[u8]) -> Reply {
-        // What finds no room is asked again by who asked.
-        if self.parked.len() >= MOST_PARKED {
-            return Reply::Never;
-        }
-        self.parked.push(Parked { client, origin, message: message.into() });
-        Reply::Later
+        if self.parked.park(client, origin, message) { Reply::Later } else { Reply::Never }
     }
 
     /// All containers that live have registered, or have had time enough.
     pub(super) fn settled(&mut self) {
         self.settling = None;
-        for Parked { client, origin, message } in std::mem::take(&mut self.parked) {
+        for Parked { client, origin, message } in std::mem::take(&mut self.parked).0 {
             let mut out = Vec::new();
             if self.question(client, origin, &message, &mut out) == Reply::Now {
                 self.deliver(origin, &out);
@@ -213,5 +226,21 @@ impl Server {
                 self.stirred.push(key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slab::Slab;
+
+    #[test]
+    fn nobody_takes_all_the_room_where_questions_wait() {
+        let mut slab = Slab::default();
+        let (one, other) = (slab.insert(()), slab.insert(()));
+        let mut parking = Parking::default();
+        let parked = (0..MOST_PARKED).filter(|_| parking.park(one, Origin::Stream(one), b"?")).count();
+        assert_eq!(parked, MOST_PARKED_OF_ONE);
+        assert!(parking.park(other, Origin::Stream(other), b"?"));
     }
 }

@@ -47,7 +47,9 @@ pub fn exposure(instance: &Instance, published: &[(PortMapping, bool)]) -> Resul
     let table = Bridge::of(instance).table;
     let standing = nft::table::standing(&table).firewall(|| format!("look for the table `{table}`"))?;
     let unknown = |why: &str| Ok(vec![Reach::Unknown(why.to_owned()); published.len()]);
-    let others = match rules::of_others(&table) {
+    let own = nft::tables_of(&table);
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let others = match rules::of_others(&own) {
         Ok(others) => others,
         Err(why) => return unknown(&why),
     };

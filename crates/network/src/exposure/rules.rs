@@ -41,8 +41,8 @@ impl Others {
     }
 }
 
-/// Writes down all that could decide about a packet that comes in, but for our own table.
-pub(super) fn of_others(own: &str) -> Result<Others, String> {
+/// Writes down all that could decide about a packet that comes in, but for our own tables.
+pub(super) fn of_others(own: &[&str]) -> Result<Others, String> {
     let mut found = Others::default();
     let hooks = others::hooks(own).map_err(|refusal| format!("the rules cannot be listed: {refusal}"))?;
     found.filter_forwarded = hooks.forward;
@@ -53,7 +53,7 @@ pub(super) fn of_others(own: &str) -> Result<Others, String> {
             let mut words = table.split_whitespace();
             let (family, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
             let of_iptables = matches!(family, "ip" | "ip6") && OF_IPTABLES.contains(&name);
-            if name == own || of_iptables && hooks.iptables {
+            if own.contains(&name) || of_iptables && hooks.iptables {
                 continue;
             }
             if block.contains("xt match") || block.contains("xt target") {

@@ -21,6 +21,7 @@
 //!   published ports are places like any other. Neighbours are not: what stays on a bridge is no egress.
 //! - By bridge and hardware address, since the table of senders ties those to a link and to addresses: link-local ones count
 //!   as well, and one lookup decides for both versions of IP.
+//! - That the link is Ethernet is said before its header is looked into: else nft could not load what it lists.
 //! - Web traffic passes only as the first packet of a connection that is known from then on. One that conntrack takes for
 //!   nonsense would not be translated, and leave as it is.
 //! - Packets of other protocols than TCP and UDP, fragments included (which are put together before), have no way out but by
@@ -44,7 +45,7 @@ use super::{DELCHAIN, DELSET, DELTABLE, INET, NEWCHAIN, NEWTABLE, Transaction, b
 const LIMITED: &str = "limited";
 const PROXIED: &str = "proxied";
 /// Raised with every change above.
-const MARK: &[u8] = b"\0\x07dhow 1\0";
+const MARK: &[u8] = b"\0\x07dhow 2\0";
 
 const DOOR: &str = "door";
 const PREROUTING: u32 = 0;

@@ -134,6 +134,11 @@ fn base_chain(
     });
 }
 
+/// The names of all tables of an instance on the host.
+pub(crate) fn tables_of(table: &str) -> [String; 3] {
+    [table.to_owned(), egress::table_of(table), pairs::name(table)]
+}
+
 /// Whether a table of this family stands that carries our mark.
 fn stands(of: u8, table: &str, mark: &[u8]) -> Result<bool, Refusal> {
     Ok(mark_of(of, table)?.as_deref() == Some(mark))

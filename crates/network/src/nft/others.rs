@@ -32,14 +32,14 @@ pub(crate) struct Hooks {
     pub(crate) iptables: bool,
 }
 
-/// Looks for chains in a packet's way that are in no table called `own`.
-pub(crate) fn hooks(own: &str) -> Result<Hooks, Refusal> {
+/// Looks for chains in a packet's way that are in none of the tables that are `own`.
+pub(crate) fn hooks(own: &[&str]) -> Result<Hooks, Refusal> {
     const PREROUTING_OR_INGRESS: u32 = 0;
     const INPUT: u32 = 1;
     const FORWARD: u32 = 2;
     let mut found = Hooks::default();
     Socket::open(Protocol::Netfilter)?.dump(kind(GETCHAIN), &family(UNSPECIFIED), |payload| {
-        let Some(chain) = Chain::parse(payload).filter(|chain| chain.table != own) else { return };
+        let Some(chain) = Chain::parse(payload).filter(|chain| !own.contains(&chain.table)) else { return };
         found.any |= matches!(chain.hook, Some(PREROUTING_OR_INGRESS | INPUT));
         found.forward |= chain.hook == Some(FORWARD);
         let name = matches!(chain.table, "filter" | "nat" | "mangle" | "raw" | "security");

@@ -20,7 +20,7 @@ const ROOM: usize = 2 << 20;
 
 /// What has been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Nothing.
     None,
     /// What we do ourselves to our tables.
@@ -33,25 +33,25 @@ pub(super) enum Change {
 
 /// Hears every transaction.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(crate) struct Changes {
     socket: Socket,
     buffer: Box<[u8]>,
     reader: Reader,
 }
 
 impl Changes {
-    pub(super) fn open() -> Result<Self, Refusal> {
+    pub(crate) fn open() -> Result<Self, Refusal> {
         let socket = Socket::open(Protocol::Netfilter)?;
         socket.listen(GROUP, ROOM)?;
         Ok(Self { socket, buffer: vec![0; 64 << 10].into(), reader: Reader::default() })
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// Reads all there is, and says what has been done to the tables of this name.
-    pub(super) fn read(&mut self, table: &str) -> io::Result<Change> {
+    pub(crate) fn read(&mut self, table: &str) -> io::Result<Change> {
         let mut change = Change::None;
         loop {
             match self.socket.receive_now(&mut self.buffer) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::nft::{direct, egress, others, pairs};
+use crate::nft::{self, direct, others};
 
 /// Knows whether anybody could have a say.
 #[derive(Debug)]
@@ -19,8 +19,7 @@ pub(super) struct Direct {
 
 impl Direct {
     pub(super) fn of(table: &str) -> Self {
-        let own = [table.to_owned(), egress::table_of(table), pairs::name(table)];
-        Self { table: table.to_owned(), own, refused: None, until: None }
+        Self { table: table.to_owned(), own: nft::tables_of(table), refused: None, until: None }
     }
 
     /// Somebody has come: those after him may come directly for a while, if nobody could have refused him.

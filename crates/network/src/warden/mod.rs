@@ -23,7 +23,7 @@
 //! - What is sent again leaves by `output`, so it cannot come to our input chain a second time, but through the loopback
 //!   interface where it was not translated after all; there it is let pass, to the socket that holds the port and discards all.
 
-mod changes;
+pub(crate) mod changes;
 mod direct;
 mod entry;
 mod packet;

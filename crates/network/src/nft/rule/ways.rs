@@ -27,6 +27,11 @@ impl Rule<'_> {
     /// What the map says of the incoming interface and the sender's hardware address is done.
     pub(in crate::nft) fn verdict_by_place(&mut self, map: &str) {
         const HARDWARE_SOURCE: u32 = 6;
+        const META_INCOMING_TYPE: u32 = 8;
+        const ETHERNET: u16 = 1;
+        // Said first, as nft says it: without that it does not know whose header it is, and cannot load what it has listed.
+        self.meta(META_INCOMING_TYPE, REGISTER);
+        self.compare(Is::Equal, &ETHERNET.to_ne_bytes());
         self.meta(Interface::Incoming as u32, part(0));
         self.payload(LINK_HEADER, HARDWARE_SOURCE, 6, part(4));
         self.look_up(map, VERDICT_REGISTER);
