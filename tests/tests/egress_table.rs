@@ -108,7 +108,8 @@ fn what_was_flushed_stands_again_at_once() {
     // A single chain is missed as well.
     outside.nft(&["flush", "chain", "inet", &table, &chain]).ok();
     eventually("the chain", || {
-        outside.nft(&["list", "chain", "inet", &table, &chain]).ok().contains("reject").then_some(())
+        let listed = outside.nft(&["list", "chain", "inet", &table, &chain]).output().stdout;
+        listed.contains("reject").then_some(())
     });
     assert!(!reached(&dhow, "web", 5001));
     // What it has looked up it need not look up again.

@@ -6,14 +6,17 @@
 //!   set ports   { type ifname }                                the host ends of our containers' links
 //!   set owners  { type ifname . ether_addr . ipv4_addr }       which container's end has which addresses
 //!   set owners6 { type ifname . ether_addr . ipv6_addr }
+//!   map neighbours { type ifname : verdict }                   a container's end → its chain below, where it has IPv6
 //!   chain guard { prerouting: not from one of the ports: accept
 //!                 ip, arp:  port . hardware address . sender @owners: accept
 //!                 ip6:      a router's advertisement, a redirection: drop
-//!                           from ::, to many on the link: whether an own address is free, and what it listens to: accept
-//!                           neighbours' messages: right behind the header, port . hardware address . sender @owners6, and
-//!                             the same with the address and the hardware address that they tell: accept;  others: drop
+//!                           ICMP right behind the header: by `neighbours`
+//!                           from ::, to many on the link: what it listens to: accept
+//!                           messages about neighbours: drop
 //!                           the rest, where its protocol can be told: port . hardware address . sender @owners6: accept
 //!                 the rest: drop }
+//!   chain about_LINK { from ::, to many on the link: whether an own address is free: accept
+//!                      port . hardware address . sender @owners6, and what it tells of addresses is its own: accept }
 //! }
 //! ```
 //!
@@ -31,14 +34,15 @@ use super::rule::Address::Source;
 use super::rule::Verdict::{Accept, Drop};
 use super::rule::{EtherType, Interface, Is, Neighbour, Version};
 use super::set::{self, Element, Holds, Type, interface};
-use super::zone::Writer;
-use super::{BRIDGE, DELTABLE, NEWTABLE, Transaction, base_chain};
+use super::zone::{Writer, chain, rules_of};
+use super::{BRIDGE, DELCHAIN, DELTABLE, NEWCHAIN, NEWTABLE, Transaction, base_chain};
 
 const PORTS: &str = "ports";
 const OWNERS: &str = "owners";
 const OWNERS6: &str = "owners6";
+const NEIGHBOURS: &str = "neighbours";
 /// Raised with every change above.
-const MARK: &[u8] = b"\0\x07dhow 2\0";
+const MARK: &[u8] = b"\0\x07dhow 3\0";
 
 const PREROUTING: u32 = 0;
 /// Before anybody else's.
@@ -69,11 +73,57 @@ impl Owner<'_> {
         key
     }
 
+    /// What its chain is called.
+    fn chain(&self) -> String {
+        format!("about_{}", self.link)
+    }
+
+    /// Adds it; what there is of it already is replaced.
+    fn add(&self, transaction: &mut Transaction, table: &str) {
+        if let Some(ip6) = self.ip6 {
+            let name = self.chain();
+            chain(transaction, NEWCHAIN, CREATE, table, &name);
+            rules_of(transaction, table, &name);
+            self.about_neighbours(&mut Writer { transaction, table }, &name, ip6);
+        }
+        self.elements(|set, element| element.add(transaction, table, set));
+    }
+
+    /// Who is where is told by messages of ICMP in IPv6, which name addresses and hardware addresses in their own right: those must
+    /// be the sender's, too.
+    fn about_neighbours(&self, writer: &mut Writer<'_>, chain: &str, ip6: Ipv6Addr) {
+        use Neighbour::{Advertisement, RouterSolicitation, Solicitation};
+
+        let own = [ip6, link_local(self.mac)];
+        // Who asks whether the address that it has just got is free; of somebody else's, that would keep it from getting it.
+        for (ip, nonce) in own.iter().flat_map(|ip| [(*ip, false), (*ip, true)]) {
+            writer.rule(chain, |r| {
+                r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED);
+                r.hardware_sender(self.mac).neighbour(Solicitation).for_many_on_link().target_is(ip);
+                (if nonce { r.nonce(Solicitation) } else { r.no_options(Solicitation) }).verdict(Accept);
+            });
+        }
+        let about = [(RouterSolicitation, None), (Solicitation, None)].into_iter();
+        for (kind, target) in about.chain(own.map(|ip| (Advertisement, Some(ip)))) {
+            for option in [true, false] {
+                writer.rule(chain, |r| {
+                    r.ether_type(EtherType::Ipv6).neighbour(kind).sender_in_set(EtherType::Ipv6, OWNERS6);
+                    if let Some(ip) = target {
+                        r.target_is(ip);
+                    }
+                    (if option { r.hardware_option_is(kind, self.mac) } else { r.no_options(kind) })
+                        .verdict(Accept);
+                });
+            }
+        }
+    }
+
     fn elements(&self, mut each: impl FnMut(&str, Element<'_>)) {
         each(OWNERS, Element::Value(&self.key(self.ip.into()), &[]));
         if let Some(ip6) = self.ip6 {
             each(OWNERS6, Element::Value(&self.key(ip6.into()), &[]));
             each(OWNERS6, Element::Value(&self.key(link_local(self.mac).into()), &[]));
+            each(NEIGHBOURS, Element::Jump(&interface(self.link), &self.chain()));
         }
         each(PORTS, Element::Value(&interface(self.link), &[]));
     }
@@ -110,6 +160,7 @@ pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
     for (id, (name, key)) in (1..).zip(sets) {
         set::make(&mut transaction, table, (name, id), key, &Holds::Nothing);
     }
+    set::make(&mut transaction, table, (NEIGHBOURS, 4), &[InterfaceName], &Holds::Verdicts);
     let guard = "guard";
     base_chain(&mut transaction, table, guard, "filter", (PREROUTING, PRIORITY));
     let mut writer = Writer { transaction: &mut transaction, table };
@@ -122,16 +173,13 @@ pub(crate) fn create(table: &str, owners: &[Owner<'_>]) -> Result<(), Refusal> {
     version6(&mut writer, guard);
     writer.rule(guard, |r| r.count().verdict(Drop));
     for owner in owners {
-        owner.elements(|set, element| element.add(&mut transaction, table, set));
+        owner.add(&mut transaction, table);
     }
     transaction.commit(NEWTABLE, CREATE, |r| r.string(TABLE_NAME, table))
 }
 
-/// What of IPv6 a container may send. Who is where is told by messages of ICMP there, which name addresses and hardware addresses
-/// in their own right: those must be the sender's, too.
+/// What of IPv6 a container may send.
 fn version6(writer: &mut Writer<'_>, guard: &str) {
-    use Neighbour::{Advertisement, RouterSolicitation, Solicitation};
-
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const REDIRECT: u8 = 137;
     /// Who hears what was sent to many.
@@ -143,32 +191,15 @@ fn version6(writer: &mut Writer<'_>, guard: &str) {
             r.ether_type(EtherType::Ipv6).icmpv6(Is::Equal).icmp_type(Is::Equal, kind).count().verdict(Drop);
         });
     }
-    // Who asks whether the address that it has just got is free; of somebody else's, that would keep it from getting it.
-    for nonce in [false, true] {
-        writer.rule(guard, |r| {
-            r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED);
-            r.neighbour(Solicitation).for_many_on_link().target_in_set(OWNERS6);
-            (if nonce { r.nonce(Solicitation) } else { r.no_options(Solicitation) }).verdict(Accept);
-        });
-    }
+    writer.rule(guard, |r| {
+        r.ether_type(EtherType::Ipv6).plain_icmpv6().verdict_by_interface(Interface::Incoming, NEIGHBOURS);
+    });
     writer.rule(guard, |r| {
         r.ether_type(EtherType::Ipv6).in_subnet6(Source, Is::Equal, Subnet6::UNSPECIFIED).for_many_on_link();
         r.icmpv6(Is::Equal).icmp_type(Is::Equal, LISTENER_REPORT).verdict(Accept);
     });
-    // Nobody else has no address, and all that follows is in the sender's own name.
-    for kind in [RouterSolicitation, Solicitation, Advertisement] {
-        for option in [true, false] {
-            writer.rule(guard, |r| {
-                r.ether_type(EtherType::Ipv6).neighbour(kind).sender_in_set(EtherType::Ipv6, OWNERS6);
-                if kind == Advertisement {
-                    r.target_in_set(OWNERS6);
-                }
-                (if option { r.hardware_option_in_set(kind, OWNERS6) } else { r.no_options(kind) })
-                    .verdict(Accept);
-            });
-        }
-    }
-    // Other messages of ICMP, wherever they are in the packet: those about neighbours are none of these.
+    // Nobody else has no address, and all that follows is in the sender's own name. Messages of ICMP, wherever they are in the
+    // packet: those about neighbours are none of these.
     for (is, kind) in [(Is::AtMost, ROUTER_ADVERTISEMENT - 2), (Is::AtLeast, REDIRECT + 1)] {
         writer.rule(guard, |r| {
             r.ether_type(EtherType::Ipv6).icmpv6(Is::Equal).icmp_type(is, kind);
@@ -190,7 +221,7 @@ fn version6(writer: &mut Writer<'_>, guard: &str) {
 /// Adds a container's link. `ENOENT` where the table is gone.
 pub(crate) fn add(table: &str, owner: &Owner<'_>) -> Result<(), Refusal> {
     let mut transaction = Transaction::of(BRIDGE);
-    owner.elements(|set, element| element.add(&mut transaction, table, set));
+    owner.add(&mut transaction, table);
     // Acknowledged, and changes nothing: an element that was just added.
     transaction.commit(super::NEWSETELEM, CREATE, |r| {
         Element::Value(&interface(owner.link), &[]).write(r, table, PORTS);
@@ -200,9 +231,12 @@ pub(crate) fn add(table: &str, owner: &Owner<'_>) -> Result<(), Refusal> {
 /// Removes a container's link; fine if it is not there.
 pub(crate) fn remove(table: &str, owner: &Owner<'_>) -> Result<(), Refusal> {
     let mut transaction = Transaction::of(BRIDGE);
-    // Added first, so that the removal finds them, whatever there was.
-    owner.elements(|set, element| element.add(&mut transaction, table, set));
+    // Added first, so that the removal finds it, whatever there was.
+    owner.add(&mut transaction, table);
     owner.elements(|set, element| element.remove(&mut transaction, table, set));
+    if owner.ip6.is_some() {
+        chain(&mut transaction, DELCHAIN, 0, table, &owner.chain());
+    }
     gone(transaction.commit(NEWTABLE, 0, |r| r.string(TABLE_NAME, table)))
 }
 

@@ -1,8 +1,10 @@
 //! Expressions about single frames of a bridge: what messages about neighbours say, and pieces of packets.
 
+use std::net::Ipv6Addr;
+
 use super::{
-    Address, Interface, Is, LINK_HEADER, META_L4_PROTOCOL, NETWORK_HEADER, Ported, REGISTER, Rule,
-    TRANSPORT_HEADER, Version, part,
+    Address, Is, LINK_HEADER, META_L4_PROTOCOL, NETWORK_HEADER, Ported, REGISTER, Rule, TRANSPORT_HEADER,
+    Version,
 };
 
 const ICMPV6: u8 = 58;
@@ -67,16 +69,14 @@ impl Rule<'_> {
         self.carries(kind.length())
     }
 
-    /// Its only option is a hardware address, which stands in the set together with the incoming interface and the source.
-    pub(in crate::nft) fn hardware_option_in_set(&mut self, kind: Neighbour, set: &str) -> &mut Self {
+    /// Its only option is this hardware address.
+    pub(in crate::nft) fn hardware_option_is(&mut self, kind: Neighbour, mac: [u8; 6]) -> &mut Self {
         let option = IPV6_HEADER + kind.length();
         self.carries(kind.length() + 8);
         self.payload(NETWORK_HEADER, option, 2, REGISTER);
         self.compare(Is::Equal, &kind.option());
-        self.meta(Interface::Incoming as u32, part(0));
-        self.payload(NETWORK_HEADER, option + 2, 6, part(4));
-        self.payload(NETWORK_HEADER, Address::Source.in_ipv6(), 16, part(6));
-        self.is_in_set(set, Is::Equal)
+        self.payload(NETWORK_HEADER, option + 2, 6, REGISTER);
+        self.compare(Is::Equal, &mac)
     }
 
     /// Its only option is a number by which who asks knows its own question again (RFC 7527).
@@ -86,13 +86,17 @@ impl Rule<'_> {
         self.compare(Is::Equal, &[14, 1])
     }
 
-    /// The address that a solicitation or an advertisement is about stands in the set together with the incoming interface and
-    /// the hardware address of the sender.
-    pub(in crate::nft) fn target_in_set(&mut self, set: &str) -> &mut Self {
-        self.meta(Interface::Incoming as u32, part(0));
-        self.payload(LINK_HEADER, HARDWARE_SOURCE, 6, part(4));
-        self.payload(NETWORK_HEADER, IPV6_HEADER + 8, 16, part(6));
-        self.is_in_set(set, Is::Equal)
+    /// The sender's hardware address.
+    pub(in crate::nft) fn hardware_sender(&mut self, mac: [u8; 6]) -> &mut Self {
+        self.payload(LINK_HEADER, HARDWARE_SOURCE, 6, REGISTER);
+        self.compare(Is::Equal, &mac)
+    }
+
+    /// The address that a solicitation or an advertisement is about. (No part of a set's key: `nft` has no name for it, and could
+    /// not load what it lists.)
+    pub(in crate::nft) fn target_is(&mut self, ip: Ipv6Addr) -> &mut Self {
+        self.payload(NETWORK_HEADER, IPV6_HEADER + 8, 16, REGISTER);
+        self.compare(Is::Equal, &ip.octets())
     }
 
     /// To many on the link: `ff02::/16`.
