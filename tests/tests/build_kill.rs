@@ -29,7 +29,16 @@ fn leftovers(dhow: &Dhow) -> Vec<String> {
     let live = std::fs::read_dir(dhow.run_root().join("containers")).unwrap().flatten();
     let live = live.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
     let running = std::fs::read_dir(dhow.root().join("build/running")).into_iter().flatten().flatten();
-    unfinished.chain(live.chain(running).map(|e| e.file_name().into_string().unwrap())).collect()
+    // What a RUN had: its mounts, its group, its command.
+    let root = dhow.root().display().to_string();
+    let run_root = dhow.run_root().display().to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts: Vec<String> = mounts
+        .lines()
+        .filter(|line| line.contains(&format!("{root}/layers/.")) || line.contains(&format!("{run_root}/containers/")))
+        .map(|line| format!("mount {line}"))
+        .collect();
+    unfinished.chain(mounts).chain(live.chain(running).map(|e| e.file_name().into_string().unwrap())).collect()
 }
 
 #[test]
