@@ -45,7 +45,8 @@ RUN test ! -e /run/secrets && test -z \"$TOKEN\"
     dhow.ok(&["save", "-o", saved.join("image.tar").to_str().unwrap(), "x"]);
     let unpack = "tar xf image.tar && find . -path '*blobs*' -type f | while read b; do \
                   if gzip -t $b 2>/dev/null; then gzip -dc $b >$b.tar; fi; done; ls -R . | grep -c tar";
-    let unpacked = Invocation::new("sh").args(&["-c", &format!("cd {} && {unpack}", saved.display())]).output();
+    let unpacked =
+        Invocation::new("sh").args(&["-c", &format!("cd {} && {unpack}", saved.display())]).output();
     assert!(unpacked.stdout.trim().parse::<u32>().unwrap() > 1, "{unpacked:?}");
     let found = |text: &str, place: std::path::PathBuf| {
         Invocation::new("grep").args(&["-rlaF", text]).arg(&place).output().stdout
@@ -57,7 +58,8 @@ RUN test ! -e /run/secrets && test -z \"$TOKEN\"
             assert_eq!(found(secret, place), "");
         }
     }
-    let files = dhow.ok(&["run", "--rm", "--network", "none", "x", "sh", "-c", "ls -d /run 2>/dev/null; true"]);
+    let files =
+        dhow.ok(&["run", "--rm", "--network", "none", "x", "sh", "-c", "ls -d /run 2>/dev/null; true"]);
     assert_eq!(files, "");
 }
 
@@ -143,7 +145,10 @@ fn a_cache_that_begins_with_a_context_is_of_its_content() {
     };
     assert_eq!(seen(), "one");
     // A line more is the same cache.
-    context.write("Dockerfile", format!("FROM busybox AS y\nRUN true\nFROM busybox\nCOPY --from=y /etc/passwd /p\n{run}"));
+    context.write(
+        "Dockerfile",
+        format!("FROM busybox AS y\nRUN true\nFROM busybox\nCOPY --from=y /etc/passwd /p\n{run}"),
+    );
     assert_eq!(seen(), "one\nx");
     seed.write("f", "two\n");
     assert_eq!(seen(), "two");
@@ -154,7 +159,9 @@ fn limits_that_a_command_sees_are_of_the_step() {
     let dhow = Dhow::new("build-limits");
     let dockerfile = "FROM busybox\nRUN ulimit -n >/n; df -k /dev/shm | tail -n 1 | awk '{print $2}' >>/n\n";
     let context = Context::new(&dhow, "context").with("Dockerfile", dockerfile);
-    for (files, shm, wanted) in [("512", "1m", "512\n1024"), ("600", "1m", "600\n1024"), ("600", "2m", "600\n2048")] {
+    for (files, shm, wanted) in
+        [("512", "1m", "512\n1024"), ("600", "1m", "600\n1024"), ("600", "2m", "600\n2048")]
+    {
         context.build(&["--ulimit", &format!("nofile={files}"), "--shm-size", shm, "-t", "x"]);
         assert_eq!(dhow.ok(&["run", "--rm", "--network", "none", "x", "cat", "/n"]), wanted);
     }
