@@ -193,11 +193,14 @@ fn plain(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<bool> {
     use std::os::fd::AsRawFd;
     let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
     let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    // All that Linux has room for.
-    let mut names = [0_u8; 64 << 10];
-    let length = match rustix::fs::llistxattr(&path, &mut names[..]) {
-        Err(Errno::OPNOTSUPP) => return Ok(false),
-        other => other?,
+    let mut names = vec![0_u8; 4096];
+    let length = loop {
+        match rustix::fs::llistxattr(&path, &mut names[..]) {
+            Err(Errno::OPNOTSUPP) => return Ok(false),
+            // All that Linux has room for.
+            Err(Errno::RANGE) if names.len() < 64 << 10 => names.resize(64 << 10, 0),
+            other => break other?,
+        }
     };
     let mut whiteout = false;
     for name in names[..length].split(|&b| b == 0) {
@@ -326,7 +329,7 @@ mod tests {
         let kept = scratch.seal(None).unwrap().publish().unwrap();
         let place = fixture.store.path(&kept.diff_id);
         assert!(is_whiteout(&rustix::fs::lstat(place.join("gone")).unwrap()));
-        assert!(mark::has_whiteouts(&open(&place).unwrap()).unwrap());
+        assert!(mark::has_whiteouts(open(&place).unwrap()).unwrap());
     }
 
     #[test]
