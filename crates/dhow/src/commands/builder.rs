@@ -81,7 +81,7 @@ pub(crate) struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Only those: until=AGE, unused-for=AGE, id=ID, type=regular|exec.cachemount|source.git|source.http
+    /// Only those: until=AGE, unused-for=AGE, id=ID, type=regular|exec.cachemount|source.git|…
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Leave so much, of what was used last
