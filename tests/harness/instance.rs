@@ -222,6 +222,11 @@ impl Dhow {
                 return Err(format!("rm --force: {}", removed.stderr));
             }
         }
+        self.nothing_runs()
+    }
+
+    /// Whether nothing is left of containers: no mount, no group, no process, no file. Waits for a while; else says what there is.
+    pub fn nothing_runs(&self) -> Result<(), String> {
         leaks::none(&self.path, &self.global_name, self.namespace.as_deref())
     }
 }

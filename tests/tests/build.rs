@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use harness::Dhow;
 use harness::building::Context;
+use harness::{Dhow, eventually};
 use serde_json::json;
 
 const TWO_STAGES: &str = "\
@@ -195,6 +195,43 @@ fn the_cache_is_listed_and_pruned() {
     dhow.ok(&["builder", "prune", "-af"]);
     assert!(!dhow.ok(&["builder", "du"]).contains("RUN"));
     assert_eq!(cached(&context.build(&["--output", "type=cacheonly"])), 1);
+}
+
+#[test]
+fn a_cache_mount_in_use_stays() {
+    let dhow = Dhow::new("build-cache-used");
+    let dockerfile =
+        "FROM busybox\nRUN --mount=type=cache,target=/c,id=mine touch /c/x; echo began; sleep 1000\n";
+    let context = Context::new(&dhow, "context").with("Dockerfile", dockerfile);
+    let build = context.command(&[]).spawn();
+    eventually("the command runs", || build.stderr().contains("began").then_some(()));
+    let mounts = || dhow.ok(&["builder", "du", "--format", "{{.Type}} {{.Reclaimable}}"]);
+    assert!(mounts().contains("exec.cachemount false"), "{}", mounts());
+    let pruned = dhow.ok(&["builder", "prune", "-af", "--filter", "type=exec.cachemount"]);
+    assert!(!pruned.contains("cache mount"), "{pruned}");
+    assert!(mounts().contains("exec.cachemount false"), "{}", mounts());
+    build.signal(rustix::process::Signal::INT);
+    build.wait();
+    assert!(mounts().contains("exec.cachemount true"), "{}", mounts());
+    dhow.ok(&["builder", "prune", "-af"]);
+    assert_eq!(mounts(), "");
+}
+
+#[test]
+fn the_budget_is_of_all_that_is_kept_and_of_builds_that_fail() {
+    let dhow = Dhow::new("build-budget");
+    std::fs::write(dhow.root().parent().unwrap().join("config.toml"), "[build]\nkeep = \"2m\"\n").unwrap();
+    let large = "dd if=/dev/urandom bs=64k count=64 2>/dev/null";
+    let context = Context::new(&dhow, "context").with(
+        "Dockerfile",
+        format!("FROM busybox\nRUN --mount=type=cache,target=/c,id=mine {large} of=/c/x\n"),
+    );
+    let listed = || dhow.ok(&["builder", "du"]);
+    context.build(&["--output", "type=cacheonly"]);
+    assert!(!listed().contains("cache mount mine"), "{}", listed());
+    context.write("Dockerfile", format!("FROM busybox\nRUN {large} of=/x\nRUN exit 1\n"));
+    context.fails(&[]);
+    assert!(!listed().contains("of=/x"), "{}", listed());
 }
 
 #[test]

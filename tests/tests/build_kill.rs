@@ -29,7 +29,16 @@ fn leftovers(dhow: &Dhow) -> Vec<String> {
     let live = std::fs::read_dir(dhow.run_root().join("containers")).unwrap().flatten();
     let live = live.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
     let running = std::fs::read_dir(dhow.root().join("build/running")).into_iter().flatten().flatten();
-    unfinished.chain(live.chain(running).map(|e| e.file_name().into_string().unwrap())).collect()
+    let files = unfinished.chain(live.chain(running).map(|e| e.file_name().into_string().unwrap()));
+    // What a RUN had: its mounts, its group, its processes.
+    files.chain(dhow.nothing_runs().err()).collect()
+}
+
+/// Whether a step was found in the cache, by what a build told.
+fn was_cached(told: &str, step: &str) -> bool {
+    let number = told.lines().find(|line| line.ends_with(step)).and_then(|line| line.split(' ').next());
+    let number = number.unwrap_or_else(|| panic!("no {step}: {told}"));
+    told.lines().any(|line| line == format!("{number} CACHED"))
 }
 
 #[test]
@@ -73,7 +82,25 @@ fn an_interrupt_ends_a_build_and_what_it_runs() {
     assert_eq!(leftovers(&dhow), [""; 0]);
     // What was done is found again.
     context.write("Dockerfile", "FROM busybox\nRUN echo a >/a\n");
-    assert!(context.build(&[]).contains("[2/2] RUN echo a >/a\n") && context.build(&[]).contains(" CACHED"));
+    let told = context.build(&[]);
+    assert!(was_cached(&told, "[2/2] RUN echo a >/a"), "{told}");
+}
+
+#[test]
+fn what_a_killed_build_had_done_is_found_again() {
+    let dhow = Dhow::new("build-killed");
+    let dockerfile =
+        "FROM busybox\nRUN echo a >/a\nRUN --mount=type=cache,target=/c echo began; sleep 1000\n";
+    let context = Context::new(&dhow, "context").with("Dockerfile", dockerfile);
+    let mut build = context.command(&[]).spawn();
+    eventually("the command runs", || build.stderr().contains("began").then_some(()));
+    build.kill();
+    drop(build);
+    context.write("Dockerfile", dockerfile.replace("; sleep 1000", ""));
+    let told = context.build(&[]);
+    assert!(was_cached(&told, "[2/3] RUN echo a >/a"), "{told}");
+    assert!(!was_cached(&told, "target=/c echo began"), "{told}");
+    assert_eq!(leftovers(&dhow), [""; 0]);
 }
 
 #[test]

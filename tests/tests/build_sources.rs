@@ -99,6 +99,10 @@ fn files_from_the_web_are_kept_and_checked() {
     context.write("Dockerfile", dockerfile(&sum.replace("ba", "ab")));
     let told = context.fails(&[]);
     assert!(told.contains(sum) && !told.contains("zq9xw7k"), "{told}");
+    let kinds = || dhow.ok(&["builder", "du", "--format", "{{.Type}}"]);
+    assert!(kinds().contains("source.http"), "{}", kinds());
+    dhow.ok(&["builder", "prune", "-af"]);
+    assert_eq!(kinds(), "");
     // As a context, too.
     fs::write(shown.join("Dockerfile"), "FROM scratch\nWORKDIR /from/the/web\n").unwrap();
     assert_eq!(
@@ -134,6 +138,12 @@ fn repositories_are_contexts_and_sources_and_nothing_else() {
         assert_eq!(output.code, 1, "{fragment}");
         assert!(!output.stderr.contains("zq9xw7k"), "{}", output.stderr);
     }
+    // It is of the cache, and goes with it.
+    let kinds = || dhow.ok(&["builder", "du", "--format", "{{.Type}}"]);
+    assert!(kinds().contains("source.git"), "{}", kinds());
+    dhow.ok(&["builder", "prune", "-af", "--filter", "type=source.git"]);
+    assert!(!kinds().contains("source.git"), "{}", kinds());
+    assert_eq!(files(&dhow, &format!("{url}#main:sub"), &[], b""), "below/\nbelow/Dockerfile");
     // The login is written down nowhere.
     let found = Invocation::new("grep").args(&["-rlE", "zq9xw7k|bWU6enE5eHc3aw=="]).arg(dhow.root()).output();
     assert_eq!(found.stdout, "");

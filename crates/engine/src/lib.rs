@@ -28,7 +28,7 @@ pub use build::options::{
     BuildForm, BuildOptions, BuildOutput, BuildWarning, Built, BuiltImage, SecretSource as BuildSecret,
 };
 pub use build::progress::{BuildEvent, BuildProgress, SilentBuild};
-pub use build::prune::{BuildCacheEntry, BuildPruneOptions, PrunedBuildCache};
+pub use build::prune::{BuildCacheEntry, BuildCacheKind, BuildPruneOptions, PrunedBuildCache};
 pub use config::{Build, Config, Confinement, Images, Log, Pull, Unpack, parse_size};
 pub use containers::copy::{Copied, CopyEnd, CopyOptions};
 pub use containers::create::{Created, PullPolicy};

@@ -171,30 +171,46 @@ fn one(dir: &OwnedFd, name: &CStr, latest: Option<Timestamp>, hides: &mut bool) 
         }
         _ => {}
     }
-    plain(dir.as_fd(), name)?;
+    if plain(dir.as_fd(), name)? && stat.st_size == 0 {
+        // As the layers of the store have it, for every kernel.
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+        rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)?;
+        *hides = true;
+        return Ok(false);
+    }
     if let Some(times) = latest.and_then(|latest| clamped(&stat, latest)) {
         rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(false)
 }
 
-/// Takes away what overlay notes for itself of what it has copied up: in a layer it means nothing.
-fn plain(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+/// What says that content is elsewhere: without it the layer would be another one. Packing refuses it.
+const ELSEWHERE: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
+
+/// Takes away what overlay notes for itself of what it has copied up: in a layer it means nothing. Whether it notes that this is
+/// a whiteout.
+fn plain(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<bool> {
     use std::os::fd::AsRawFd;
     let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
     let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    let mut names = [0_u8; 4096];
-    let length = match rustix::fs::llistxattr(&path, &mut names[..]) {
-        // So many are not overlay's.
-        Err(Errno::RANGE | Errno::OPNOTSUPP) => return Ok(()),
-        other => other?,
+    let mut names = vec![0_u8; 4096];
+    let length = loop {
+        match rustix::fs::llistxattr(&path, &mut names[..]) {
+            Err(Errno::OPNOTSUPP) => return Ok(false),
+            // All that Linux has room for.
+            Err(Errno::RANGE) if names.len() < 64 << 10 => names.resize(64 << 10, 0),
+            other => break other?,
+        }
     };
+    let mut whiteout = false;
     for name in names[..length].split(|&b| b == 0) {
-        if name.starts_with(b"trusted.overlay.") && name != mark::OPAQUE.as_bytes() {
+        let kept = name == mark::OPAQUE.as_bytes() || ELSEWHERE.contains(&name);
+        if name.starts_with(b"trusted.overlay.") && !kept {
+            whiteout |= name == b"trusted.overlay.whiteout";
             rustix::fs::lremovexattr(&path, name)?;
         }
     }
-    Ok(())
+    Ok(whiteout)
 }
 
 /// Its times, where the last change was later than that.
@@ -280,6 +296,40 @@ mod tests {
         std::fs::write(scratch.upper().join("f"), "x").unwrap();
         drop(scratch);
         assert!(names(&fixture.layers).is_empty());
+    }
+
+    #[test]
+    fn what_is_elsewhere_is_no_layer() {
+        let fixture = fixture();
+        for (name, value) in [("trusted.overlay.redirect", &b"/old"[..]), ("trusted.overlay.metacopy", b"")] {
+            let scratch = fixture.store.scratch().unwrap();
+            let path = scratch.upper().join("d");
+            if value.is_empty() {
+                std::fs::write(&path, "").unwrap();
+            } else {
+                std::fs::create_dir(&path).unwrap();
+            }
+            rustix::fs::setxattr(&path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+            let refused = scratch.seal(None).unwrap_err();
+            let told = std::iter::successors(Some(&refused as &dyn std::error::Error), |e| e.source());
+            let told: Vec<String> = told.map(ToString::to_string).collect();
+            assert!(told.iter().any(|line| line.contains(name)), "{told:?}");
+        }
+        assert!(names(&fixture.layers).is_empty());
+    }
+
+    #[test]
+    fn whiteouts_are_devices_in_layers() {
+        let fixture = fixture();
+        let scratch = fixture.store.scratch().unwrap();
+        let path = scratch.upper().join("gone");
+        std::fs::write(&path, "").unwrap();
+        let none = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&path, "trusted.overlay.whiteout", b"y", none).unwrap();
+        let kept = scratch.seal(None).unwrap().publish().unwrap();
+        let place = fixture.store.path(&kept.diff_id);
+        assert!(is_whiteout(&rustix::fs::lstat(place.join("gone")).unwrap()));
+        assert!(mark::has_whiteouts(open(&place).unwrap()).unwrap());
     }
 
     #[test]

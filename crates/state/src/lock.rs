@@ -27,6 +27,19 @@ impl Lock {
         Ok(Self(fd))
     }
 
+    /// Waits for the exclusive lock of a directory that others may remove; makes it, if it is not there.
+    pub fn exclusive_made(dir: &Path) -> Result<Self> {
+        loop {
+            base::fs::create_dir_all(dir, 0o700)?;
+            match Self::exclusive(dir) {
+                Ok(lock) if lock.is_of(dir) => return Ok(lock),
+                Ok(_) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// The exclusive lock, if nobody holds one.
     pub fn try_exclusive(dir: &Path) -> Result<Option<Self>> {
         let fd = open(dir)?;
@@ -35,6 +48,22 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(e).at("lock", dir),
         }
+    }
+
+    /// A shared lock, if nobody holds the exclusive one.
+    pub fn try_shared(dir: &Path) -> Result<Option<Self>> {
+        let fd = open(dir)?;
+        match flock(&fd, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(Self(fd))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e).at("lock", dir),
+        }
+    }
+
+    /// Whether what is locked still lies there: somebody may have taken it away before it was locked.
+    pub fn is_of(&self, dir: &Path) -> bool {
+        let own = rustix::fs::fstat(&self.0).map(|stat| (stat.st_dev, stat.st_ino));
+        own.is_ok() && own == rustix::fs::lstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
     }
 
     /// Takes over a lock whose descriptor was inherited.

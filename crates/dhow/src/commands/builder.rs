@@ -56,7 +56,7 @@ impl Run for Du {
 }
 
 fn row(entry: &BuildCacheEntry, now: Timestamp, whole: bool) -> Row {
-    let kind = if entry.mount { "exec.cachemount" } else { "regular" };
+    let kind = entry.kind.name();
     let id = if whole { entry.id.clone() } else { entry.id.chars().take(12).collect() };
     let description = if whole { entry.description.clone() } else { human::ellipsis(&entry.description, 60) };
     let fields: [(&str, serde_json::Value); 7] = [
@@ -81,7 +81,7 @@ pub(crate) struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Only those: until=AGE, unused-for=AGE, id=ID, type=regular|exec.cachemount
+    /// Only those: until=AGE, unused-for=AGE, id=ID, type=regular|exec.cachemount|source.git|…
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Leave so much, of what was used last

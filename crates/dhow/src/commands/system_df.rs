@@ -163,7 +163,7 @@ fn image_row(usage: &ImageUsage, now: Timestamp) -> Row {
 fn cache_row(entry: &BuildCacheEntry, now: Timestamp) -> Row {
     row(json!({
         "ID": entry.id.chars().take(12).collect::<String>(),
-        "CacheType": if entry.mount { "exec.cachemount" } else { "regular" },
+        "CacheType": entry.kind.name(),
         "Size": human::size(entry.size, 3),
         "CreatedSince": human::ago(entry.created, now),
         "LastUsedSince": human::ago(entry.used, now),

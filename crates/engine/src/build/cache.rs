@@ -6,6 +6,9 @@
 //!   blobs/<diff id>           the blob that a layer was packed into
 //!   running/<key>             locked while somebody does that step
 //!   caches/<id>/              cache mounts
+//!   http/<address>/           what came from the web
+//!   git/<address>/            a repository
+//!   digests/<context>         the digests of a context's files
 //!   explain/<what is built>   what the steps were made of the last time
 //! ```
 //!

@@ -1,11 +1,15 @@
 //! Directories that outlive a build: `RUN --mount=type=cache`.
 //!
 //! ```text
-//! ROOT/build/caches/<digest>/id         what it is called
-//!                           /0          its lock: shared by those who share it, exclusive for who has it alone
+//! ROOT/build/caches/<digest>/           its lock: shared by all who use it, exclusive for who removes it
+//!                           /id         what it is called
+//!                           /0          the lock of one: shared by those who share it, exclusive for who has it alone
 //!                           /0/data     what is mounted
 //!                           /1 …        more of them, where each wants one of its own
 //! ```
+//!
+//! One `RUN` holds each cache once, however often it mounts it, and takes them in the order of their digests: so nobody waits for
+//! himself, and no two for each other.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -33,11 +37,29 @@ pub(super) struct Wanted<'w> {
     pub(super) look: (u32, u32, u32),
 }
 
+impl Wanted<'_> {
+    /// What it is called: who wants the same has the same.
+    pub(super) fn name(&self) -> Digest {
+        let (mode, uid, gid) = self.look;
+        Digest::of(format!("{}\0{}\0{mode:o} {uid} {gid}", self.id, self.identity).as_bytes())
+    }
+}
+
+/// How one is held that is wanted in two ways at once: as the stricter says.
+pub(super) fn stricter(one: Sharing, other: Sharing) -> Sharing {
+    match (one, other) {
+        (Sharing::Locked, _) | (_, Sharing::Locked) => Sharing::Locked,
+        (Sharing::Private, _) | (_, Sharing::Private) => Sharing::Private,
+        (Sharing::Shared, Sharing::Shared) => Sharing::Shared,
+    }
+}
+
 /// A cache that is in use while this lives.
 #[derive(Debug)]
 pub(super) struct Held {
     data: PathBuf,
     _lock: Lock,
+    _used: Lock,
 }
 
 impl Held {
@@ -53,10 +75,8 @@ pub(super) fn hold(
     fill: &dyn Fn(&Path) -> Result<()>,
     cancel: &Cancel,
 ) -> Result<Held> {
-    let (mode, uid, gid) = wanted.look;
-    let name = Digest::of(format!("{}\0{}\0{mode:o} {uid} {gid}", wanted.id, wanted.identity).as_bytes());
-    let dir = cache.dir().join("caches").join(name.hex());
-    fs::create_dir_all(&dir, 0o700)?;
+    let dir = cache.dir().join("caches").join(wanted.name().hex());
+    let used = keep(&dir, cancel)?;
     fs::write_atomic(&dir.join("id"), wanted.id.as_bytes(), Durability::Volatile)?;
     for n in 0_u32.. {
         let own = dir.join(n.to_string());
@@ -65,27 +85,46 @@ pub(super) fn hold(
         loop {
             cancel.check()?;
             let alone = Lock::try_exclusive(&own)?;
-            match (alone, wanted.sharing) {
+            let lock = match (alone, wanted.sharing) {
                 (Some(lock), sharing) => {
                     if !data.is_dir() {
                         make(&own, &data, wanted.look, fill)?;
                     }
-                    if sharing != Sharing::Shared {
-                        return Ok(Held { data, _lock: lock });
+                    if sharing == Sharing::Shared {
+                        drop(lock);
+                        Lock::try_shared(&own)?
+                    } else {
+                        Some(lock)
                     }
-                    drop(lock);
-                    return Ok(Held { _lock: Lock::shared(&own)?, data });
                 }
                 // Whoever fills it for the first time has it alone for that long.
-                (None, Sharing::Shared) if data.is_dir() => {
-                    return Ok(Held { _lock: Lock::shared(&own)?, data });
-                }
+                (None, Sharing::Shared) if data.is_dir() => Lock::try_shared(&own)?,
                 (None, Sharing::Private) => break,
-                (None, _) => std::thread::sleep(LOOK),
+                (None, _) => None,
+            };
+            match lock {
+                Some(lock) => return Ok(Held { data, _lock: lock, _used: used }),
+                None => std::thread::sleep(LOOK),
             }
         }
     }
     Err(super::error::Error::Interrupted.into())
+}
+
+/// Keeps a cache from being removed, and makes its directory if there is none.
+fn keep(dir: &Path, cancel: &Cancel) -> Result<Lock> {
+    loop {
+        cancel.check()?;
+        fs::create_dir_all(dir, 0o700)?;
+        match Lock::try_shared(dir) {
+            Ok(Some(lock)) if lock.is_of(dir) => return Ok(lock),
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(LOOK),
+            // Removed just now.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Makes it beside its place: whole, or not there.
@@ -126,6 +165,28 @@ mod tests {
             assert!(!waits.is_finished());
             drop((one, other));
             assert_eq!(waits.join().unwrap(), first);
+        });
+    }
+
+    #[test]
+    fn a_cache_in_use_is_not_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = state::Instance::new(&dir.path().join("root"), &dir.path().join("run"));
+        let cache = Cache::of(&instance);
+        cache.make().unwrap();
+        let wanted = Wanted { id: "x", identity: "", sharing: Sharing::Shared, look: (0o700, 0, 0) };
+        let held = hold(&cache, &wanted, &|_| Ok(()), &Cancel::default()).unwrap();
+        let own = cache.dir().join("caches").join(wanted.name().hex());
+        assert!(Lock::try_exclusive(&own).unwrap().is_none());
+        drop(held);
+        let lock = Lock::try_exclusive(&own).unwrap().unwrap();
+        // Who comes meanwhile waits, and then makes another.
+        std::thread::scope(|scope| {
+            let comes = scope.spawn(|| hold(&cache, &wanted, &|_| Ok(()), &Cancel::default()).unwrap());
+            std::thread::sleep(LOOK * 3);
+            std::fs::rename(&own, dir.path().join("gone")).unwrap();
+            drop(lock);
+            assert!(comes.join().unwrap().path().is_dir());
         });
     }
 }

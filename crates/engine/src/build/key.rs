@@ -6,7 +6,7 @@ use ::build::graph::{Change, Files, Mode, Mounted, Run};
 use base::{Digest, Hasher};
 
 /// Counted up whenever the same step would be done otherwise than before: then nothing of before is taken for it.
-const VERSION: &str = "dhow build 1";
+const VERSION: &str = "dhow build 2";
 
 /// A key in the making, and its parts for whoever asks what has changed.
 pub(super) struct Key {

@@ -18,6 +18,7 @@ pub(crate) mod cache;
 mod cachemounts;
 mod cancel;
 mod carry;
+mod copied;
 mod error;
 mod excerpt;
 mod explain;

@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use ::build::graph::{Mounted, Run, StepId};
+use ::build::graph::{Mounted, Run, Sharing, StepId};
+use base::Digest;
 use base::fs::{self, At};
 use oci::runtime::Mount;
 use rootfs::Scratch;
@@ -20,6 +21,7 @@ use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use super::cache::Cache;
 use super::cachemounts::{self, Held};
 use super::cancel::Cancel;
+use super::copied;
 use super::error::{Error, failed};
 use super::options::{BuildOptions, SecretSource};
 use super::ssh::Agent;
@@ -36,9 +38,7 @@ const LARGEST_SECRET: usize = 500 << 10;
 pub(super) enum View {
     /// Layers, the topmost first; none: nothing is in it.
     Layers(Vec<PathBuf>),
-    /// A directory.
-    Directory(PathBuf),
-    /// A copy of what shall be seen.
+    /// A copy of what shall be seen, called [`copied::NAME`].
     Copied(Scratch),
 }
 
@@ -52,12 +52,22 @@ pub(super) struct Context<'m> {
     pub(super) view: &'m dyn Fn(StepId, &str) -> Result<View>,
     /// Fills a new cache mount with the files of a step at this path.
     pub(super) fill: &'m dyn Fn(StepId, &str, &Path) -> Result<()>,
-    /// What a step's files are called, for the identity of caches that begin with them.
-    pub(super) identity: &'m dyn Fn(StepId) -> String,
+    /// What a step's files at a path are called, for the identity of caches that begin with them.
+    pub(super) identity: &'m dyn Fn(StepId, &str) -> Result<String>,
 }
 
 /// A file on the tmpfs: its content, its mode, its owner, and the mount that is of it.
 type Private = (Vec<u8>, u32, (u32, u32), usize);
+
+/// A cache that is asked for, by one mount or more.
+struct Asked {
+    id: String,
+    identity: String,
+    sharing: Sharing,
+    look: (u32, u32, u32),
+    from: Option<(StepId, String)>,
+    mounts: Vec<usize>,
+}
 
 /// The mounts of one `RUN`.
 #[derive(Default)]
@@ -69,6 +79,8 @@ pub(super) struct Mounts<'m> {
     copies: Vec<Scratch>,
     agents: Vec<(PathBuf, (u32, u32, u32), usize)>,
     variables: Vec<(String, String)>,
+    /// By their names, in whose order they are waited for.
+    caches: BTreeMap<Digest, Asked>,
     input: Option<OwnedFd>,
     // Undone in this order.
     running: Vec<Agent>,
@@ -84,6 +96,7 @@ impl<'m> Mounts<'m> {
         for mount in &run.mounts {
             all.one(&mount.target, &mount.what, context)?;
         }
+        all.hold(context)?;
         for (name, content) in &run.pipes {
             if name.is_empty() {
                 all.input = Some(input(content)?);
@@ -100,49 +113,45 @@ impl<'m> Mounts<'m> {
         match what {
             Mounted::Bind { from, source, writable } => {
                 let view = (context.view)(*from, source)?;
-                let view = match view {
-                    View::Copied(scratch) => {
-                        let path = scratch.upper();
-                        self.copies.push(scratch);
-                        View::Directory(path)
-                    }
-                    other => other,
-                };
                 let index = self.bind(target, !writable)?;
-                self.all[index].0.source = Some(inside(source));
+                let (lowers, place) = match view {
+                    View::Layers(layers) => (layers, inside(source)),
+                    View::Copied(scratch) => {
+                        let upper = scratch.upper();
+                        self.copies.push(scratch);
+                        (vec![upper], PathBuf::from(copied::NAME))
+                    }
+                };
+                self.all[index].0.source = Some(place);
                 if *writable {
-                    let scratch = context.engine.layer_store().scratch()?;
-                    let lowers = match view {
-                        View::Layers(layers) => layers,
-                        View::Directory(path) => vec![path],
-                        View::Copied(scratch) => vec![scratch.upper()],
-                    };
-                    self.overlays.push((scratch, lowers, index));
+                    self.overlays.push((context.engine.layer_store().scratch()?, lowers, index));
+                } else if lowers.is_empty() {
+                    self.all[index].1 = Some(Inside::Directory(context.engine.instance.spare()));
                 } else {
-                    self.all[index].1 = Some(match view {
-                        View::Layers(layers) if layers.is_empty() => {
-                            Inside::Directory(context.engine.instance.spare())
-                        }
-                        View::Layers(layers) => Inside::Layers(layers),
-                        View::Directory(path) => Inside::Directory(path),
-                        View::Copied(scratch) => Inside::Directory(scratch.upper()),
-                    });
+                    self.all[index].1 = Some(Inside::Layers(lowers));
                 }
             }
             Mounted::Cache { id, from, source, sharing, mode, uid, gid, read_only } => {
-                let identity = from.map(|from| format!("{}\0{source}", (context.identity)(from)));
+                let identity = from.map(|from| (context.identity)(from, source)).transpose()?;
+                let identity = identity.map(|identity| format!("{identity}\0{source}"));
                 let wanted = cachemounts::Wanted {
                     id,
                     identity: identity.as_deref().unwrap_or_default(),
                     sharing: *sharing,
                     look: (*mode, *uid, *gid),
                 };
-                let fill = |place: &Path| from.map_or(Ok(()), |from| (context.fill)(from, source, place));
-                let held = cachemounts::hold(context.cache, &wanted, &fill, context.cancel)?;
                 let index = self.bind(target, *read_only)?;
                 self.all[index].0.source = Some(PathBuf::from("."));
-                self.all[index].1 = Some(Inside::Directory(held.path().to_owned()));
-                self.held.push(held);
+                let cache = self.caches.entry(wanted.name()).or_insert_with(|| Asked {
+                    id: id.clone(),
+                    identity: wanted.identity.to_owned(),
+                    sharing: *sharing,
+                    look: wanted.look,
+                    from: from.map(|from| (from, source.clone())),
+                    mounts: Vec::new(),
+                });
+                cache.sharing = cachemounts::stricter(cache.sharing, *sharing);
+                cache.mounts.push(index);
             }
             Mounted::Tmpfs { size } => {
                 let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
@@ -175,6 +184,24 @@ impl<'m> Mounts<'m> {
                     self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Waits for the caches: for each once, in their order.
+    fn hold(&mut self, context: &Context<'m>) -> Result<()> {
+        for asked in std::mem::take(&mut self.caches).into_values() {
+            let Asked { id, identity, sharing, look, from, mounts } = asked;
+            let wanted = cachemounts::Wanted { id: &id, identity: &identity, sharing, look };
+            let fill = |place: &Path| match &from {
+                Some((from, source)) => (context.fill)(*from, source, place),
+                None => Ok(()),
+            };
+            let held = cachemounts::hold(context.cache, &wanted, &fill, context.cancel)?;
+            for index in mounts {
+                self.all[index].1 = Some(Inside::Directory(held.path().to_owned()));
+            }
+            self.held.push(held);
         }
         Ok(())
     }

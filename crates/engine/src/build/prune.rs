@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use base::fs::{self, At};
+use base::fs;
 use base::{Digest, Timestamp};
 use state::lock::Lock;
 
@@ -13,21 +14,83 @@ use crate::Engine;
 use crate::error::Result;
 use crate::images::sizes::disk_usage;
 
+/// What something in the build cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildCacheKind {
+    /// The layer of a step.
+    Layer,
+    /// A cache mount.
+    Mount,
+    /// A file from the web.
+    Http,
+    /// A repository.
+    Git,
+    /// The digests of a context's files.
+    Context,
+    /// What the steps of a build were made of.
+    Steps,
+}
+
+/// Those that are no layers, and where they lie.
+const OTHERS: [(BuildCacheKind, &str); 5] = [
+    (BuildCacheKind::Mount, "caches"),
+    (BuildCacheKind::Http, "http"),
+    (BuildCacheKind::Git, "git"),
+    (BuildCacheKind::Context, "digests"),
+    (BuildCacheKind::Steps, "explain"),
+];
+
+impl BuildCacheKind {
+    /// As BuildKit names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "regular",
+            Self::Mount => "exec.cachemount",
+            Self::Http => "source.http",
+            Self::Git => "source.git",
+            Self::Context => "source.local",
+            Self::Steps => "internal",
+        }
+    }
+
+    fn description(self, place: &Path) -> fs::Result<String> {
+        Ok(match self {
+            Self::Layer => String::new(),
+            Self::Mount => {
+                let id = fs::read_if_exists(&place.join("id"))?.unwrap_or_default();
+                format!("cache mount {}", String::from_utf8_lossy(&id))
+            }
+            Self::Http => "file from the web".to_owned(),
+            Self::Git => "repository".to_owned(),
+            Self::Context => "digests of a context's files".to_owned(),
+            Self::Steps => "what steps were made of".to_owned(),
+        })
+    }
+
+    /// When it was used last; none if it is not there.
+    fn used(self, place: &Path) -> Option<Timestamp> {
+        let noted = if self == Self::Mount { place.join("id") } else { place.to_owned() };
+        let time = std::fs::metadata(noted).ok()?.modified().ok()?;
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
 /// Something that the build cache holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildCacheEntry {
-    /// Of a layer, its digest; of a cache mount, the digest of what it is.
+    /// Of a layer, its digest; of all else, the digest of what it is called.
     pub id: String,
-    /// The step, or the name of the cache mount.
+    /// The step, the name of the cache mount, or what it is.
     pub description: String,
     /// Bytes on disk.
     pub size: u64,
-    /// When it was made; of a cache mount, when it was used last.
+    /// When it was made; of what is no layer, when it was used last.
     pub created: Timestamp,
     /// When it was used last.
     pub used: Timestamp,
-    /// A cache mount.
-    pub mount: bool,
+    /// What it is.
+    pub kind: BuildCacheKind,
     /// An image or a container has the same layer: removing it frees nothing.
     pub shared: bool,
     /// A build uses it now.
@@ -43,7 +106,7 @@ pub struct BuildPruneOptions {
     pub unused_for: Option<Duration>,
     /// Only entries whose id begins so.
     pub ids: Vec<String>,
-    /// Only these kinds: `exec.cachemount`, `regular`.
+    /// Only these kinds, by their [names](BuildCacheKind::name).
     pub kinds: Vec<String>,
     /// Stop when no more than so many bytes are left.
     pub keep: Option<u64>,
@@ -91,32 +154,24 @@ impl Engine {
                 size: self.layer_size(&layer),
                 created: first.record.created,
                 used,
-                mount: false,
+                kind: BuildCacheKind::Layer,
                 shared: images.contains(&layer),
                 in_use: false,
             };
             entries.push((entry, found.into_iter().map(|f| f.key).collect()));
         }
-        let dir = cache.dir().join("caches");
-        for name in fs::names(&dir)? {
-            let path = dir.join(&name);
-            let Ok(about) = std::fs::metadata(path.join("id")) else { continue };
-            let used =
-                about.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-            let used = Timestamp(used.and_then(|t| i64::try_from(t.as_nanos()).ok()).unwrap_or(0));
-            let id = fs::read_if_exists(&path.join("id"))?.unwrap_or_default();
-            let in_use = parts(&path)?
-                .iter()
-                .any(|part| !matches!(state::lock::held(part), Ok(state::lock::Held::Abandoned)));
+        for (kind, place) in others(&cache)? {
+            let (Some(used), Some(name)) = (kind.used(&place), place.file_name()) else { continue };
+            let locked = place.is_dir();
             let entry = BuildCacheEntry {
-                id: name,
-                description: format!("cache mount {}", String::from_utf8_lossy(&id)),
-                size: disk_usage(&path),
+                id: name.to_string_lossy().into_owned(),
+                description: kind.description(&place)?,
+                size: size(&place),
                 created: used,
                 used,
-                mount: true,
+                kind,
                 shared: false,
-                in_use,
+                in_use: locked && !matches!(Lock::try_exclusive(&place), Ok(Some(_))),
             };
             entries.push((entry, Vec::new()));
         }
@@ -139,8 +194,10 @@ impl Engine {
             if entry.in_use || !wanted(&entry, options, now) {
                 continue;
             }
-            if entry.mount {
-                remove_mount(&cache, &entry.id, &self.instance.removing())?;
+            if let Some((_, dir)) = OTHERS.iter().find(|(kind, _)| *kind == entry.kind)
+                && !remove_unused(&cache.dir().join(dir).join(&entry.id), &self.instance.removing())?
+            {
+                continue;
             }
             for key in &keys {
                 cache.remove(key)?;
@@ -168,9 +225,10 @@ impl Engine {
     /// After a build: what is more than the budget goes. Best effort.
     pub(super) fn trim_build_cache(&self, budget: u64) {
         let cache = Cache::of(&self.instance);
-        // The lengths of archives, which are known: only if those are too much is the disk looked at.
-        let length = cache.list().map(|all| all.iter().map(|found| found.record.size).sum::<u64>());
-        if length.is_ok_and(|length| length > budget) {
+        // Of layers, the lengths of archives, which are known: only if it is too much are they looked at.
+        let layers = cache.list().map_or(0, |all| all.iter().map(|found| found.record.size).sum::<u64>());
+        let rest = || others(&cache).map_or(0, |all| all.iter().map(|(_, place)| size(place)).sum::<u64>());
+        if layers > budget || rest() > budget - layers {
             self.prune_build_cache(&BuildPruneOptions { keep: Some(budget), ..BuildPruneOptions::default() })
                 .ok();
         }
@@ -178,28 +236,44 @@ impl Engine {
 }
 
 fn wanted(entry: &BuildCacheEntry, options: &BuildPruneOptions, now: Timestamp) -> bool {
-    let kind = if entry.mount { "exec.cachemount" } else { "regular" };
+    let kind = entry.kind.name();
     let old = options.unused_for.is_none_or(|age| now.since(entry.used) >= age);
     let kinds = options.kinds.is_empty() || options.kinds.iter().any(|k| k == kind);
     let ids = options.ids.is_empty() || options.ids.iter().any(|id| entry.id.starts_with(id.as_str()));
     old && kinds && ids && (options.all || !entry.shared)
 }
 
-fn parts(cache: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
-    let paths = fs::names(cache)?.into_iter().map(|name| cache.join(name));
-    Ok(paths.filter(|path| path.is_dir()).collect())
+/// Where everything lies that is no layer.
+fn others(cache: &Cache) -> fs::Result<Vec<(BuildCacheKind, PathBuf)>> {
+    let mut all = Vec::new();
+    for (kind, dir) in OTHERS {
+        let dir = cache.dir().join(dir);
+        // Whatever is not called by a digest is none of it.
+        let names = fs::names(&dir)?.into_iter().filter(|name| Digest::from_hex(name).is_ok());
+        all.extend(names.map(|name| (kind, dir.join(name))));
+    }
+    Ok(all)
 }
 
-/// Takes a cache mount away that nobody uses.
-fn remove_mount(cache: &Cache, name: &str, removing: &std::path::Path) -> Result<()> {
-    let path = cache.dir().join("caches").join(name);
-    let mut locks = Vec::new();
-    for part in parts(&path)? {
-        match Lock::try_exclusive(&part)? {
-            Some(lock) => locks.push(lock),
-            None => return Ok(()),
-        }
+/// Bytes on disk of a directory, or a file.
+fn size(place: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::symlink_metadata(place) {
+        Ok(about) if about.is_dir() => disk_usage(place),
+        about => about.map_or(0, |about| about.blocks() * 512),
     }
-    std::fs::metadata(&path).at("look at", &path)?;
-    Ok(rootfs::remove_tree(&path, removing)?)
+}
+
+/// Takes away a file; or a directory, which is locked by who uses it. False if somebody does, or it is gone.
+fn remove_unused(path: &Path, removing: &Path) -> Result<bool> {
+    if !path.is_dir() {
+        return Ok(fs::remove_file(path)?);
+    }
+    let lock = match Lock::try_exclusive(path) {
+        Err(error) if error.is_not_found() => return Ok(false),
+        other => other?,
+    };
+    let Some(_lock) = lock.filter(|lock| lock.is_of(path)) else { return Ok(false) };
+    rootfs::remove_tree(path, removing)?;
+    Ok(true)
 }

@@ -5,18 +5,19 @@
 //! follows from them. What the second look finds, the first finds the next time.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ::build::graph::{Action, Change, Copy, Files, Mounted, Run, StepId};
+use ::build::graph::{Action, Change, Files, Mounted, Run, StepId};
 use base::Digest;
 use base::fs::At;
 use rootfs::Scratch;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::cache::Record;
+use super::copied::{self, all_of};
 use super::error::Error;
 use super::files::{self, Source};
 use super::key::{self, Key};
@@ -109,7 +110,7 @@ impl Doing<'_, '_> {
                 }
                 _ => continue,
             };
-            let change = all_of(from, source);
+            let change = all_of(from, source, "/");
             reads.push(Read { name: format!("the files mounted on {}", mount.target), from, change });
         }
         let options = self.solver.options;
@@ -117,15 +118,18 @@ impl Doing<'_, '_> {
             key.layers("the files below", &base);
             key::run(key, run);
             key.part("--add-host", format!("{:?}", options.hosts).as_bytes());
+            // What a command finds out of itself. Memory and processors only make it slower, or fail.
+            key.part("--ulimit", format!("{:?}", options.limits.ulimits).as_bytes());
+            key.part("--shm-size", format!("{:?}", options.limits.shm_size).as_bytes());
             key.part("--network", format!("{:?}", options.network).as_bytes());
             self.more(key);
         };
         self.layered("run", &base, &reads, &identify, &|| {
             let view = |id: StepId, source: &str| self.view(id, source);
             let fill = |id: StepId, source: &str, place: &Path| self.fill(id, source, place);
-            let identity = |id: StepId| match self.made(id) {
-                Ok(Made::Layers(layers)) => layers.iter().map(Digest::hex).collect(),
-                _ => format!("step {}", id.0),
+            let identity = |id: StepId, source: &str| match self.made(id)? {
+                Made::Layers(layers) => Ok(layers.iter().map(Digest::hex).collect()),
+                Made::Tree(_) => Ok(self.digest(id, &all_of(id, source, "/"))?.hex()),
             };
             let solver = self.solver;
             let context = mounts::Context {
@@ -308,17 +312,15 @@ impl Doing<'_, '_> {
     fn view(&self, id: StepId, source: &str) -> Result<View> {
         match self.made(id)? {
             Made::Layers(layers) => Ok(View::Layers(self.solver.layers.stack(layers)?)),
-            Made::Tree(tree) if tree.ignore.is_none() => Ok(View::Directory(path_of(&tree.root))),
-            // What is not there for the build has to be left out.
             Made::Tree(_) => {
                 let scratch = self.solver.layers.scratch()?;
                 let trees = Opened::of(self, [id])?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let upper = scratch.upper();
                 let target = rustix::fs::openat(CWD, &upper, flags, Mode::empty()).at("open", &upper)?;
-                let Change::Copy(copy) = all_of(id, source) else { return Err(Error::NoFiles(id.0).into()) };
-                let change = Change::Copy(Copy { parents: true, ..copy });
+                let change = all_of(id, source, &format!("/{}", copied::NAME));
                 files::apply(&[change], &|id| trees.source(id), target.as_fd(), None)?;
+                copied::only_files(&upper.join(copied::NAME))?;
                 Ok(View::Copied(scratch))
             }
         }
@@ -329,37 +331,7 @@ impl Doing<'_, '_> {
         let trees = Opened::of(self, [id])?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = rustix::fs::openat(CWD, place, flags, Mode::empty()).at("open", place)?;
-        files::apply(&[all_of(id, source)], &|id| trees.source(id), target.as_fd(), None)
-    }
-}
-
-/// To copy all that is at a path of a step.
-fn all_of(from: StepId, source: &str) -> Change {
-    Change::Copy(Copy {
-        from,
-        sources: vec![if source.is_empty() { "/".to_owned() } else { source.to_owned() }],
-        target: "/".to_owned(),
-        owner: None,
-        mode: None,
-        exclude: Vec::new(),
-        parents: false,
-        unpack: false,
-        required: true,
-    })
-}
-
-/// Where an open directory lies. By its path, where that leads to it: a mount namespace of its own has other mounts, and takes none
-/// by a descriptor from elsewhere.
-fn path_of(root: &OwnedFd) -> PathBuf {
-    let link = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
-    let same = |path: &PathBuf| {
-        let (own, there) = (rustix::fs::fstat(root).ok()?, rustix::fs::stat(path).ok()?);
-        Some((own.st_dev, own.st_ino) == (there.st_dev, there.st_ino))
-    };
-    match std::fs::read_link(&link) {
-        Ok(path) if same(&path) == Some(true) => path,
-        // With a dot behind it: the link itself is not followed where paths are opened.
-        _ => link.join("."),
+        files::apply(&[all_of(id, source, "/")], &|id| trees.source(id), target.as_fd(), None)
     }
 }
 

@@ -15,6 +15,9 @@ use rustix::io::Errno;
 
 use crate::error::Result;
 
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// How many symlinks a path may lead through.
 const LINKS: usize = 40;
 
@@ -26,11 +29,30 @@ pub(super) struct Stubs {
     above: Vec<(PathBuf, Look)>,
 }
 
-/// Owner, mode: what makes a directory another one.
-type Look = (u32, u32, u32);
+/// Owner, mode, attributes: what makes a directory another one.
+type Look = (u32, u32, u32, Vec<(Vec<u8>, Vec<u8>)>);
 
-fn look(stat: &Stat) -> Look {
-    (stat.st_mode, stat.st_uid, stat.st_gid)
+fn look(stat: &Stat, dir: &OwnedFd) -> rustix::io::Result<Look> {
+    Ok((stat.st_mode, stat.st_uid, stat.st_gid, attributes(dir)?))
+}
+
+/// Those that are not overlay's.
+fn attributes(dir: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // All that Linux has room for.
+    let (mut names, mut value) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let length = match rustix::fs::flistxattr(dir, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        if !name.starts_with(b"trusted.overlay.") {
+            let length = rustix::fs::fgetxattr(dir, name, &mut value[..])?;
+            found.push((name.to_vec(), value[..length].to_vec()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 impl Stubs {
@@ -101,7 +123,8 @@ impl Stubs {
                 FileType::Directory => {
                     path = here;
                     if !self.above.iter().any(|(known, _)| *known == path) {
-                        self.above.push((path.clone(), look(&stat)));
+                        let dir = rustix::fs::openat(root, &path, DIRECTORY, Mode::empty())?;
+                        self.above.push((path.clone(), look(&stat, &dir)?));
                     }
                 }
                 _ => path = here,
@@ -117,10 +140,12 @@ impl Stubs {
         for path in self.missing.iter().rev() {
             remove_empty(&root, path, None).at("remove", upper.join(path))?;
         }
-        let mut above: Vec<_> = self.above.iter().collect();
+        // Where nothing was made below, it is there because the command has changed it.
+        let touched = |dir: &Path| self.missing.iter().any(|path| path.starts_with(dir));
+        let mut above: Vec<_> = self.above.iter().filter(|(dir, _)| touched(dir)).collect();
         above.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
         for (path, look) in above {
-            remove_empty(&root, path, Some(*look)).at("remove", upper.join(path))?;
+            remove_empty(&root, path, Some(look)).at("remove", upper.join(path))?;
         }
         Ok(())
     }
@@ -137,7 +162,7 @@ fn names(path: &Path) -> Vec<OsString> {
 
 /// Removes a file or directory with nothing in it. One that looked so before (`was`) only if it does still, and says nothing
 /// else; the directory above keeps its time.
-fn remove_empty(root: &OwnedFd, path: &Path, was: Option<Look>) -> rustix::io::Result<()> {
+fn remove_empty(root: &OwnedFd, path: &Path, was: Option<&Look>) -> rustix::io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = path.file_name() else { return Ok(()) };
     let Some(dir) = beneath(root, parent)? else { return Ok(()) };
@@ -149,7 +174,11 @@ fn remove_empty(root: &OwnedFd, path: &Path, was: Option<Look>) -> rustix::io::R
     let flags = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             let Some(own) = beneath(root, path)? else { return Ok(()) };
-            if was.is_some_and(|was| was != look(&stat) || says_more(&own)) || has_entries(&own)? {
+            let changed = match was {
+                Some(was) => *was != look(&stat, &own)? || says_more(&own),
+                None => false,
+            };
+            if changed || has_entries(&own)? {
                 return Ok(());
             }
             AtFlags::REMOVEDIR
@@ -216,5 +245,27 @@ mod tests {
         stubs.remove(&upper).unwrap();
         assert_eq!(base::fs::names(&upper).unwrap(), ["c"]);
         assert!(upper.join("c/d/kept").exists());
+    }
+
+    #[test]
+    fn what_the_command_has_changed_stays() {
+        // Attributes want a real file system.
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (lower, upper) = (dir.path().join("lower"), dir.path().join("upper"));
+        for name in ["whole/there", "marked", "same"] {
+            std::fs::create_dir_all(lower.join(name)).unwrap();
+        }
+        let targets = ["/whole/there", "/marked/new", "/same/new"].map(PathBuf::from);
+        let stubs = Stubs::find(&[lower], &targets).unwrap();
+        for name in ["whole", "marked/new", "same/new"] {
+            std::fs::create_dir_all(upper.join(name)).unwrap();
+        }
+        let none = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(upper.join("marked"), "user.x", b"y", none).unwrap();
+        stubs.remove(&upper).unwrap();
+        let mut left = base::fs::names(&upper).unwrap();
+        left.sort();
+        assert_eq!(left, ["marked", "whole"]);
+        assert!(base::fs::names(&upper.join("marked")).unwrap().is_empty());
     }
 }

@@ -39,8 +39,15 @@ impl Engine {
     /// Builds what a Dockerfile says.
     pub fn build(&self, options: &BuildOptions, progress: &dyn BuildProgress) -> Result<Built> {
         let cancel = Cancel::default();
-        cancel::with_signals(&cancel, || self.build_until(options, progress, &cancel))
-            .map_err(failed("watch for signals"))?
+        let build = || {
+            let built = self.build_until(options, progress, &cancel);
+            // What it had done before it failed takes its place, too. Who interrupts it wants it to end.
+            if built.is_err() && !cancel.was_interrupted() {
+                self.trim_build_cache(self.config.build.keep);
+            }
+            built
+        };
+        cancel::with_signals(&cancel, build).map_err(failed("watch for signals"))?
     }
 
     /// What the checks say of a Dockerfile, and what is wrong with it, if something is: nothing is built.

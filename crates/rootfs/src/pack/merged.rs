@@ -135,6 +135,9 @@ pub fn written(overlay: &Overlay) -> Result<OwnedFd, MergeError> {
     mounted.map_err(|source| MergeError::Overlay { layers: overlay.lowers.len(), source })
 }
 
+/// Not synced; and with all that it shows, whatever the host's overlays do by themselves.
+const WHOLE: &str = ",volatile,redirect_dir=off,metacopy=off";
+
 /// Upper and work directory, where it is to be written to.
 #[derive(Clone, Copy)]
 struct Top<'a> {
@@ -157,6 +160,9 @@ fn new_overlay(layers: &[PathBuf], top: Option<Top<'_>>) -> rustix::io::Result<O
             fsconfig_set_string(&context, c"workdir", work)?;
             if volatile {
                 fsconfig_set_flag(&context, c"volatile")?;
+                // What becomes a layer has all that it shows, whatever the host's overlays do by themselves.
+                fsconfig_set_string(&context, c"redirect_dir", c"off")?;
+                fsconfig_set_string(&context, c"metacopy", c"off")?;
             }
         }
         None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -184,7 +190,7 @@ fn mount_by_numbers(layers: &[PathBuf], top: Option<Top<'_>>, place: &Path) -> i
     let open = |layer: &Path| rustix::fs::openat(CWD, layer, flags, Mode::empty());
     let open_layers: Vec<OwnedFd> = layers.iter().map(|layer| open(layer)).collect::<Result<_, _>>()?;
     let numbers: Vec<String> = open_layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
-    let volatile = if top.is_some_and(|top| top.volatile) { ",volatile" } else { "" };
+    let volatile = if top.is_some_and(|top| top.volatile) { WHOLE } else { "" };
     let top = top.map(|top| Ok::<_, Errno>((open(top.upper)?, open(top.work)?))).transpose()?;
     let numbered = |(upper, work): &(OwnedFd, OwnedFd)| {
         format!(",upperdir={},workdir={}{volatile}", upper.as_raw_fd(), work.as_raw_fd())

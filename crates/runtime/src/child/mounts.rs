@@ -243,6 +243,10 @@ fn mount_root(plan: &mut RootPlan, namespace: MountNamespace) -> Outcome<OwnedFd
             fsconfig_set_string(&context, c"workdir", work.as_c_str())?;
             if *volatile {
                 fsconfig_set_flag(&context, c"volatile")?;
+                // Of what a build's command writes a layer is made: it has to have all that it shows, whatever the host's
+                // overlays do by themselves.
+                fsconfig_set_string(&context, c"redirect_dir", c"off")?;
+                fsconfig_set_string(&context, c"metacopy", c"off")?;
             }
             if let Some(label) = &plan.label {
                 fsconfig_set_string(&context, c"context", label.as_c_str())?;

@@ -125,7 +125,7 @@ fn old_overlay(
         directories.push((path_string(path)?, fd));
     }
     if volatile {
-        options.push_str(",volatile");
+        options.push_str(",volatile,redirect_dir=off,metacopy=off");
     }
     if options.len() > 4000 {
         return Err(PlanError::Unsupported(format!("{} layers on a kernel before 6.7", lowers.len())));

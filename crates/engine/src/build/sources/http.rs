@@ -119,8 +119,7 @@ fn kept(
     watch: &dyn Watch,
 ) -> Result<(PathBuf, Lock)> {
     let own = places.store.join("http").join(Digest::of(url.as_bytes()).hex());
-    base::fs::create_dir_all(&own, 0o700)?;
-    let lock = Lock::exclusive(&own)?;
+    let lock = super::hold(&own)?;
     let (body, state_file) = (own.join("body"), own.join("state.json"));
     let state = whole(&state_file, &body).unwrap_or_default();
     if let (Some(digest), Some(wanted)) = (state.digest, checksum)

@@ -22,7 +22,6 @@ use base::Digest;
 use base::fs::At;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use state::lock::Lock;
 
 pub(crate) use self::address::{parse, shown};
 pub(crate) use self::error::GitError;
@@ -53,8 +52,7 @@ pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetche
     address::check(git, local)?;
     let (program, url) = Program::new(&git.url, local);
     let own = places.store.join("git").join(Digest::of(url.as_bytes()).hex());
-    base::fs::create_dir_all(&own, 0o700)?;
-    let _lock = Lock::exclusive(&own)?;
+    let _lock = super::hold(&own)?;
     let repository = own.join("repository");
     prepare(&program, &repository)?;
     let in_it = program.within(&repository);
