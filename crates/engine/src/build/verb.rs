@@ -13,7 +13,6 @@ use ::build::{NamedContext, NoCache, Options};
 use base::{Digest, Timestamp};
 use image::Reference;
 use oci::image::Platform;
-use registry::download::Watch;
 use registry::{Client, Credentials};
 use rootfs::Scratch;
 
@@ -27,7 +26,8 @@ use super::options::{BuildOptions, BuildWarning, Built, BuiltImage};
 use super::progress::{BuildEvent, BuildProgress};
 use super::solve::{Tree, Trees};
 use super::sources::context::{self, Asked, Fetch, Opened, Spec};
-use super::sources::{Fetcher, Places, git, http};
+use super::sources::git::Access;
+use super::sources::{Places, git, http};
 use crate::Engine;
 use crate::error::Result;
 use crate::images::tag;
@@ -49,7 +49,8 @@ impl Engine {
         options: &BuildOptions,
         progress: &dyn BuildProgress,
     ) -> Result<(Vec<BuildWarning>, Option<String>)> {
-        let prepared = Prepared::of(self, options, progress)?;
+        let cancel = Cancel::default();
+        let prepared = Prepared::of(self, options, progress, &cancel)?;
         let ingest = self.image_store()?.ingest()?;
         let images = Images::new(self, &ingest, options.pull, progress, &prepared.vertices);
         let dockerfile = &prepared.main.dockerfile;
@@ -73,7 +74,7 @@ impl Engine {
         self.reconcile_live(|_| true)?;
         self.sweep_removing();
         cache.sweep();
-        let prepared = Prepared::of(self, options, progress)?;
+        let prepared = Prepared::of(self, options, progress, cancel)?;
         let store = self.image_store()?;
         let ingest = store.ingest()?;
         let images = Images::new(self, &ingest, options.pull, progress, &prepared.vertices);
@@ -146,7 +147,12 @@ struct Prepared<'e> {
 }
 
 impl<'e> Prepared<'e> {
-    fn of(engine: &'e Engine, options: &BuildOptions, progress: &dyn BuildProgress) -> Result<Self> {
+    fn of(
+        engine: &'e Engine,
+        options: &BuildOptions,
+        progress: &dyn BuildProgress,
+        cancel: &'e Cancel,
+    ) -> Result<Self> {
         let platform = crate::images::pull::platform_of(options.platform.as_deref())?;
         let mut arguments = options.build_args.clone();
         if let Ok(epoch) = std::env::var(EPOCH) {
@@ -159,9 +165,13 @@ impl<'e> Prepared<'e> {
         let file = options.file.as_deref().unwrap_or("Dockerfile");
         let title = format!("[internal] load build definition from {file}");
         progress.event(1, BuildEvent::Began { title: &title });
-        let opened = Contexts::open(engine, options);
+        let opened = Contexts::open(engine, options, cancel);
         match &opened {
             Ok(_) => progress.event(1, BuildEvent::Done { took: began.elapsed() }),
+            Err(_) if cancel.check().is_err() => {
+                progress.event(1, BuildEvent::Canceled);
+                return Err(Error::Interrupted.into());
+            }
             Err(error) => {
                 let error = error.to_string();
                 progress.event(1, BuildEvent::Failed { error: &error, took: began.elapsed() });
@@ -243,16 +253,21 @@ struct Contexts<'e> {
     work: Scratch,
     store: PathBuf,
     engine: &'e Engine,
+    /// The agent that was lent to the build, for what others' addresses lead to.
+    agent: Option<PathBuf>,
+    cancel: &'e Cancel,
 }
 
 impl<'e> Contexts<'e> {
-    fn open(engine: &'e Engine, options: &BuildOptions) -> Result<Self> {
+    fn open(engine: &'e Engine, options: &BuildOptions, cancel: &'e Cancel) -> Result<Self> {
         let cache = Cache::of(&engine.instance);
         cache.make()?;
         let spec = Spec::parse(&options.context)?;
         let work = engine.layer_store().scratch()?;
         let upper = work.upper();
-        let fetch = Elsewhere { engine, places: Places { store: cache.dir(), work: &upper } };
+        let agent = options.ssh.get("default").cloned();
+        let places = Places { store: cache.dir(), work: &upper };
+        let fetch = Elsewhere { engine, places, access: Access::of_user(agent.as_deref()), cancel };
         let asked = Asked { spec: &spec, dockerfile: options.file.as_deref(), work: &upper };
         let main = context::open(&asked, &mut std::io::stdin().lock(), &fetch)?;
         let place = match &spec {
@@ -268,6 +283,8 @@ impl<'e> Contexts<'e> {
             work,
             store: cache.dir().to_owned(),
             engine,
+            agent,
+            cancel,
         })
     }
 
@@ -283,7 +300,8 @@ impl Trees for Contexts<'_> {
     fn open(&self, action: &Action) -> Result<Tree> {
         let work = self.work.upper();
         let places = Places { store: &self.store, work: &work };
-        let fetch = Elsewhere { engine: self.engine, places };
+        let access = Access::of_others(self.agent.as_deref());
+        let fetch = Elsewhere { engine: self.engine, places, access, cancel: self.cancel };
         match action {
             Action::Context(context) => match &context.name {
                 None => self.tree(&self.main),
@@ -297,7 +315,7 @@ impl Trees for Contexts<'_> {
                 Ok(Tree { root, ignore: None, remembered: None, owners: Owners::Root })
             }
             Action::Http(file) => {
-                let fetched = fetch.with(|client| Ok(http::fetch(file, places, client, &NoWatch)?))?;
+                let fetched = fetch.with(|client| Ok(http::fetch(file, places, client, self.cancel)?))?;
                 Ok(Tree { root: fetched.root, ignore: None, remembered: None, owners: Owners::Root })
             }
             _ => Err(Error::NoFiles(0).into()),
@@ -309,6 +327,8 @@ impl Trees for Contexts<'_> {
 struct Elsewhere<'f> {
     engine: &'f Engine,
     places: Places<'f>,
+    access: Access<'f>,
+    cancel: &'f Cancel,
 }
 
 impl Elsewhere<'_> {
@@ -319,20 +339,11 @@ impl Elsewhere<'_> {
 
 impl Fetch for Elsewhere<'_> {
     fn http(&self, url: &str) -> Result<File> {
-        self.with(|client| Fetcher { places: self.places, client, watch: &NoWatch }.http(url))
+        self.with(|client| Ok(http::open(url, self.places, client, self.cancel)?))
     }
 
     fn git(&self, git: &Git) -> Result<(OwnedFd, String)> {
-        let fetched = git::fetch(git, self.places, false)?;
+        let fetched = git::fetch(git, self.places, self.access, self.cancel)?;
         Ok((fetched.root, fetched.commit))
     }
-}
-
-/// A file that is fetched is shown when it is there.
-struct NoWatch;
-
-impl Watch for NoWatch {
-    fn begins(&self, _: Option<u64>) {}
-
-    fn came(&self, _: u64) {}
 }

@@ -5,30 +5,25 @@ mod error;
 pub(crate) mod git;
 pub(crate) mod http;
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
-use ::build::graph::Git;
+use state::lock::Lock;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::git::{Places, shown as without_login};
-use crate::error::Result;
+use super::cancel::Cancel;
 
-/// Fetches contexts that are elsewhere.
-pub(crate) struct Fetcher<'a> {
-    pub(crate) places: Places<'a>,
-    pub(crate) client: &'a registry::Client,
-    /// Is told of files from the web.
-    pub(crate) watch: &'a dyn registry::download::Watch,
-}
+/// How often who waits for another build looks.
+const LOOK: Duration = Duration::from_millis(20);
 
-impl context::Fetch for Fetcher<'_> {
-    fn http(&self, url: &str) -> Result<File> {
-        Ok(http::open(url, self.places, self.client, self.watch)?)
+/// The lock of a directory, when nobody else has it; none if the build ends before.
+fn locked(dir: &Path, cancel: &Cancel) -> base::fs::Result<Option<Lock>> {
+    while cancel.check().is_ok() {
+        if let Some(lock) = Lock::try_exclusive(dir)? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(LOOK);
     }
-
-    fn git(&self, git: &Git) -> Result<(OwnedFd, String)> {
-        let fetched = git::fetch(git, self.places, false)?;
-        Ok((fetched.root, fetched.commit))
-    }
+    Ok(None)
 }
