@@ -22,7 +22,7 @@ use super::cancel::{self, Cancel};
 use super::carry::Carry;
 use super::error::{Error, failed};
 use super::files::{Owners, Remembered};
-use super::options::{BuildOptions, BuildWarning, Built, BuiltImage};
+use super::options::{BuildOptions, BuildWarning, Built, BuiltImage, SecretSource};
 use super::progress::{BuildEvent, BuildProgress};
 use super::solve::{Tree, Trees};
 use super::sources::context::{self, Asked, Fetch, Opened, Spec};
@@ -66,6 +66,7 @@ impl Engine {
     ) -> Result<Built> {
         let names: Vec<Reference> =
             options.tags.iter().map(|name| tag::new_name(name)).collect::<Result<_>>()?;
+        check_secrets(options)?;
         let cache = Cache::of(&self.instance);
         cache.make()?;
         let layers_stay = cache.share()?;
@@ -81,10 +82,11 @@ impl Engine {
         let dockerfile = &prepared.main.dockerfile;
         let plan = ::build::plan(&dockerfile.text, &prepared.asked(options)?, &images);
         let plan = plan.map_err(|error| {
-            progress.note(&error.report());
+            progress.note(&error.excerpt());
             Error::Dockerfile(error)
         })?;
         check_platform(&plan, &prepared.platform)?;
+        check_consent(&plan, options)?;
         let what = format!(
             "{}\0{}\0{}",
             options.context,
@@ -97,6 +99,7 @@ impl Engine {
             cache: &cache,
             ingest: &ingest,
             images: &images.found(),
+            pulled: &images.pulled(),
             trees: &prepared.trees,
             progress,
             cancel,
@@ -214,6 +217,27 @@ fn epoch(text: &str) -> Result<Timestamp> {
     let seconds = text.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000_000));
     let invalid = || Error::Option(format!("{EPOCH}: `{text}` is no number of seconds since 1970"));
     Ok(Timestamp(seconds.ok_or_else(invalid)?))
+}
+
+/// What has to be allowed is asked before anything is done, and of steps that are in the cache, too: they were allowed once, by
+/// somebody.
+fn check_consent(plan: &Plan, options: &BuildOptions) -> Result<()> {
+    for step in &plan.graph.steps {
+        if let Action::Run(run) = &step.action {
+            super::run::check_consent(run, options)?;
+        }
+    }
+    Ok(())
+}
+
+/// That the file of a secret is missing is said before anything is done, not by the step that wants it.
+fn check_secrets(options: &BuildOptions) -> Result<()> {
+    for (id, source) in &options.secrets {
+        if let SecretSource::File(path) = source {
+            std::fs::metadata(path).map_err(|source| Error::Secret { id: id.clone(), source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Commands of another machine's run only where the kernel knows who runs them.

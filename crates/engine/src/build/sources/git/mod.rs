@@ -25,8 +25,8 @@ use rustix::io::Errno;
 
 pub(crate) use self::address::{parse, shown};
 pub(crate) use self::error::GitError;
-use self::program::{Keys, Program};
 pub(crate) use self::program::Access;
+use self::program::{Keys, Program};
 use super::locked;
 use crate::build::cancel::Cancel;
 

@@ -68,7 +68,12 @@ impl Bench {
         let (store, work) = (self.dir.path().join("store"), self.dir.path().join("work"));
         let places = Places { store: &store, work: &work };
         let (url, name) = (self.server.address.clone(), "name".to_owned());
-        fetch(&Http { url, name, checksum: checksum.map(str::to_owned) }, places, &self.client, &Cancel::default())
+        fetch(
+            &Http { url, name, checksum: checksum.map(str::to_owned) },
+            places,
+            &self.client,
+            &Cancel::default(),
+        )
     }
 
     fn file(&self, number: u32) -> PathBuf {
@@ -120,7 +125,10 @@ fn names_are_names() {
     let places = Places { store: &store, work: &work };
     for name in ["", ".", "..", "a/b", "/etc/x"] {
         let http = Http { url: bench.server.address.clone(), name: name.to_owned(), checksum: None };
-        assert!(matches!(fetch(&http, places, &bench.client, &Cancel::default()), Err(HttpError::Name(_))), "{name}");
+        assert!(
+            matches!(fetch(&http, places, &bench.client, &Cancel::default()), Err(HttpError::Name(_))),
+            "{name}"
+        );
     }
     assert_eq!(bench.server.times(), 0);
 }
