@@ -25,10 +25,8 @@ impl Ssh {
     fn new(dhow: &Dhow) -> Self {
         let (programs, noted) = (dhow.scratch().join("programs"), dhow.scratch().join("noted"));
         fs::create_dir_all(&programs).unwrap();
-        let script = format!(
-            "#!/bin/sh\necho \"agent=${{SSH_AUTH_SOCK:-none}} $*\" >>{}\nexit 1\n",
-            noted.display()
-        );
+        let script =
+            format!("#!/bin/sh\necho \"agent=${{SSH_AUTH_SOCK:-none}} $*\" >>{}\nexit 1\n", noted.display());
         fs::write(programs.join("ssh"), script).unwrap();
         fs::set_permissions(programs.join("ssh"), Permissions::from_mode(0o755)).unwrap();
         Self { path: format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()), noted }
@@ -49,7 +47,9 @@ impl Ssh {
 #[track_caller]
 fn has_no_keys(noted: &str) {
     for line in noted.lines() {
-        for wanted in ["agent=none ", "-F /dev/null", "IdentityAgent=none", "IdentityFile=none", "BatchMode=yes"] {
+        for wanted in
+            ["agent=none ", "-F /dev/null", "IdentityAgent=none", "IdentityFile=none", "BatchMode=yes"]
+        {
             assert!(line.contains(wanted), "no {wanted}: {line}");
         }
     }
