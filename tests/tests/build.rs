@@ -252,3 +252,59 @@ fn the_context_decides_what_is_there() {
     context.write("a.log", "more");
     assert_eq!(cached(&context.build(&[])), 4);
 }
+
+#[test]
+fn what_needs_consent_is_asked_for_first_and_always() {
+    let dhow = Dhow::new("build-consent");
+    for (flag, right) in [("--security=insecure", "security.insecure"), ("--network=host", "network.host")] {
+        let dockerfile = format!("FROM busybox\nRUN echo {right} >/first\nRUN {flag} echo x >/x\n");
+        let context = Context::new(&dhow, "context").with("Dockerfile", dockerfile);
+        let refused = |told: &str| {
+            assert!(told.contains(&format!("{flag} is not allowed")), "{told}");
+            assert!(!told.contains("RUN echo"), "a step was done: {told}");
+        };
+        refused(&context.fails(&[]));
+        context.build(&["--allow", right]);
+        // It is in the cache now, and as little allowed as before.
+        refused(&context.fails(&[]));
+    }
+}
+
+#[test]
+fn an_error_of_a_dockerfile_is_told_once() {
+    let dhow = Dhow::new("build-told-once");
+    let context = Context::new(&dhow, "context").with("Dockerfile", "FROM busybox\nRUNN x\n");
+    let told = context.fails(&[]);
+    assert_eq!(told.matches("did you mean RUN?").count(), 1, "{told}");
+    assert_eq!(told.matches("^^^^").count(), 1, "{told}");
+}
+
+#[test]
+fn a_base_that_was_pulled_is_done_and_the_next_time_cached() {
+    let dhow = Dhow::empty("build-pulled");
+    let registry = harness::registry::Registry::new(harness::registry::Login::None);
+    registry.add(&harness::image::Image::busybox("base"), "1");
+    let from = format!("FROM {}/base:1\nENV A=b\n", registry.host());
+    let context = Context::new(&dhow, "context").with("Dockerfile", from);
+    assert_eq!(cached(&context.build(&[])), 0);
+    assert_eq!(cached(&context.build(&[])), 1);
+}
+
+#[test]
+fn flags_without_a_meaning_here_are_refused() {
+    let dhow = Dhow::new("build-refused");
+    let context = Context::new(&dhow, "context").with("Dockerfile", "FROM scratch\nENV A=b\n");
+    for flag in [
+        "--cache-from=type=registry,ref=a/b",
+        "--cache-to=type=inline",
+        "--sbom=true",
+        "--provenance=mode=max",
+    ] {
+        let output = context.command(&["-q", flag]).output();
+        assert_eq!(output.code, 125, "{flag}: {}", output.stderr);
+        assert!(output.stderr.contains("leave it out"), "{flag}: {}", output.stderr);
+    }
+    for flag in ["--sbom=false", "--provenance=false"] {
+        context.build(&[flag]);
+    }
+}

@@ -46,3 +46,22 @@ fn images_go_to_archives_that_can_be_loaded() {
     let told = context.fails(&["--push"]);
     assert!(told.contains("a push needs a name"), "{told}");
 }
+
+#[test]
+fn a_directory_gets_no_devices_and_no_programs_that_make_others_root() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dhow = Dhow::new("build-export-safe");
+    let dockerfile = "FROM busybox AS b\n\
+        RUN mkdir /d && cd /d && mknod disk b 7 0 && mknod null c 1 3 && mkfifo fifo && \
+        for f in kept user group; do echo x >$f; done && chown 7:0 user && chown 0:7 group && \
+        chmod 6755 kept user group\nFROM scratch\nCOPY --from=b /d /\n";
+    let context = Context::new(&dhow, "context").with("Dockerfile", dockerfile);
+    let out = dhow.scratch().join("out");
+    let told = context.build(&["-o", out.to_str().unwrap()]);
+    assert!(told.contains("2 device nodes left out"), "{told}");
+    assert!(!out.join("disk").exists() && !out.join("null").exists() && out.join("fifo").exists());
+    for (name, mode) in [("kept", 0o6755), ("user", 0o2755), ("group", 0o4755)] {
+        let found = std::fs::metadata(out.join(name)).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.permissions().mode() & 0o7777), (0, 0, mode), "{name}");
+    }
+}

@@ -245,3 +245,14 @@ RUN test -z \"$SSH_AUTH_SOCK\"
         ""
     );
 }
+
+#[test]
+fn a_secret_that_is_missing_is_told_of_first_and_one_without_end_is_refused() {
+    let dhow = Dhow::new("build-odd-secrets");
+    let dockerfile = "FROM busybox\nRUN echo first\nRUN --mount=type=secret,id=s true\n";
+    let context = Context::new(&dhow, "context").with("Dockerfile", dockerfile);
+    let told = context.fails(&["--secret", "id=s,src=/no/such/file"]);
+    assert!(told.contains("cannot read the secret s") && !told.contains("RUN echo"), "{told}");
+    let told = context.fails(&["--secret", "id=s,src=/dev/zero"]);
+    assert!(told.contains("it has more than 512000 bytes"), "{told}");
+}

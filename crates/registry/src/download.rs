@@ -18,6 +18,9 @@ use crate::request::{
 };
 use crate::{Client, Error};
 
+/// How often it is asked whether a file is still wanted.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Why a file did not come.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +48,9 @@ pub enum DownloadError {
     /// It is longer than whoever wants it takes.
     #[error("it is longer than {0} bytes")]
     Long(u64),
+    /// Nobody wants it any more.
+    #[error("it was given up while it came")]
+    Stopped,
     /// Whoever takes the bytes failed.
     #[error("cannot pass on what came")]
     Write(#[source] io::Error),
@@ -53,7 +59,7 @@ pub enum DownloadError {
 impl Failure for DownloadError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Address => Kind::Invalid,
+            Self::Address | Self::Stopped => Kind::Invalid,
             Self::Long(_) => Kind::Exhausted,
             Self::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. } => Kind::NotFound,
             Self::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } => {
@@ -70,7 +76,7 @@ impl Failure for DownloadError {
             Self::Address => vec!["give it as https://HOST/PATH".to_owned()],
             Self::Changed { .. } => vec!["try again".to_owned()],
             Self::Server(e) => e.hints(),
-            Self::Status { .. } | Self::Long(_) | Self::Write(_) => Vec::new(),
+            Self::Status { .. } | Self::Long(_) | Self::Stopped | Self::Write(_) => Vec::new(),
         }
     }
 }
@@ -108,6 +114,10 @@ pub trait Watch {
     fn begins(&self, total: Option<u64>);
     /// So many more bytes have come.
     fn came(&self, bytes: u64);
+    /// Whether it is still wanted. Asked again and again, also while nothing comes.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 impl Client {
@@ -130,7 +140,16 @@ impl Client {
             return Err(DownloadError::Address);
         }
         let endpoint = self.settings.registries.of_host(&authority(&url))?;
-        self.runtime.block_on(self.download_from(&endpoint, &url, wanted, out, watch))
+        self.runtime.block_on(async {
+            let mut download = std::pin::pin!(self.download_from(&endpoint, &url, wanted, out, watch));
+            loop {
+                match tokio::time::timeout(LOOK, &mut download).await {
+                    Ok(done) => return done,
+                    Err(_) if watch.goes_on() => {}
+                    Err(_) => return Err(DownloadError::Stopped),
+                }
+            }
+        })
     }
 
     async fn download_from(

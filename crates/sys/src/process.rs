@@ -172,6 +172,20 @@ pub fn reset_signals() {
     }
 }
 
+/// Has the program that a command starts killed when the thread that started it ends, however that comes.
+pub fn die_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ask = || {
+        // SAFETY: a plain system call.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: what runs between fork and exec is one system call, which neither allocates nor locks.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// Gives `SIGCHLD` its default action. Whoever started us may have ignored it, which an exec leaves so, and then the
 /// kernel throws away how our children ended: `wait(2)`, "ECHILD".
 pub fn keep_ended_children() {

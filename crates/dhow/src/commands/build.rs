@@ -85,10 +85,10 @@ pub(crate) struct Arguments {
     /// Say of each step that was not cached what has changed
     #[arg(long, help_heading = "Cache")]
     explain: bool,
-    /// Has no meaning: the cache is this machine's
+    /// Is refused: the cache is this machine's
     #[arg(long, value_name = "SOURCE", hide = true)]
     cache_from: Vec<String>,
-    /// Has no meaning: the cache is this machine's
+    /// Is refused: the cache is this machine's
     #[arg(long, value_name = "DESTINATION", hide = true)]
     cache_to: Vec<String>,
 
@@ -159,8 +159,11 @@ impl Run for Arguments {
             }
         }
         for (flag, values) in [("--cache-from", &self.cache_from), ("--cache-to", &self.cache_to)] {
-            if !values.is_empty() && !self.quiet {
-                output::talk(&format!("dhow: {flag} has no meaning: the cache is this machine's"));
+            if !values.is_empty() {
+                return Err(Error::Flag {
+                    message: format!("{flag}: caches elsewhere are not supported yet"),
+                    hints: vec!["leave it out: what was built on this machine is found again".to_owned()],
+                });
             }
         }
         let how = if self.quiet { How::Quiet } else { How::named(&self.progress) };
@@ -261,7 +264,6 @@ impl Arguments {
                 || self.allow.iter().any(|right| right == "network.host"),
             allow_insecure: self.allow.iter().any(|right| right == "security.insecure"),
             explain: self.explain,
-            parallel: 0,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::build::graph::{Bases, Image};
 use image::{Ingest, Resolved};
@@ -25,6 +25,8 @@ pub(super) struct Images<'b> {
     pull: PullPolicy,
     progress: &'b dyn BuildProgress,
     found: RefCell<BTreeMap<Asked, Base>>,
+    /// How long those took that were not here, by the digest of their manifest.
+    pulled: RefCell<BTreeMap<String, Duration>>,
     /// The number of the last vertex that was told of.
     vertices: &'b std::cell::Cell<usize>,
 }
@@ -37,7 +39,15 @@ impl<'b> Images<'b> {
         progress: &'b dyn BuildProgress,
         vertices: &'b std::cell::Cell<usize>,
     ) -> Self {
-        Self { engine, ingest, pull, progress, found: RefCell::default(), vertices }
+        Self {
+            engine,
+            ingest,
+            pull,
+            progress,
+            found: RefCell::default(),
+            pulled: RefCell::default(),
+            vertices,
+        }
     }
 
     /// All that were found, by the digest of their manifest.
@@ -46,8 +56,14 @@ impl<'b> Images<'b> {
         found.values().map(|(image, _, resolved)| (image.digest.clone(), resolved.clone())).collect()
     }
 
+    /// How long those took that were pulled, by the digest of their manifest.
+    pub(super) fn pulled(&self) -> BTreeMap<String, Duration> {
+        self.pulled.borrow().clone()
+    }
+
     fn fetch(&self, reference: &str, platform: &Platform) -> Result<Base> {
         let wanted = image::platform::display(platform);
+        let began = Instant::now();
         let pulling = super::pulling::Pulling::new(self.progress, self.vertices.get());
         let resolved = self.engine.image_for(reference, Some(&wanted), self.pull, &pulling)?;
         crate::containers::create::refuse_artifact(&resolved, reference)?;
@@ -58,6 +74,9 @@ impl<'b> Images<'b> {
             let source = image::DocumentError::Json(e);
             image::store::Error::Document { what: "configuration", digest: resolved.id, source }
         })?;
+        if pulling.pulled() {
+            self.pulled.borrow_mut().insert(resolved.manifest.to_string(), began.elapsed());
+        }
         let platform = config.platform.clone();
         let image =
             Image { reference: reference.to_owned(), digest: resolved.manifest.to_string(), platform };

@@ -79,8 +79,11 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// Ends this process, whatever its threads wait for.
+/// Ends this process, whatever its threads wait for, and says so: by no way on which one of them may stand.
 fn give_up() {
+    let text: &[u8] =
+        b"dhow: the build did not end in time, so it was killed: the next command sweeps what it has left\n";
+    rustix::io::write(rustix::stdio::stderr(), text).ok();
     rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).ok();
 }
 

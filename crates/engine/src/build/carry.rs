@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ::build::graph::{Action, Plan};
 use base::{Digest, Timestamp};
@@ -27,6 +28,8 @@ pub(super) struct Carry<'c> {
     pub(super) cache: &'c Cache,
     pub(super) ingest: &'c Ingest,
     pub(super) images: &'c BTreeMap<String, Resolved>,
+    /// How long those took that were pulled for this build.
+    pub(super) pulled: &'c BTreeMap<String, Duration>,
     pub(super) trees: &'c dyn Trees,
     pub(super) progress: &'c dyn BuildProgress,
     pub(super) cancel: &'c Cancel,
@@ -58,6 +61,7 @@ impl Carry<'_> {
             cache: self.cache,
             layers: layers.clone(),
             images: self.images,
+            pulled: self.pulled,
             trees: self.trees,
             progress: self.progress,
             cancel: self.cancel,

@@ -90,6 +90,9 @@ pub(crate) enum Error {
     /// A layer that is not what it was.
     #[error("the layer {0} is not what it was: somebody has changed it")]
     Changed(String),
+    /// A step that is our own mistake.
+    #[error("a mistake of Dhow's ended the step `{0}`")]
+    Panicked(String),
     /// An option that makes no sense.
     #[error("{0}")]
     Option(String),
@@ -105,7 +108,7 @@ impl Failure for Error {
             Self::Agent { .. } => Kind::Unavailable,
             Self::Dockerfile(e) => e.kind(),
             Self::Changed(_) => Kind::Corrupt,
-            Self::Encode(_) | Self::NoFiles(_) | Self::NoImage(_) => Kind::Internal,
+            Self::Encode(_) | Self::NoFiles(_) | Self::NoImage(_) | Self::Panicked(_) => Kind::Internal,
             _ => Kind::Invalid,
         }
     }
@@ -121,6 +124,7 @@ impl Failure for Error {
                 vec![format!("register an emulator for {asked} with binfmt_misc, or build on such a machine")]
             }
             Self::Dockerfile(e) => e.hints(),
+            Self::Panicked(_) => vec!["report it, with what it says above and the Dockerfile".to_owned()],
             Self::Command { oom: true, .. } => vec!["give it more memory (-m)".to_owned()],
             _ => Vec::new(),
         }

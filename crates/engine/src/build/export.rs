@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use ::build::graph::{Change, Copy, StepId};
@@ -66,7 +67,7 @@ impl Export<'_> {
             BuildForm::Oci => self.to_archive(output, Format::Oci),
             BuildForm::Docker => self.to_archive(output, Format::Docker),
             BuildForm::Tar => self.to_tar(output),
-            BuildForm::Local => self.to_directory(output),
+            BuildForm::Local => self.to_directory(output, vertex),
             BuildForm::CacheOnly => Ok(()),
         }
     }
@@ -139,7 +140,7 @@ impl Export<'_> {
         }
     }
 
-    fn to_directory(&self, output: &BuildOutput) -> Result<()> {
+    fn to_directory(&self, output: &BuildOutput, vertex: usize) -> Result<()> {
         let Some(path) = &output.destination else {
             return Err(Error::Output("an export of files needs a directory: dest=PATH".to_owned()).into());
         };
@@ -158,8 +159,16 @@ impl Export<'_> {
             required: false,
         });
         // To nobody of the image: the one who builds has them.
-        let source = Source { owners: Owners::Root, ..Source::tree(root.as_fd()) };
-        files::apply(&[everything], &|_| Ok(source), target.as_fd(), self.epoch)
+        let devices = AtomicUsize::new(0);
+        let source =
+            Source { owners: Owners::Exported, devices: Some(&devices), ..Source::tree(root.as_fd()) };
+        files::apply(&[everything], &|_| Ok(source), target.as_fd(), self.epoch)?;
+        let left = devices.into_inner();
+        if left > 0 {
+            let text = format!("{left} device node{} left out", if left == 1 { "" } else { "s" });
+            self.progress.event(vertex, BuildEvent::Note { text: &text });
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! and there alone: on no disk, and gone with that thread however it ends.
 
 use std::collections::BTreeMap;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -344,13 +344,20 @@ fn secret(options: &BuildOptions, id: &str, required: bool) -> Result<Option<Vec
             None => return missing(),
             Some(value) => std::os::unix::ffi::OsStringExt::into_vec(value),
         },
-        Some(SecretSource::File(path)) => std::fs::read(path).map_err(unreadable)?,
+        Some(SecretSource::File(path)) => read_secret(path).map_err(unreadable)?,
     };
     if content.len() > LARGEST_SECRET {
         let text = format!("it has more than {LARGEST_SECRET} bytes");
         return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, text)).into());
     }
     Ok(Some(content))
+}
+
+/// A byte more than a secret may have, at most: it may be a device, which has no end.
+fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_SECRET as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// A file without a name with this content, to be read from its beginning.

@@ -61,8 +61,6 @@ pub struct BuildOptions {
     pub allow_insecure: bool,
     /// Say of each step that was not cached why.
     pub explain: bool,
-    /// The first thing that fails ends the build at once, and so on: how many steps run at once; 0: as many as make sense.
-    pub parallel: usize,
 }
 
 /// Where a secret is from.

@@ -1,5 +1,7 @@
 //! A pull, as a build tells of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use base::progress::{Progress, Step};
 
 use super::progress::{BuildEvent, BuildProgress};
@@ -8,11 +10,17 @@ use super::progress::{BuildEvent, BuildProgress};
 pub(super) struct Pulling<'p> {
     progress: &'p dyn BuildProgress,
     vertex: usize,
+    pulled: AtomicBool,
 }
 
 impl<'p> Pulling<'p> {
     pub(super) fn new(progress: &'p dyn BuildProgress, vertex: usize) -> Self {
-        Self { progress, vertex }
+        Self { progress, vertex, pulled: AtomicBool::new(false) }
+    }
+
+    /// Whether something came that was not here.
+    pub(super) fn pulled(&self) -> bool {
+        self.pulled.load(Ordering::Relaxed)
     }
 }
 
@@ -22,6 +30,9 @@ impl Progress for Pulling<'_> {
     fn advance(&self, _: &str, _: u64) {}
 
     fn end(&self, id: &str, what: Step) {
+        if matches!(what, Step::Download | Step::Unpack) {
+            self.pulled.store(true, Ordering::Relaxed);
+        }
         let what = match what {
             Step::Download => "downloaded",
             Step::Unpack => "extracted",

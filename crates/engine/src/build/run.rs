@@ -242,14 +242,7 @@ impl Job<'_> {
             Network::None => NetworkMode::None,
             Network::Host => NetworkMode::Host,
         };
-        if network == NetworkMode::Host && run.network == Network::Host && !asked.allow_host_network {
-            let (what, flag) = ("RUN --network=host", "network.host");
-            return Err(Error::NotAllowed { what, flag }.into());
-        }
-        if run.insecure && !asked.allow_insecure {
-            let (what, flag) = ("RUN --security=insecure", "security.insecure");
-            return Err(Error::NotAllowed { what, flag }.into());
-        }
+        check_consent(run, asked)?;
         let mut options = ContainerOptions {
             image: "build".to_owned(),
             command: run.arguments.clone(),
@@ -286,6 +279,18 @@ impl Job<'_> {
             resolved,
         })
     }
+}
+
+/// An error, if it wants what nobody has allowed it.
+pub(super) fn check_consent(run: &Run, asked: &BuildOptions) -> Result<()> {
+    let (what, flag) = if run.network == Network::Host && !asked.allow_host_network {
+        ("RUN --network=host", "network.host")
+    } else if run.insecure && !asked.allow_insecure {
+        ("RUN --security=insecure", "security.insecure")
+    } else {
+        return Ok(());
+    };
+    Err(Error::NotAllowed { what, flag }.into())
 }
 
 /// Where something is mounted, in the container.

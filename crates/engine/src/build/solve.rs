@@ -1,12 +1,14 @@
 //! Steps are done: each once, each after those that it needs, those that need nothing of each other at the same time.
 //!
 //! Whoever asks for the result works on it: the calling thread, and helpers that are started when there is more to do than there
-//! is somebody to do it. A build that is all in the cache never has a second thread.
+//! is somebody to do it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
+use std::time::Duration;
 
 use ::build::graph::{Action, Graph, Mounted, Step, StepId};
 use ::build::ignore::Patterns;
@@ -65,6 +67,8 @@ pub(super) struct Solver<'b> {
     pub(super) layers: LayerStore,
     /// The images of the steps, by the digest of their manifest.
     pub(super) images: &'b BTreeMap<String, Resolved>,
+    /// How long those took that were pulled for this build.
+    pub(super) pulled: &'b BTreeMap<String, Duration>,
     pub(super) trees: &'b dyn Trees,
     pub(super) progress: &'b dyn BuildProgress,
     pub(super) cancel: &'b Cancel,
@@ -174,7 +178,8 @@ impl Solver<'_> {
                 .filter_map(|id| Some((id, state.made[id.0].clone()?)))
                 .collect();
             drop(state);
-            let made = self.cancel.check().map_err(Error::from).and_then(|()| self.step(id, &needed, vertex));
+            let made =
+                self.cancel.check().map_err(Error::from).and_then(|()| self.caught(id, &needed, vertex));
             state = work.lock();
             match made {
                 Ok((made, done)) => {
@@ -200,10 +205,24 @@ impl Solver<'_> {
         }
     }
 
+    /// Does a step. A panic in it is an error of it: nobody else would ever learn that it has ended.
+    fn caught(
+        &self,
+        id: StepId,
+        needed: &BTreeMap<StepId, Made>,
+        vertex: usize,
+    ) -> Result<(Made, Option<Done>)> {
+        let step = || self.step(id, needed, vertex);
+        // What it was at is not looked at again: the build fails.
+        catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+            let title = self.graph.steps[id.0].title.clone();
+            Err(super::error::Error::Panicked(title).into())
+        })
+    }
+
     /// Starts one who helps, if there is more to do than there is somebody for.
     fn help<'s>(&'s self, scope: &'s Scope<'s, '_>, work: &'s Work, state: &mut State) {
-        let most = if self.options.parallel == 0 { MOST } else { self.options.parallel };
-        if state.ready.len() > state.idle && state.threads < most {
+        if state.ready.len() > state.idle && state.threads < MOST {
             let helper = std::thread::Builder::new().name("step".to_owned());
             // Where there can be no more threads, those that are have to do.
             if helper.spawn_scoped(scope, move || self.work(scope, work)).is_ok() {

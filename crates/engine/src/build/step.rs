@@ -60,7 +60,10 @@ impl Solver<'_> {
         };
         match &made {
             Ok((_, Some(done))) if done.cached => tell(BuildEvent::Cached),
-            Ok((_, None)) if matches!(step.action, Action::Image(_)) => tell(BuildEvent::Cached),
+            Ok(_) if let Action::Image(image) = &step.action => match self.pulled.get(&image.digest) {
+                Some(took) => tell(BuildEvent::Done { took: *took + began.elapsed() }),
+                None => tell(BuildEvent::Cached),
+            },
             Ok(_) => tell(BuildEvent::Done { took: began.elapsed() }),
             Err(_) if self.cancel.check().is_err() => tell(BuildEvent::Canceled),
             Err(error) => tell(BuildEvent::Failed { error: &error.to_string(), took: began.elapsed() }),

@@ -148,6 +148,11 @@ fn carry(fixture: &Fixture, plan: &Plan, options: &BuildOptions, heard: &Heard) 
     carry_with(fixture, plan, options, heard, None, &Cancel::default())
 }
 
+/// With other trees than none.
+fn carry_from(fixture: &Fixture, plan: &Plan, trees: &dyn Trees) -> Result<Carried> {
+    carry_all(fixture, plan, &options(), &Heard::default(), (None, &Cancel::default(), trees))
+}
+
 fn carry_with(
     fixture: &Fixture,
     plan: &Plan,
@@ -155,6 +160,16 @@ fn carry_with(
     heard: &Heard,
     epoch: Option<Timestamp>,
     cancel: &Cancel,
+) -> Result<Carried> {
+    carry_all(fixture, plan, options, heard, (epoch, cancel, &NoTrees))
+}
+
+fn carry_all(
+    fixture: &Fixture,
+    plan: &Plan,
+    options: &BuildOptions,
+    heard: &Heard,
+    (epoch, cancel, trees): (Option<Timestamp>, &Cancel, &dyn Trees),
 ) -> Result<Carried> {
     let cache = Cache::of(&fixture.engine.instance);
     cache.make()?;
@@ -168,7 +183,8 @@ fn carry_with(
         cache: &cache,
         ingest: &ingest,
         images: &BTreeMap::new(),
-        trees: &NoTrees,
+        pulled: &BTreeMap::new(),
+        trees,
         progress: heard,
         cancel,
         epoch,
@@ -340,6 +356,24 @@ fn an_interrupted_build_ends_at_once_and_leaves_nothing() {
     });
     assert!(base::fs::names(&fixture.engine.instance.live_containers()).unwrap().is_empty());
     assert!(fixture.engine.layer_store().leftovers().unwrap().is_empty());
+}
+
+#[test]
+fn a_step_that_panics_fails_and_holds_nobody_up() {
+    struct Panics;
+    impl Trees for Panics {
+        fn open(&self, _: &Action) -> Result<Tree> {
+            panic!("a mistake of ours");
+        }
+    }
+    let fixture = fixture();
+    let mut made = Made::new();
+    made.run(run(1, "sleep 100"));
+    made.add(Action::Context(::build::graph::Context { name: None }), "load the context");
+    let began = std::time::Instant::now();
+    let error = carry_from(&fixture, &made.0, &Panics).err().unwrap();
+    assert!(error.to_string().contains("load the context"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

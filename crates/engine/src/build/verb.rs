@@ -13,7 +13,6 @@ use ::build::{NamedContext, NoCache, Options};
 use base::{Digest, Timestamp};
 use image::Reference;
 use oci::image::Platform;
-use registry::download::Watch;
 use registry::{Client, Credentials};
 use rootfs::Scratch;
 
@@ -23,11 +22,12 @@ use super::cancel::{self, Cancel};
 use super::carry::Carry;
 use super::error::{Error, failed};
 use super::files::{Owners, Remembered};
-use super::options::{BuildOptions, BuildWarning, Built, BuiltImage};
+use super::options::{BuildOptions, BuildWarning, Built, BuiltImage, SecretSource};
 use super::progress::{BuildEvent, BuildProgress};
 use super::solve::{Tree, Trees};
 use super::sources::context::{self, Asked, Fetch, Opened, Spec};
-use super::sources::{Fetcher, Places, git, http};
+use super::sources::git::Access;
+use super::sources::{Places, git, http};
 use crate::Engine;
 use crate::error::Result;
 use crate::images::tag;
@@ -56,7 +56,8 @@ impl Engine {
         options: &BuildOptions,
         progress: &dyn BuildProgress,
     ) -> Result<(Vec<BuildWarning>, Option<String>)> {
-        let prepared = Prepared::of(self, options, progress)?;
+        let cancel = Cancel::default();
+        let prepared = Prepared::of(self, options, progress, &cancel)?;
         let ingest = self.image_store()?.ingest()?;
         let images = Images::new(self, &ingest, options.pull, progress, &prepared.vertices);
         let dockerfile = &prepared.main.dockerfile;
@@ -72,6 +73,7 @@ impl Engine {
     ) -> Result<Built> {
         let names: Vec<Reference> =
             options.tags.iter().map(|name| tag::new_name(name)).collect::<Result<_>>()?;
+        check_secrets(options)?;
         let cache = Cache::of(&self.instance);
         cache.make()?;
         let layers_stay = cache.share()?;
@@ -80,17 +82,18 @@ impl Engine {
         self.reconcile_live(|_| true)?;
         self.sweep_removing();
         cache.sweep();
-        let prepared = Prepared::of(self, options, progress)?;
+        let prepared = Prepared::of(self, options, progress, cancel)?;
         let store = self.image_store()?;
         let ingest = store.ingest()?;
         let images = Images::new(self, &ingest, options.pull, progress, &prepared.vertices);
         let dockerfile = &prepared.main.dockerfile;
         let plan = ::build::plan(&dockerfile.text, &prepared.asked(options)?, &images);
         let plan = plan.map_err(|error| {
-            progress.note(&error.report());
+            progress.note(&error.excerpt());
             Error::Dockerfile(error)
         })?;
         check_platform(&plan, &prepared.platform)?;
+        check_consent(&plan, options)?;
         let what = format!(
             "{}\0{}\0{}",
             options.context,
@@ -103,6 +106,7 @@ impl Engine {
             cache: &cache,
             ingest: &ingest,
             images: &images.found(),
+            pulled: &images.pulled(),
             trees: &prepared.trees,
             progress,
             cancel,
@@ -153,7 +157,12 @@ struct Prepared<'e> {
 }
 
 impl<'e> Prepared<'e> {
-    fn of(engine: &'e Engine, options: &BuildOptions, progress: &dyn BuildProgress) -> Result<Self> {
+    fn of(
+        engine: &'e Engine,
+        options: &BuildOptions,
+        progress: &dyn BuildProgress,
+        cancel: &'e Cancel,
+    ) -> Result<Self> {
         let platform = crate::images::pull::platform_of(options.platform.as_deref())?;
         let mut arguments = options.build_args.clone();
         if let Ok(epoch) = std::env::var(EPOCH) {
@@ -166,9 +175,13 @@ impl<'e> Prepared<'e> {
         let file = options.file.as_deref().unwrap_or("Dockerfile");
         let title = format!("[internal] load build definition from {file}");
         progress.event(1, BuildEvent::Began { title: &title });
-        let opened = Contexts::open(engine, options);
+        let opened = Contexts::open(engine, options, cancel);
         match &opened {
             Ok(_) => progress.event(1, BuildEvent::Done { took: began.elapsed() }),
+            Err(_) if cancel.check().is_err() => {
+                progress.event(1, BuildEvent::Canceled);
+                return Err(Error::Interrupted.into());
+            }
             Err(error) => {
                 let error = error.to_string();
                 progress.event(1, BuildEvent::Failed { error: &error, took: began.elapsed() });
@@ -213,6 +226,27 @@ fn epoch(text: &str) -> Result<Timestamp> {
     Ok(Timestamp(seconds.ok_or_else(invalid)?))
 }
 
+/// What has to be allowed is asked before anything is done, and of steps that are in the cache, too: they were allowed once, by
+/// somebody.
+fn check_consent(plan: &Plan, options: &BuildOptions) -> Result<()> {
+    for step in &plan.graph.steps {
+        if let Action::Run(run) = &step.action {
+            super::run::check_consent(run, options)?;
+        }
+    }
+    Ok(())
+}
+
+/// That the file of a secret is missing is said before anything is done, not by the step that wants it.
+fn check_secrets(options: &BuildOptions) -> Result<()> {
+    for (id, source) in &options.secrets {
+        if let SecretSource::File(path) = source {
+            std::fs::metadata(path).map_err(|source| Error::Secret { id: id.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
 /// Commands of another machine's run only where the kernel knows who runs them.
 fn check_platform(plan: &Plan, wanted: &Platform) -> Result<()> {
     let own = image::platform::host();
@@ -250,16 +284,21 @@ struct Contexts<'e> {
     work: Scratch,
     store: PathBuf,
     engine: &'e Engine,
+    /// The agent that was lent to the build, for what others' addresses lead to.
+    agent: Option<PathBuf>,
+    cancel: &'e Cancel,
 }
 
 impl<'e> Contexts<'e> {
-    fn open(engine: &'e Engine, options: &BuildOptions) -> Result<Self> {
+    fn open(engine: &'e Engine, options: &BuildOptions, cancel: &'e Cancel) -> Result<Self> {
         let cache = Cache::of(&engine.instance);
         cache.make()?;
         let spec = Spec::parse(&options.context)?;
         let work = engine.layer_store().scratch()?;
         let upper = work.upper();
-        let fetch = Elsewhere { engine, places: Places { store: cache.dir(), work: &upper } };
+        let agent = options.ssh.get("default").cloned();
+        let places = Places { store: cache.dir(), work: &upper };
+        let fetch = Elsewhere { engine, places, access: Access::of_user(agent.as_deref()), cancel };
         let asked = Asked { spec: &spec, dockerfile: options.file.as_deref(), work: &upper };
         let main = context::open(&asked, &mut std::io::stdin().lock(), &fetch)?;
         let place = match &spec {
@@ -275,6 +314,8 @@ impl<'e> Contexts<'e> {
             work,
             store: cache.dir().to_owned(),
             engine,
+            agent,
+            cancel,
         })
     }
 
@@ -290,7 +331,8 @@ impl Trees for Contexts<'_> {
     fn open(&self, action: &Action) -> Result<Tree> {
         let work = self.work.upper();
         let places = Places { store: &self.store, work: &work };
-        let fetch = Elsewhere { engine: self.engine, places };
+        let access = Access::of_others(self.agent.as_deref());
+        let fetch = Elsewhere { engine: self.engine, places, access, cancel: self.cancel };
         match action {
             Action::Context(context) => match &context.name {
                 None => self.tree(&self.main),
@@ -304,7 +346,7 @@ impl Trees for Contexts<'_> {
                 Ok(Tree { root, ignore: None, remembered: None, owners: Owners::Root })
             }
             Action::Http(file) => {
-                let fetched = fetch.with(|client| Ok(http::fetch(file, places, client, &NoWatch)?))?;
+                let fetched = fetch.with(|client| Ok(http::fetch(file, places, client, self.cancel)?))?;
                 Ok(Tree { root: fetched.root, ignore: None, remembered: None, owners: Owners::Root })
             }
             _ => Err(Error::NoFiles(0).into()),
@@ -316,6 +358,8 @@ impl Trees for Contexts<'_> {
 struct Elsewhere<'f> {
     engine: &'f Engine,
     places: Places<'f>,
+    access: Access<'f>,
+    cancel: &'f Cancel,
 }
 
 impl Elsewhere<'_> {
@@ -326,20 +370,11 @@ impl Elsewhere<'_> {
 
 impl Fetch for Elsewhere<'_> {
     fn http(&self, url: &str) -> Result<File> {
-        self.with(|client| Fetcher { places: self.places, client, watch: &NoWatch }.http(url))
+        self.with(|client| Ok(http::open(url, self.places, client, self.cancel)?))
     }
 
     fn git(&self, git: &Git) -> Result<(OwnedFd, String)> {
-        let fetched = git::fetch(git, self.places, false)?;
+        let fetched = git::fetch(git, self.places, self.access, self.cancel)?;
         Ok((fetched.root, fetched.commit))
     }
-}
-
-/// A file that is fetched is shown when it is there.
-struct NoWatch;
-
-impl Watch for NoWatch {
-    fn begins(&self, _: Option<u64>) {}
-
-    fn came(&self, _: u64) {}
 }

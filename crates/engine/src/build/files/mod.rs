@@ -28,6 +28,7 @@ mod target;
 mod tree;
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicUsize;
 
 use ::build::graph::{Change, StepId};
 use ::build::ignore::Patterns;
@@ -48,6 +49,8 @@ pub(crate) struct Source<'a> {
     pub(crate) remembered: Option<&'a Remembered>,
     /// To whom copies belong that no `--chown` says otherwise of.
     pub(crate) owners: Owners,
+    /// Counts devices, which are left out then: for who copies to where they would be the machine's.
+    pub(crate) devices: Option<&'a AtomicUsize>,
 }
 
 /// To whom copies belong.
@@ -57,6 +60,8 @@ pub(crate) enum Owners {
     Root,
     /// To whom the originals belong: for images and stages.
     Kept,
+    /// To root, whose programs with set-id bits none becomes by that: for directories of this machine.
+    Exported,
 }
 
 impl<'a> Source<'a> {
@@ -66,12 +71,12 @@ impl<'a> Source<'a> {
         ignore: Option<&'a Patterns>,
         remembered: Option<&'a Remembered>,
     ) -> Self {
-        Self { root, ignore, remembered, owners: Owners::Root }
+        Self { root, ignore, remembered, owners: Owners::Root, devices: None }
     }
 
     /// The file system of an image or a stage.
     pub(crate) fn tree(root: BorrowedFd<'a>) -> Self {
-        Self { root, ignore: None, remembered: None, owners: Owners::Kept }
+        Self { root, ignore: None, remembered: None, owners: Owners::Kept, devices: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::build::graph::{self, Change, StepId};
 use base::{Root, Timestamp};
@@ -41,13 +42,19 @@ impl Manner {
         match self.owners {
             _ if self.owner.is_some() => self.owner.unwrap_or_default(),
             Owners::Kept => (stat.st_uid, stat.st_gid),
-            Owners::Root => (0, 0),
+            Owners::Root | Owners::Exported => (0, 0),
         }
     }
 
     pub(super) fn mode_of(&self, stat: &Stat) -> u32 {
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let mode = stat.st_mode & 0o7777;
+        let mut mode = stat.st_mode & 0o7777;
+        if self.owners == Owners::Exported {
+            let (uid, gid) = self.owner_of(stat);
+            let lost =
+                if uid == stat.st_uid { 0 } else { 0o4000 } | if gid == stat.st_gid { 0 } else { 0o2000 };
+            mode &= !lost;
+        }
         self.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, is_directory))
     }
 
@@ -95,7 +102,7 @@ fn one_copy(copy: &graph::Copy, source: &Source<'_>, target: &Target<'_>) -> std
     let to = copy.target.as_bytes();
     // Several sources go into a directory; so does what keeps its own directories.
     let into = copy.sources.len() > 1 || copy.parents || to.ends_with(b"/");
-    let mut putter = Putter { target, manner, contents: Contents::new() };
+    let mut putter = Putter { target, manner, devices: source.devices, contents: Contents::new() };
     for chosen in choose(copy, source)? {
         match chosen {
             Chosen::Directory { directory, path, include, required } => {
@@ -144,6 +151,7 @@ pub(super) struct From<'f> {
 pub(super) struct Putter<'p> {
     pub(super) target: &'p Target<'p>,
     pub(super) manner: Manner,
+    devices: Option<&'p AtomicUsize>,
     contents: Contents,
 }
 
@@ -248,6 +256,10 @@ impl Putter<'_> {
             FileType::Symlink => {
                 let read = rustix::fs::readlinkat(&handle, c"", Vec::new());
                 Some(read.map_err(|e| Error::source(from.path, "read the link", e))?)
+            }
+            FileType::CharacterDevice | FileType::BlockDevice if self.devices.is_some() => {
+                self.devices.map(|count| count.fetch_add(1, Ordering::Relaxed));
+                return Ok(None);
             }
             FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => None,
             // A socket, which no layer has; or what became something else while we looked.

@@ -60,7 +60,13 @@ impl Trees {
     }
 
     fn source<'a>(&'a self, root: &'a OwnedFd) -> Source<'a> {
-        Source { root: root.as_fd(), ignore: self.ignore.as_ref(), remembered: None, owners: self.owners }
+        Source {
+            root: root.as_fd(),
+            ignore: self.ignore.as_ref(),
+            remembered: None,
+            owners: self.owners,
+            devices: None,
+        }
     }
 
     fn apply(&self, change: &Change) -> Result<()> {

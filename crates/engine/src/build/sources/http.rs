@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use state::lock::Lock;
 
 use super::git::{Places, shown};
+use super::hold;
+use crate::build::cancel::Cancel;
 
 /// Nobody adds a larger file to an image; a server could send for ever.
 const LARGEST: u64 = 64 << 30;
@@ -43,6 +45,8 @@ pub(crate) enum HttpError {
     Download { url: String, source: Box<DownloadError> },
     #[error("{url} has the digest {found}, not {wanted}")]
     Checksum { url: String, wanted: String, found: Digest },
+    #[error("the build was interrupted")]
+    Interrupted,
     #[error("`{0}` is no name of a file")]
     Name(String),
     #[error(transparent)]
@@ -54,7 +58,7 @@ impl Failure for HttpError {
         match self {
             Self::Download { source, .. } => source.kind(),
             Self::Checksum { .. } => Kind::Corrupt,
-            Self::Name(_) => Kind::Invalid,
+            Self::Name(_) | Self::Interrupted => Kind::Invalid,
             Self::File(e) => e.kind(),
         }
     }
@@ -66,6 +70,7 @@ impl Failure for HttpError {
                 vec![format!("if that is the file you want, write --checksum={found}")]
             }
             Self::Name(_) => vec!["name the file: end the target without a slash".to_owned()],
+            Self::Interrupted => Vec::new(),
             Self::File(e) => e.hints(),
         }
     }
@@ -82,11 +87,11 @@ struct State {
 type Result<T> = std::result::Result<T, HttpError>;
 
 /// Fetches a file, unless it is here and has not changed.
-pub(crate) fn fetch(http: &Http, places: Places<'_>, client: &Client, watch: &dyn Watch) -> Result<Fetched> {
+pub(crate) fn fetch(http: &Http, places: Places<'_>, client: &Client, cancel: &Cancel) -> Result<Fetched> {
     if matches!(&*http.name, "" | "." | "..") || http.name.contains(['/', '\0']) {
         return Err(HttpError::Name(http.name.escape_debug().take(200).collect()));
     }
-    let (body, _lock) = kept(&http.url, http.checksum.as_deref(), places, client, watch)?;
+    let (body, _lock) = kept(&http.url, http.checksum.as_deref(), places, client, cancel)?;
     let directory = fresh(places.work)?;
     let path = directory.join(&http.name);
     if fs::hard_link(&body, &path).is_err() {
@@ -105,9 +110,22 @@ pub(crate) fn fetch(http: &Http, places: Places<'_>, client: &Client, watch: &dy
 }
 
 /// The same for what is read at once.
-pub(crate) fn open(url: &str, places: Places<'_>, client: &Client, watch: &dyn Watch) -> Result<File> {
-    let (body, ..) = kept(url, None, places, client, watch)?;
+pub(crate) fn open(url: &str, places: Places<'_>, client: &Client, cancel: &Cancel) -> Result<File> {
+    let (body, ..) = kept(url, None, places, client, cancel)?;
     Ok(base::fs::open(&body)?)
+}
+
+/// As long as the build goes on. A file that is fetched is shown when it is there.
+struct Going<'c>(&'c Cancel);
+
+impl Watch for Going<'_> {
+    fn begins(&self, _: Option<u64>) {}
+
+    fn came(&self, _: u64) {}
+
+    fn goes_on(&self) -> bool {
+        self.0.check().is_ok()
+    }
 }
 
 /// The body, as it is now.
@@ -116,10 +134,10 @@ fn kept(
     checksum: Option<&str>,
     places: Places<'_>,
     client: &Client,
-    watch: &dyn Watch,
+    cancel: &Cancel,
 ) -> Result<(PathBuf, Lock)> {
     let own = places.store.join("http").join(Digest::of(url.as_bytes()).hex());
-    let lock = super::hold(&own)?;
+    let lock = hold(&own, cancel)?.ok_or(HttpError::Interrupted)?;
     let (body, state_file) = (own.join("body"), own.join("state.json"));
     let state = whole(&state_file, &body).unwrap_or_default();
     if let (Some(digest), Some(wanted)) = (state.digest, checksum)
@@ -131,8 +149,11 @@ fn kept(
     let coming = own.join("coming");
     let mut out = Hashed { file: create(&coming)?, hasher: Hasher::default() };
     let wanted = Wanted { unless, most: Some(LARGEST) };
-    let came = client.download_unless(url, &wanted, &mut out, watch);
-    let came = came.map_err(|source| HttpError::Download { url: shown(url), source: Box::new(source) });
+    let came = client.download_unless(url, &wanted, &mut out, &Going(cancel));
+    let came = came.map_err(|source| match source {
+        DownloadError::Stopped => HttpError::Interrupted,
+        source => HttpError::Download { url: shown(url), source: Box::new(source) },
+    });
     let digest = match (came, state.digest) {
         (Ok(Some(came)), _) => {
             let (digest, _) = out.hasher.finish();

@@ -5,43 +5,37 @@ mod error;
 pub(crate) mod git;
 pub(crate) mod http;
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
-use ::build::graph::Git;
-use base::fs;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use state::lock::Lock;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::git::{Places, shown as without_login};
-use crate::error::Result;
+use super::cancel::Cancel;
 
-/// Has a directory for what is fetched from one address alone, and notes that it is used.
-pub(crate) fn hold(own: &Path) -> fs::Result<Lock> {
-    let lock = Lock::exclusive_made(own)?;
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    // Only a collection asks: where it cannot be noted, it seems older than it is.
-    rustix::fs::futimens(&lock, &Timestamps { last_access: now, last_modification: now }).ok();
-    Ok(lock)
-}
+/// How often who waits for another build looks.
+const LOOK: Duration = Duration::from_millis(20);
 
-/// Fetches contexts that are elsewhere.
-pub(crate) struct Fetcher<'a> {
-    pub(crate) places: Places<'a>,
-    pub(crate) client: &'a registry::Client,
-    /// Is told of files from the web.
-    pub(crate) watch: &'a dyn registry::download::Watch,
-}
-
-impl context::Fetch for Fetcher<'_> {
-    fn http(&self, url: &str) -> Result<File> {
-        Ok(http::open(url, self.places, self.client, self.watch)?)
+/// Has a directory for what is fetched from one address alone, when nobody else has it, and notes that it is used; none if the
+/// build ends before. A collection may take the directory away at any time before.
+fn hold(own: &Path, cancel: &Cancel) -> base::fs::Result<Option<Lock>> {
+    while cancel.check().is_ok() {
+        base::fs::create_dir_all(own, 0o700)?;
+        match Lock::try_exclusive(own) {
+            Ok(Some(lock)) if lock.is_of(own) => {
+                let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+                let now = Timestamps { last_access: now, last_modification: now };
+                // Only a collection asks: where it cannot be noted, it seems older than it is.
+                rustix::fs::futimens(&lock, &now).ok();
+                return Ok(Some(lock));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(LOOK),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
     }
-
-    fn git(&self, git: &Git) -> Result<(OwnedFd, String)> {
-        let fetched = git::fetch(git, self.places, false)?;
-        Ok((fetched.root, fetched.commit))
-    }
+    Ok(None)
 }

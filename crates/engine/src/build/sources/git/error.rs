@@ -25,6 +25,8 @@ pub(crate) enum GitError {
     Moved { url: String, reference: String },
     #[error("`{url}` is at the commit {found}, not at {wanted}")]
     OtherCommit { url: String, wanted: String, found: String },
+    #[error("the build was interrupted")]
+    Interrupted,
     #[error("cannot run git")]
     Start(#[source] std::io::Error),
     #[error("git {verb} of `{url}` failed: {said}")]

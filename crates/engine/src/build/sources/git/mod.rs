@@ -19,13 +19,19 @@ use std::path::{Path, PathBuf};
 
 use ::build::graph::Git;
 use base::Digest;
-use base::fs::At;
+use base::fs::{At, Durability};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub(crate) use self::address::{parse, shown};
 pub(crate) use self::error::GitError;
-use self::program::Program;
+pub(crate) use self::program::Access;
+use self::program::{Keys, Program};
+use super::hold;
+use crate::build::cancel::Cancel;
+
+/// Is in a repository that nobody is changing, or has died over.
+const WHOLE: &str = "dhow";
 
 /// Where repositories are kept, and what a build has of them.
 #[derive(Debug, Clone, Copy)]
@@ -47,18 +53,38 @@ pub(crate) struct Fetched {
 
 type Result<T> = std::result::Result<T, GitError>;
 
-/// Fetches a commit's files. `local`: the address is a path of this machine that the user gave on the command line.
-pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetched> {
-    address::check(git, local)?;
-    let (program, url) = Program::new(&git.url, local);
-    let own = places.store.join("git").join(Digest::of(url.as_bytes()).hex());
-    let _lock = super::hold(&own)?;
+/// Fetches a commit's files.
+pub(crate) fn fetch(git: &Git, places: Places<'_>, access: Access<'_>, cancel: &Cancel) -> Result<Fetched> {
+    let fetched = fetch_until(git, places, access, cancel);
+    // Whatever it was that could not go on then.
+    if cancel.check().is_err() { Err(GitError::Interrupted) } else { fetched }
+}
+
+fn fetch_until(git: &Git, places: Places<'_>, access: Access<'_>, cancel: &Cancel) -> Result<Fetched> {
+    address::check(git, access.local)?;
+    let (program, url) = Program::new(&git.url, access, cancel);
+    // What somebody's own keys opened is not for those who have others.
+    let whose = if access.keys == Keys::User { "" } else { "\0lent" };
+    let own = places.store.join("git").join(Digest::of(format!("{url}{whose}").as_bytes()).hex());
+    let _lock = hold(&own, cancel)?.ok_or(GitError::Interrupted)?;
     let repository = own.join("repository");
     prepare(&program, &repository)?;
+    // A fetch that is killed leaves locks, and objects without a name.
+    let whole = repository.join(WHOLE);
+    let changing = |change: &dyn Fn() -> Result<()>| {
+        base::fs::remove_file(&whole)?;
+        let changed = change();
+        if cancel.check().is_ok() {
+            base::fs::write_atomic(&whole, b"", Durability::Volatile)?;
+        } else {
+            base::fs::remove_dir_all(&repository)?;
+        }
+        changed
+    };
     let in_it = program.within(&repository);
     let commit = if address::is_commit(&git.reference) {
         if !has(&in_it, &git.reference) {
-            fetch_commit(&in_it, &url, &git.reference)?;
+            changing(&|| fetch_commit(&in_it, &url, &git.reference))?;
         }
         git.reference.clone()
     } else {
@@ -67,11 +93,8 @@ pub(crate) fn fetch(git: &Git, places: Places<'_>, local: bool) -> Result<Fetche
         if !has(&in_it, &found.commit) {
             let refspec = format!("+{}:refs/dhow/{}", found.name, found.commit);
             // A server that is nothing but files knows no part of a history.
-            shallow(
-                &in_it,
-                &["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"],
-                &["--", &url, &refspec],
-            )?;
+            let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"];
+            changing(&|| shallow(&in_it, &words, &["--", &url, &refspec]))?;
         }
         if !has(&in_it, &found.commit) {
             return Err(GitError::Moved { url: shown(&url), reference: git.reference.clone() });
@@ -93,8 +116,8 @@ fn verified(git: &Git, commit: String) -> Result<String> {
 }
 
 /// An empty repository, unless there is a whole one.
-fn prepare(program: &Program, repository: &Path) -> Result<()> {
-    if repository.join("dhow").exists() {
+fn prepare(program: &Program<'_>, repository: &Path) -> Result<()> {
+    if repository.join(WHOLE).exists() {
         return Ok(());
     }
     base::fs::remove_dir_all(repository)?;
@@ -102,12 +125,12 @@ fn prepare(program: &Program, repository: &Path) -> Result<()> {
     program.run(&["init", "--quiet", "--bare", "--template=", "--", &path])?;
     // For checkouts that keep `.git`: they fetch from here.
     program.within(repository).run(&["config", "uploadpack.allowAnySHA1InWant", "true"])?;
-    base::fs::write_atomic(&repository.join("dhow"), b"", base::fs::Durability::Volatile)?;
+    base::fs::write_atomic(&repository.join(WHOLE), b"", Durability::Volatile)?;
     Ok(())
 }
 
 /// Whether a commit with all its files is in a repository.
-fn has(repository: &Program, commit: &str) -> bool {
+fn has(repository: &Program<'_>, commit: &str) -> bool {
     repository.run(&["cat-file", "-e", &format!("{commit}^{{tree}}")]).is_ok()
         && repository.run(&["rev-parse", "--quiet", "--verify", &format!("refs/dhow/{commit}")]).is_ok()
 }
@@ -118,7 +141,7 @@ struct Advertised {
     commit: String,
 }
 
-fn advertised(program: &Program, url: &str, reference: &str) -> Result<Advertised> {
+fn advertised(program: &Program<'_>, url: &str, reference: &str) -> Result<Advertised> {
     let none = || GitError::NoReference { url: shown(url), reference: reference.to_owned() };
     if reference.is_empty() {
         let text = program.run(&["ls-remote", "--quiet", "--", url, "HEAD"])?;
@@ -148,7 +171,7 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Fetches a commit by its name; from a server that gives none by name, all that it has.
-fn fetch_commit(repository: &Program, url: &str, commit: &str) -> Result<()> {
+fn fetch_commit(repository: &Program<'_>, url: &str, commit: &str) -> Result<()> {
     let own = format!("+{commit}:refs/dhow/{commit}");
     let quick = repository.run(&[
         "fetch",
@@ -181,7 +204,7 @@ fn fetch_commit(repository: &Program, url: &str, commit: &str) -> Result<()> {
 }
 
 /// Fetches the last commit alone, or else all.
-fn shallow(program: &Program, words: &[&str], rest: &[&str]) -> Result<()> {
+fn shallow(program: &Program<'_>, words: &[&str], rest: &[&str]) -> Result<()> {
     if program.run(&[words, &["--depth=1"], rest].concat()).is_ok() {
         return Ok(());
     }
@@ -190,8 +213,8 @@ fn shallow(program: &Program, words: &[&str], rest: &[&str]) -> Result<()> {
 
 /// Writes a commit's files into a new directory of the build.
 fn checkout(
-    program: &Program,
-    in_it: &Program,
+    program: &Program<'_>,
+    in_it: &Program<'_>,
     repository: &Path,
     url: &str,
     commit: &str,

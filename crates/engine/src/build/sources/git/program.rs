@@ -1,19 +1,28 @@
 //! The `git` program, with nothing around it that somebody else decides.
 
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use base::failure::printable;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 
 use super::GitError;
 use super::address::{shown, split_login};
+use crate::build::cancel::Cancel;
 
-/// What of our own environment it sees: how to find programs, agents and proxies.
-const PASSED: [&str; 12] = [
+/// What of our own environment it sees: how to find programs and proxies.
+const PASSED: [&str; 11] = [
     "PATH",
-    "SSH_AUTH_SOCK",
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -31,9 +40,51 @@ const SAID: usize = 600;
 /// How repositories that are elsewhere are fetched.
 const OTHERS: &str = "http:https:ssh:git";
 
+/// How ssh is run as the one who builds.
+const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=20";
+/// What keeps it from that one's keys and settings.
+const NOTHING_OF_THEIRS: &str = "-F /dev/null -o IdentityFile=none";
+/// The variable that leads to an agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
+
+/// With whose keys repositories are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys<'a> {
+    /// Those of the one who builds, who has given the address on the command line.
+    User,
+    /// Those of an agent that was lent to the build, if one was: somebody else has written the address.
+    Lent(Option<&'a Path>),
+}
+
+/// What a fetch may use of this machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access<'a> {
+    /// The address may be a path of this machine: the user gave it on the command line.
+    pub(crate) local: bool,
+    /// For the repository.
+    pub(crate) keys: Keys<'a>,
+    /// The agent that was lent to the build: for submodules, whose addresses are the repository's.
+    pub(crate) lent: Option<&'a Path>,
+}
+
+impl<'a> Access<'a> {
+    /// Of what the user gave as the context.
+    pub(crate) fn of_user(lent: Option<&'a Path>) -> Self {
+        Self { local: false, keys: Keys::User, lent }
+    }
+
+    /// Of what others have written.
+    pub(crate) fn of_others(lent: Option<&'a Path>) -> Self {
+        Self { local: false, keys: Keys::Lent(lent), lent }
+    }
+}
+
 /// How it is run.
 #[derive(Debug, Clone)]
-pub(super) struct Program {
+pub(super) struct Program<'a> {
+    keys: Keys<'a>,
+    lent: Option<&'a Path>,
+    cancel: &'a Cancel,
     /// For messages.
     url: String,
     /// Of the repository.
@@ -44,9 +95,9 @@ pub(super) struct Program {
     protocols: &'static str,
 }
 
-impl Program {
+impl<'a> Program<'a> {
     /// For a repository at this address; returns that without its login.
-    pub(super) fn new(url: &str, local: bool) -> (Self, String) {
+    pub(super) fn new(url: &str, access: Access<'a>, cancel: &'a Cancel) -> (Self, String) {
         let (plain, login) = split_login(url);
         let mut settings = vec![
             ("core.hooksPath", "/dev/null"),
@@ -75,9 +126,18 @@ impl Program {
             let key = format!("http.{}/.extraHeader", &plain[..host]);
             settings.push((key, format!("Authorization: Basic {both}")));
         }
-        let protocols = if local { "http:https:ssh:git:file" } else { OTHERS };
-        let program =
-            Self { url: shown(url), directory: None, tree: None, env: Vec::new(), settings, protocols };
+        let protocols = if access.local { "http:https:ssh:git:file" } else { OTHERS };
+        let program = Self {
+            keys: access.keys,
+            lent: access.lent,
+            cancel,
+            url: shown(url),
+            directory: None,
+            tree: None,
+            env: Vec::new(),
+            settings,
+            protocols,
+        };
         (program, plain)
     }
 
@@ -98,12 +158,28 @@ impl Program {
 
     /// For addresses that are not the user's.
     pub(super) fn of_others(&self) -> Self {
-        Self { protocols: OTHERS, ..self.clone() }
+        Self { protocols: OTHERS, keys: Keys::Lent(self.lent), ..self.clone() }
     }
 
     /// For a repository of our own, which is a directory.
     pub(super) fn of_a_directory(&self) -> Self {
         Self { protocols: "file", ..self.clone() }
+    }
+
+    /// Whose keys ssh has.
+    fn lend(&self, command: &mut Command) {
+        let (agent, how) = match self.keys {
+            Keys::User => (std::env::var_os(AGENT), SSH.to_owned()),
+            Keys::Lent(None) => (None, format!("{SSH} {NOTHING_OF_THEIRS} -o IdentityAgent=none")),
+            Keys::Lent(Some(agent)) => {
+                let how = format!("{SSH} {NOTHING_OF_THEIRS} -o IdentityAgent={AGENT}");
+                (Some(agent.as_os_str().to_owned()), how)
+            }
+        };
+        command.env("GIT_SSH_COMMAND", how);
+        if let Some(agent) = agent {
+            command.env(AGENT, agent);
+        }
     }
 
     /// Runs it, and returns what it says.
@@ -125,8 +201,8 @@ impl Program {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ALLOW_PROTOCOL", self.protocols)
             .env("GIT_PROTOCOL_FROM_USER", "0")
-            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=20")
             .env("GIT_CONFIG_COUNT", self.settings.len().to_string());
+        self.lend(&mut command);
         for (number, (key, value)) in self.settings.iter().enumerate() {
             command.env(format!("GIT_CONFIG_KEY_{number}"), key);
             command.env(format!("GIT_CONFIG_VALUE_{number}"), value);
@@ -141,14 +217,76 @@ impl Program {
             command.current_dir("/");
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        let output = command.output().map_err(GitError::Start)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        let (status, output, errors) = finish(command, self.cancel)?;
+        if status.success() {
+            return Ok(output);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let said: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let said: String = said.join("; ").chars().take(SAID).collect();
         let verb = words.first().copied().unwrap_or_default().to_owned();
         Err(GitError::Failed { verb, url: self.url.clone(), said: printable(said) })
     }
+}
+
+/// How a program ended, and what it said on its output and its errors.
+type Ended = (ExitStatus, String, String);
+
+/// Runs a program to its end, or to that of the build. It starts others, which shall not outlive it or us: it is the first
+/// process of a PID namespace, where we may make one, and the leader of a group in any case. Its thread can make only
+/// processes in that namespace from then on, so it has one of its own.
+fn finish(command: Command, cancel: &Cancel) -> Result<Ended, GitError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("git".to_owned());
+        let thread = thread.spawn_scoped(scope, || {
+            sys::process::unshare(sys::process::namespaces::PID as u32).ok();
+            here(command, cancel)
+        });
+        let thread = thread.map_err(GitError::Start)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn here(mut command: Command, cancel: &Cancel) -> Result<Ended, GitError> {
+    cancel.check().map_err(|_| GitError::Interrupted)?;
+    let (mut output, mut errors) = (anonymous()?, anonymous()?);
+    // Not pipes: those of a process that somebody killed may stay open in another.
+    command.stdout(output.try_clone().map_err(GitError::Start)?);
+    command.stderr(errors.try_clone().map_err(GitError::Start)?);
+    command.process_group(0);
+    sys::process::die_with_us(&mut command);
+    let mut child = command.spawn().map_err(GitError::Start)?;
+    let group = Pid::from_child(&child);
+    let waited = watched(group, cancel);
+    // Those that it started are not to go on without it; its number is its own until it is reaped.
+    if waited.is_err() {
+        child.kill().ok();
+    }
+    kill_process_group(group, Signal::KILL).ok();
+    let status = child.wait().map_err(GitError::Start)?;
+    waited.map_err(GitError::Start)?;
+    cancel.check().map_err(|_| GitError::Interrupted)?;
+    Ok((status, said(&mut output)?, said(&mut errors)?))
+}
+
+/// Waits for the end of a process, which comes with that of the build.
+fn watched(process: Pid, cancel: &Cancel) -> io::Result<()> {
+    let pidfd = pidfd_open(process, PidfdFlags::empty())?;
+    let _watched = cancel.watch(&pidfd)?;
+    loop {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
+fn anonymous() -> Result<File, GitError> {
+    let made = rustix::fs::memfd_create(c"git", MemfdFlags::CLOEXEC);
+    made.map(File::from).map_err(|e| GitError::Start(e.into()))
+}
+
+fn said(file: &mut File) -> Result<String, GitError> {
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(GitError::Start)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

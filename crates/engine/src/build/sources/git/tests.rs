@@ -58,7 +58,8 @@ impl Upstream {
 
     fn fetch_with(&self, git: &Git, local: bool) -> Result<Fetched> {
         let (store, work) = (self.dir.path().join("store"), self.dir.path().join("work"));
-        fetch(git, Places { store: &store, work: &work }, local)
+        let access = Access { local, ..Access::of_user(None) };
+        fetch(git, Places { store: &store, work: &work }, access, &Cancel::default())
     }
 
     fn fetch(&self, reference: &str, subdirectory: &str) -> Result<(String, Vec<String>)> {

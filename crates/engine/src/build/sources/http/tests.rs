@@ -7,13 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-struct Nobody;
-
-impl Watch for Nobody {
-    fn begins(&self, _: Option<u64>) {}
-    fn came(&self, _: u64) {}
-}
-
 /// Answers with what it is told to, and notes what it was asked. Ends with the test's process.
 struct Server {
     address: String,
@@ -75,7 +68,12 @@ impl Bench {
         let (store, work) = (self.dir.path().join("store"), self.dir.path().join("work"));
         let places = Places { store: &store, work: &work };
         let (url, name) = (self.server.address.clone(), "name".to_owned());
-        fetch(&Http { url, name, checksum: checksum.map(str::to_owned) }, places, &self.client, &Nobody)
+        fetch(
+            &Http { url, name, checksum: checksum.map(str::to_owned) },
+            places,
+            &self.client,
+            &Cancel::default(),
+        )
     }
 
     fn file(&self, number: u32) -> PathBuf {
@@ -127,7 +125,10 @@ fn names_are_names() {
     let places = Places { store: &store, work: &work };
     for name in ["", ".", "..", "a/b", "/etc/x"] {
         let http = Http { url: bench.server.address.clone(), name: name.to_owned(), checksum: None };
-        assert!(matches!(fetch(&http, places, &bench.client, &Nobody), Err(HttpError::Name(_))), "{name}");
+        assert!(
+            matches!(fetch(&http, places, &bench.client, &Cancel::default()), Err(HttpError::Name(_))),
+            "{name}"
+        );
     }
     assert_eq!(bench.server.times(), 0);
 }
