@@ -244,7 +244,7 @@ fn a_policy_binds_all_and_what_is_needed_can_be_learned() {
     assert!(reached(&dhow, "pupil", "port.test", 22));
     assert!(reached(&dhow, "pupil", "203.0.113.66", 5000));
     let learned = eventually("the lesson", || {
-        let learned = dhow.ok(&["network", "learned", "pupil"]);
+        let learned = dhow.run(&["network", "learned", "pupil"]).stdout;
         (learned.lines().count() == 3).then_some(learned)
     });
     assert_eq!(

@@ -1,5 +1,7 @@
 //! `network exposed`: who can really reach the published ports.
 
+use std::net::Ipv6Addr;
+
 use base::Id;
 use network::Reach;
 use state::options::PortMapping;
@@ -26,10 +28,16 @@ impl Engine {
         let mut found = Vec::new();
         for container in self.containers(false)? {
             let ipv6 = self.has_ipv6(&container.id)?;
+            // What is on all addresses of both versions is shown twice to people, and is one port here.
+            let is_again = |port: &PortMapping| {
+                port.host_ip == Some(Ipv6Addr::UNSPECIFIED.into())
+                    && container.ports.contains(&PortMapping { host_ip: None, ..port.clone() })
+            };
             found.extend(
                 container
                     .ports
                     .iter()
+                    .filter(|port| !is_again(port))
                     .map(|port| (container.id.clone(), container.name.clone(), port.clone(), ipv6)),
             );
         }
