@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use harness::building::Context;
+use harness::building::{Context, served};
 use harness::{Dhow, Invocation, Output, patience};
 use rustix::process::Signal;
 
@@ -101,30 +101,6 @@ fn submodules_are_not_asked_for_with_the_users_keys() {
 fn git(directory: &Path, words: &[&str]) {
     let own = ["-c", "user.name=t", "-c", "user.email=t@t", "-C", directory.to_str().unwrap()];
     Invocation::new("git").args(&own).args(words).ok();
-}
-
-/// Shows files of a directory. Ends with the test's process.
-fn served(directory: &Path) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let directory = directory.to_owned();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let head: Vec<String> =
-                lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).collect();
-            let path = head.first().and_then(|line| line.split([' ', '?']).nth(1)).unwrap_or("/").to_owned();
-            let (status, body) = match fs::read(directory.join(&path[1..])) {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok();
-        }
-    });
-    address
 }
 
 /// A server that takes connections and says nothing.

@@ -3,42 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 
-use harness::building::Context;
+use harness::building::{Context, served};
 use harness::{Dhow, Invocation};
-
-/// Shows files of a directory; of those below `locked/` to `me:zq9xw7k` alone. Ends with the test's process.
-fn served(directory: &Path) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let directory = directory.to_owned();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let head: Vec<String> =
-                lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).collect();
-            let path = head.first().and_then(|line| line.split([' ', '?']).nth(1)).unwrap_or("/").to_owned();
-            let known =
-                head.iter().any(|line| line.to_lowercase() == "authorization: basic bwu6ene5ehc3aw==");
-            let (status, body) = match fs::read(directory.join(&path[1..])) {
-                _ if path.starts_with("/locked/") && !known => ("401 Unauthorized", Vec::new()),
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let modified = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT";
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 {status}\r\nConnection: close\r\n{modified}\r\nContent-Length: {length}\r\n\r\n"
-            );
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok();
-        }
-    });
-    address
-}
 
 fn git(directory: &Path, words: &[&str]) -> String {
     let own = ["-c", "user.name=t", "-c", "user.email=t@t", "-C", directory.to_str().unwrap()];
